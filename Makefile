@@ -1,0 +1,34 @@
+# make help lists what there is. Every target sets up what it needs; PYTHON=... chooses the interpreter for that.
+VENV ?= .venv
+BIN := $(VENV)/bin
+CASE ?=
+ARGS ?=
+# Left behind by another environment of ROS wheels; with it set ours would not find its libraries.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+.PHONY: help setup demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: ## make the environment in .venv (ROS 2 included, unless one is sourced); nothing when it is there
+	@tools/setup.sh $(VENV)
+
+demo: setup ## simulated camera -> ROS 2 -> tracker -> TF, with a live table and a report; CASE=folder, ARGS=...
+	@$(BIN)/end2reg demo $(if $(CASE),--case "$(CASE)") $(ARGS)
+
+test: setup ## all tests; ARGS=... goes to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## speed, latency and memory, as JSON; ARGS=...
+	@$(BIN)/end2reg bench --json $(ARGS)
+
+clean: ## remove the environment and what was built
+	rm -rf $(VENV) build install log .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find end2reg_ros test tools launch -name __pycache__ -type d -prune -exec rm -rf {} +

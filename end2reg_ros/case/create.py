@@ -1,0 +1,247 @@
+"""Making a case: from mesh files, or from a CT label map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+from end2reg_ros.case.checks import Fault, check_levels
+from end2reg_ros.case.document import parse_landmarks, parse_screws
+from end2reg_ros.case.isosurface import SurfaceSettings, label_surface
+from end2reg_ros.case.labels import check_ct, choose_labels, read_label_map
+from end2reg_ros.case.landmarks import propose_landmarks
+from end2reg_ros.case.levels import level_of_file, sort_levels
+from end2reg_ros.case.meshes import MESH_SUFFIXES, oriented, read_bytes, read_mesh
+from end2reg_ros.case.model import Array, Landmarks, Mesh, Screw
+from end2reg_ros.case.store import CaseSpec, LevelSpec, check_target, write_case
+from end2reg_ros.errors import CaseError
+
+__all__ = ["CreateRequest", "CreatedCase", "create_case", "write_case"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """What to make a case from: ``meshes`` or ``labels``, never both.
+
+    Attributes:
+        out: the case folder to write.
+        meshes: files in mm (STL, PLY, OBJ) named after their level, or folders of such files.
+        labels: CT label map (NIfTI).
+        ct: the CT of the label map; only checked against it and named in the case's source.
+        numbering: of the label map: ``auto``, ``verse`` or ``totalsegmentator``.
+        label_numbers: level -> label number, instead of a numbering.
+        levels: only these levels; empty takes all.
+        landmarks: JSON, mm: ``{"L3": {"spinous": [x, y, z], "transverse_left": ..., "transverse_right": ...}}``;
+            levels without an entry get proposed ones.
+        screws: YAML, mm: ``{L3: {left: {entry: [..], tip: [..], diameter: 6.5, length: 45}, right: ...}}``.
+        name: of the case; the folder's name when empty.
+        axes: of the mesh, landmark and screw coordinates: ``ras``, or ``lps`` (as 3D Slicer and DICOM have them).
+        overwrite: replace the case in ``out``.
+        allow_faults: write the case although validation finds errors in it.
+        surface: how label maps become surfaces.
+    """
+
+    out: Path
+    meshes: tuple[Path, ...] = ()
+    labels: Path | None = None
+    ct: Path | None = None
+    numbering: str = "auto"
+    label_numbers: dict[str, int] = field(default_factory=dict)
+    levels: tuple[str, ...] = ()
+    landmarks: Path | None = None
+    screws: Path | None = None
+    name: str = ""
+    axes: Literal["ras", "lps"] = "ras"
+    overwrite: bool = False
+    allow_faults: bool = False
+    surface: SurfaceSettings = field(default_factory=SurfaceSettings)
+
+
+@dataclass(frozen=True)
+class CreatedCase:
+    """A case that was written: its folder, and what validation had to say."""
+
+    path: Path
+    faults: tuple[Fault, ...]
+
+
+def create_case(request: CreateRequest, progress: Progress | None = None) -> CreatedCase:
+    """Make a case folder.
+
+    Args:
+        request: from what, and where to.
+        progress: called with a text, the steps done and the steps in all.
+
+    Raises:
+        CaseError: inputs that cannot be used, or (unless ``allow_faults``) a case with errors; nothing is written then.
+    """
+    report = progress or (lambda text, done, total: None)
+    if bool(request.meshes) == (request.labels is not None):
+        raise CaseError("give either meshes (--meshes) or a label map (--labels)")
+    if request.ct is not None and request.labels is None:
+        raise CaseError("a CT (--ct) is only used together with its label map (--labels)")
+    check_target(request.out, request.overwrite)
+    # Small inputs first: a slip in them must not cost the minutes of the large ones.
+    landmarks = _read_landmarks(request)
+    screws = _read_screws(request)
+    if request.labels is not None:
+        meshes, notes, source = _from_labels(request, request.labels, report)
+    else:
+        meshes, notes, source = _from_files(request, report)
+    for given, file in ((landmarks, request.landmarks), (screws, request.screws)):
+        for level in given:
+            if level not in meshes:
+                raise CaseError(f"{file}: {level} is not in the case ({', '.join(meshes)})")
+    levels, total = [], 2 * len(meshes) + 1
+    for index, (level, mesh) in enumerate(meshes.items()):
+        report(f"landmarks of {level}", len(meshes) + index, total)
+        spec = LevelSpec(level, mesh, landmarks=landmarks.get(level), screws=screws.get(level, ()))
+        levels.append(_with_landmarks(spec, notes))
+    report("validation", total - 1, total)
+    faults = [*notes, *check_levels(levels)]
+    errors = [fault for fault in faults if fault.severity == "error"]
+    if errors and not request.allow_faults:
+        more = (
+            f" (and {len(errors) - 1} more; --allow-faults writes it all the same)" if len(errors) > 1 else ""
+        )
+        raise CaseError(errors[0].text + more)
+    name = request.name or request.out.resolve().name
+    write_case(request.out, CaseSpec(name, tuple(levels), source), overwrite=request.overwrite)
+    report("done", total, total)
+    return CreatedCase(request.out, tuple(faults))
+
+
+def _from_labels(
+    request: CreateRequest, path: Path, report: Progress
+) -> tuple[dict[str, Mesh], list[Fault], str]:
+    labels = read_label_map(path)
+    numbers = choose_labels(labels, request.numbering, request.label_numbers, request.levels)
+    source = f"label map {path.name} (sha256 {_digest(path)}), labels "
+    source += ", ".join(f"{level}={number}" for level, number in numbers.items())
+    if request.ct is not None:
+        check_ct(request.ct, labels, numbers)
+        source += f"; CT {request.ct.name} (sha256 {_digest(request.ct)}, same grid)"
+    meshes: dict[str, Mesh] = {}
+    notes = []
+    for index, (level, number) in enumerate(numbers.items()):
+        report(f"surface of {level}", index, 2 * len(numbers) + 1)
+        surface = label_surface(labels, number, request.surface)
+        meshes[level] = surface.mesh
+        if surface.cut:
+            text = (
+                f"{level} is cut off by the edge of the label map: its surface ends there, the bone does not"
+            )
+            notes.append(Fault("cut", level, text, "warning"))
+        if surface.dropped_share > 0.01:
+            text = (
+                f"{level}: {surface.dropped_share:.0%} of the label lies in separate pieces and was left out"
+            )
+            notes.append(Fault("pieces", level, text, "warning"))
+    return meshes, notes, source
+
+
+def _from_files(request: CreateRequest, report: Progress) -> tuple[dict[str, Mesh], list[Fault], str]:
+    files = _mesh_files(request)
+    meshes = {}
+    for index, level in enumerate(sort_levels(files)):
+        report(f"mesh of {level}", index, 2 * len(files) + 1)
+        mesh = read_mesh(files[level])
+        if request.axes == "lps":
+            mesh = oriented(Mesh(mesh.vertices * np.array([-1.0, -1.0, 1.0]), mesh.triangles))
+        meshes[level] = mesh
+    source = "meshes " + ", ".join(files[level].name for level in meshes)
+    return meshes, [], source + (" (LPS axes turned to RAS)" if request.axes == "lps" else "")
+
+
+def _mesh_files(request: CreateRequest) -> dict[str, Path]:
+    """Level -> file. In a folder, files that name no level (a pelvis) are passed over."""
+    found: dict[str, Path] = {}
+    for path in request.meshes:
+        candidates = [path]
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in MESH_SUFFIXES)
+            if not inside:
+                raise CaseError(f"{path}: no mesh files ({', '.join(MESH_SUFFIXES)}) in this folder")
+            candidates = [p for p in inside if level_of_file(p) is not None]
+            if not candidates:
+                raise CaseError(f"{path}: no mesh file in this folder is named after its level (L3.stl)")
+        for file in candidates:
+            level = level_of_file(file)
+            if level is None:
+                raise CaseError(f"{file}: the file name gives no level; name it after its level (L3.stl)")
+            if request.levels and level not in request.levels:
+                continue
+            if level in found:
+                raise CaseError(f"{file}: {level} is already given by {found[level]}")
+            found[level] = file
+    missing = [level for level in request.levels if level not in found]
+    if missing:
+        raise CaseError(f"no mesh for {', '.join(missing)} (--levels)")
+    return found
+
+
+def _with_landmarks(spec: LevelSpec, notes: list[Fault]) -> LevelSpec:
+    """The level with proposed landmarks where none are given; a note where none can be proposed."""
+    if spec.landmarks is not None:
+        return spec
+    try:
+        return replace(spec, landmarks=propose_landmarks(spec.mesh))
+    except CaseError as error:
+        notes.append(Fault("no_landmarks", spec.level, f"{spec.level}: {error}", "warning"))
+        return spec
+
+
+def _read_landmarks(request: CreateRequest) -> dict[str, Landmarks]:
+    path = request.landmarks
+    if path is None:
+        return {}
+    try:
+        content = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise CaseError(f"{path}: not valid JSON ({error})") from None
+    marks = {str(k): parse_landmarks(v, f"{path}: {k}") for k, v in _by_level(content, path).items()}
+    if request.axes == "ras":
+        return marks
+    turn = np.array([-1.0, -1.0, 1.0])
+    return {level: _turned(m, turn) for level, m in marks.items()}
+
+
+def _turned(marks: Landmarks, turn: Array) -> Landmarks:
+    spinous, left, right = marks.as_array() * turn
+    return Landmarks(spinous, left, right, proposed=marks.proposed)
+
+
+def _read_screws(request: CreateRequest) -> dict[str, tuple[Screw, ...]]:
+    path = request.screws
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(read_bytes(path))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise CaseError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
+    screws = {str(k): parse_screws(v, f"{path}: {k}") for k, v in _by_level(content, path).items()}
+    if request.axes == "ras":
+        return screws
+    turn = np.array([-1.0, -1.0, 1.0])
+    return {
+        k: tuple(replace(s, entry=s.entry * turn, tip=s.tip * turn) for s in v) for k, v in screws.items()
+    }
+
+
+def _by_level(content: object, path: Path) -> dict[Any, Any]:
+    if not isinstance(content, dict):
+        raise CaseError(f"{path}: expected one entry per level (L3: ...)")
+    return content
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(read_bytes(path)).hexdigest()[:16]

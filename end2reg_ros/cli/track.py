@@ -1,0 +1,65 @@
+"""``end2reg track``: the node's tracker over a recording, without ROS."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from end2reg_ros.cli.start import prior_from_options
+
+
+@dataclass(frozen=True)
+class Track:
+    """Track a case through a rosbag2. Exit 0 when at least one pose was published."""
+
+    case: Path
+    """Case folder."""
+    bag: Path
+    """rosbag2 folder (mcap or sqlite3)."""
+    out: Path
+    """Folder for trajectory.tum, trajectory_L1.tum ..., frames.csv and summary.json."""
+    topic: str | None = None
+    """PointCloud2 or depth image topic; the only PointCloud2 topic when not given."""
+    method: Literal["icp", "ransac_icp"] = "icp"
+    """Registration method."""
+    init: Path | None = None
+    """Start: JSON with T_camera_model, 16 numbers row by row, metres. Poses on a recorded initial_pose topic count too."""
+    landmarks: Path | None = None
+    """Start: JSON of picked landmarks, {"L3": {"spinous": [x, y, z], ...}}, metres, camera frame; three or more."""
+    json: bool = False
+    """Print the summary as JSON."""
+
+    def run(self) -> int:
+        """Track and write the files; 0 when a pose was published, 1 when none was."""
+        from rich.console import Console
+        from rich.progress import track as progress
+
+        from end2reg_ros.case import load_case
+        from end2reg_ros.cloud.limits import CloudLimits
+        from end2reg_ros.cloud.recording import Recording
+        from end2reg_ros.registration import create_registrar
+        from end2reg_ros.tracking import Tracker
+        from end2reg_ros.tracking.offline import choose_input, track_recording
+        from end2reg_ros.tracking.report import write_track
+
+        case = load_case(self.case)
+        prior = prior_from_options(case, self.init, self.landmarks)
+        with Recording(self.bag) as recording:
+            chosen = choose_input(recording, self.topic)
+            tracker = Tracker(create_registrar(self.method, case), case)
+            if prior is not None:
+                tracker.set_prior(prior)
+            frames = track_recording(recording, chosen, tracker, CloudLimits())
+            bar = Console(stderr=True)
+            records = list(progress(frames, "tracking", total=recording.count(chosen.clouds), console=bar))
+        summary = write_track(self.out, records)
+        if self.json:
+            print(json.dumps(summary, indent=1))
+        else:
+            published, received = summary["poses_published"], summary["clouds_received"]
+            print(
+                f"{published} poses from {received} clouds in {self.out}; states: {summary['frames_by_state']}"
+            )
+        return 0 if summary["poses_published"] else 1

@@ -1,0 +1,1 @@
+"""What is seen: messages, recordings and files of a depth camera -> ``Cloud``. No ROS import."""

@@ -1,0 +1,69 @@
+"""What of a cloud may be used, and the checks that every kind of input shares."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from end2reg_ros.cloud.messages import stamp_ns
+from end2reg_ros.errors import CloudError
+
+Corner = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class CloudLimits:
+    """What of a cloud may be used.
+
+    Attributes:
+        z_min: smallest depth, metres, camera optical frame.
+        z_max: largest depth, metres.
+        crop: (minimum, maximum) corner of a box in the camera optical frame, metres; None for no box.
+        max_points: points of a message that are looked at; a larger message is thinned by a fixed stride
+            before anything else is done, so that time and memory stay bounded. 1920x1080 goes through whole.
+        expected_frame: the only frame_id that is taken; empty for any but an empty one.
+        require_header: refuse an empty frame_id and a stamp of zero (False for files that carry neither).
+    """
+
+    z_min: float = 0.05
+    z_max: float = 10.0
+    crop: tuple[Corner, Corner] | None = None
+    max_points: int = 2_097_152
+    expected_frame: str = ""
+    require_header: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.z_min < self.z_max:
+            raise ValueError(f"z_min {self.z_min} m must be below z_max {self.z_max} m")
+        if self.max_points < 1:
+            raise ValueError(f"max_points must be at least 1, not {self.max_points}")
+        if self.crop is not None and not all(low < high for low, high in zip(*self.crop, strict=True)):
+            raise ValueError(f"crop: minimum {self.crop[0]} must be below maximum {self.crop[1]}")
+
+
+def check_header(message: Any, limits: CloudLimits) -> None:
+    """Frame and stamp of a message.
+
+    Raises:
+        CloudError: ``empty_frame``, ``wrong_frame``, ``zero_stamp``.
+    """
+    frame = str(message.header.frame_id)
+    if limits.require_header and not frame:
+        raise CloudError("empty_frame", "frame_id is empty: the camera's driver must name its optical frame")
+    if limits.expected_frame and frame != limits.expected_frame:
+        raise CloudError("wrong_frame", f"frame_id is '{frame}', expected '{limits.expected_frame}'")
+    if limits.require_header and stamp_ns(message) == 0:
+        raise CloudError("zero_stamp", "stamp is zero: a pose needs the time of the image")
+
+
+def grid_stride(height: int, width: int, max_points: int) -> tuple[int, int]:
+    """Row and column stride, about equal, that leave at most ``max_points`` of a height x width grid."""
+    share = height * width / max_points
+    if share <= 1.0:
+        return 1, 1
+    rows_step = 1 if height == 1 else min(height, math.ceil(math.sqrt(share)))
+    if math.ceil(height / rows_step) > max_points:  # a tall, narrow grid: the rows alone are too many
+        rows_step = math.ceil(height / max_points)
+    columns_left = max_points // math.ceil(height / rows_step)
+    return rows_step, math.ceil(width / columns_left)

@@ -1,0 +1,149 @@
+"""A scene folder: one view with its truth, the unit of evaluation; ``scene.json`` and ``cloud.ply``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros import se3
+from end2reg_ros.cloud.ply import PlyPoints, read_ply, write_ply
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import CloudError
+
+Array = NDArray[np.float64]
+SCENE_FILE = "scene.json"
+_FAR_M = 50.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One view with its truth.
+
+    Attributes:
+        name: name of its folder.
+        cloud: what the camera sees; its ``frame_id`` is stored, its stamp is not.
+        bone: (N,) truth label of the cloud's points, or None; never an input of a registration.
+        T_camera_model: (4, 4) true registration, metres.
+        T_camera_levels: level -> (4, 4) true vertebra pose, metres; empty where only the whole is known.
+        tags: what kind of scene it is ("occlusion": 0.3), for grouping results.
+        case_path: case folder that it belongs to, or None.
+    """
+
+    name: str
+    cloud: Cloud
+    bone: NDArray[np.bool_] | None
+    T_camera_model: Array
+    T_camera_levels: dict[str, Array] = field(default_factory=dict)
+    tags: dict[str, Any] = field(default_factory=dict)
+    case_path: Path | None = None
+
+
+def write_scene(folder: Path, scene: Scene) -> None:
+    """Write scene.json and cloud.ply into ``folder`` (made if missing); the case's path becomes relative."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ply(folder / "cloud.ply", PlyPoints(scene.cloud.points, scene.cloud.colours, scene.bone))
+    content: dict[str, Any] = {"cloud": "cloud.ply", "frame_id": scene.cloud.frame_id}
+    if scene.case_path is not None:
+        content["case"] = Path(os.path.relpath(scene.case_path.resolve(), folder.resolve())).as_posix()
+    content["T_camera_model"] = _numbers(scene.T_camera_model)
+    if scene.T_camera_levels:
+        content["T_camera_levels"] = {level: _numbers(T) for level, T in scene.T_camera_levels.items()}
+    if scene.tags:
+        content["tags"] = scene.tags
+    (folder / SCENE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_scene(folder: Path) -> Scene:
+    """Read and check one scene folder. Invalid points (NaN, Inf, zero) are dropped, with their labels.
+
+    Raises:
+        CloudError: ``no_scene`` (no scene.json), ``bad_scene`` (a fault in it), the codes of ``read_ply``.
+    """
+    content = _read_json(folder / SCENE_FILE)
+    frame_id = content.get("frame_id")
+    if not isinstance(frame_id, str) or not frame_id:
+        raise _fault(folder, "frame_id must be a non-empty text")
+    levels = content.get("T_camera_levels", {})
+    if not isinstance(levels, dict):
+        raise _fault(folder, "T_camera_levels must map level names to 16 numbers each")
+    tags, case = content.get("tags", {}), content.get("case")
+    if not isinstance(tags, dict):
+        raise _fault(folder, "tags must map names to values")
+    if case is not None and not isinstance(case, str):
+        raise _fault(folder, "case must be a path")
+    cloud_name = content.get("cloud", "cloud.ply")
+    if not isinstance(cloud_name, str):
+        raise _fault(folder, "cloud must be a file name")
+    T_camera_model = _transform(folder, "T_camera_model", content.get("T_camera_model"))
+    T_camera_levels = {name: _transform(folder, f"T_camera_levels.{name}", T) for name, T in levels.items()}
+    stored = read_ply(folder / cloud_name)
+    valid = np.flatnonzero(np.isfinite(stored.points).all(axis=1) & stored.points.any(axis=1))
+    if valid.size == 0:
+        text = f"{folder / cloud_name}: none of its {len(stored.points)} points is valid"
+        raise CloudError("all_invalid", text)
+    colours = None if stored.colours is None else stored.colours[valid]
+    return Scene(
+        name=folder.resolve().name,
+        cloud=Cloud(stored.points[valid], colours, frame_id, 0, received=len(stored.points)),
+        bone=None if stored.bone is None else stored.bone[valid],
+        T_camera_model=T_camera_model,
+        T_camera_levels=T_camera_levels,
+        tags=tags,
+        case_path=None if case is None else Path(os.path.normpath(folder / case)),
+    )
+
+
+def find_scenes(folder: Path) -> list[Path]:
+    """Scene folders of a benchmark: every folder at or below ``folder`` with a scene.json, sorted by path.
+
+    Raises:
+        CloudError: ``no_scene``.
+    """
+    if not folder.is_dir():
+        raise CloudError("no_scene", f"{folder}: is not a folder")
+    found = sorted(path.parent for path in folder.rglob(SCENE_FILE))
+    if not found:
+        raise CloudError("no_scene", f"{folder}: holds no scene folder (a folder with a {SCENE_FILE})")
+    return found
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise CloudError("no_scene", f"{path.parent}: is not a scene folder (no {SCENE_FILE})")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CloudError("bad_scene", f"{path}: is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CloudError("bad_scene", f"{path}: must hold one JSON object")
+    return content
+
+
+def _transform(folder: Path, name: str, value: Any) -> Array:
+    try:
+        T = np.asarray(value, dtype=np.float64).reshape(4, 4)
+    except (TypeError, ValueError):
+        raise _fault(folder, f"{name} must be 16 numbers (4x4, row-major, metres)") from None
+    if not se3.is_rigid(T):
+        text = "is not a rigid transform (rotation orthonormal and right-handed, last row 0 0 0 1)"
+        raise _fault(folder, f"{name} {text}")
+    distance = float(np.linalg.norm(T[:3, 3]))
+    if distance > _FAR_M:
+        text = f"is {distance:.0f} m from the camera: it seems to be in mm, metres are needed"
+        raise _fault(folder, f"{name} {text}")
+    return T
+
+
+def _fault(folder: Path, text: str) -> CloudError:
+    return CloudError("bad_scene", f"{folder / SCENE_FILE}: {text}")
+
+
+def _numbers(T: Array) -> list[float]:
+    return [float(v) for v in np.asarray(T).reshape(16)]

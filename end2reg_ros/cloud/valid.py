@@ -1,0 +1,58 @@
+"""Which points of a cloud count: finite, not (0, 0, 0), in range, in the crop box."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.errors import CloudError
+
+FloatVector = NDArray[np.float32]
+
+
+def select_points(
+    x: FloatVector, y: FloatVector, z: FloatVector, limits: CloudLimits
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Valid points within the limits.
+
+    Args:
+        x, y, z: (M,) metres, camera optical frame; NaN, Inf or all zero where invalid.
+        limits: range and crop box.
+
+    Returns:
+        (N, 3) points and their (N,) indices into the M, in order; N >= 1.
+
+    Raises:
+        CloudError: ``all_invalid`` (no finite point but zero), ``out_of_range`` (all beyond the limits).
+    """
+    # One pass over z drops NaN, Inf and nearly all else; only what is left pays for the other tests.
+    keep = np.flatnonzero((z >= np.float32(limits.z_min)) & (z <= np.float32(limits.z_max)))
+    points = np.empty((keep.size, 3), np.float32)
+    for axis, values in enumerate((x, y, z)):
+        points[:, axis] = values[keep]
+    good = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])
+    if limits.z_min <= 0.0 <= limits.z_max:
+        good &= np.isfinite(points[:, 2]) & points.any(axis=1)
+    if limits.crop is not None:
+        for axis, (low, high) in enumerate(zip(*limits.crop, strict=True)):
+            good &= (points[:, axis] >= np.float32(low)) & (points[:, axis] <= np.float32(high))
+    if not good.all():
+        points, keep = points[good], keep[good]
+    if keep.size == 0:
+        _explain_nothing_left(x, y, z, limits)
+    return points, keep
+
+
+def _explain_nothing_left(x: FloatVector, y: FloatVector, z: FloatVector, limits: CloudLimits) -> None:
+    finite = np.isfinite(x) & np.isfinite(y) & np.isfinite(z) & ((x != 0) | (y != 0) | (z != 0))
+    count = int(finite.sum())
+    if count == 0:
+        raise CloudError("all_invalid", f"none of the {x.size} points is valid (all NaN, Inf or zero)")
+    box = "" if limits.crop is None else " and the crop box"
+    low, high = float(z[finite].min()), float(z[finite].max())
+    text = (
+        f"none of the {count} valid points is within z {limits.z_min:g} to {limits.z_max:g} m{box}; "
+        f"their z is {low:.3g} to {high:.3g} (is this an optical frame, in metres?)"
+    )
+    raise CloudError("out_of_range", text)

@@ -1,0 +1,27 @@
+"""Errors that a user can cause; every text is one line that names the fault and, where there is one, the cure."""
+
+from __future__ import annotations
+
+
+class End2RegError(Exception):
+    """Base of all errors a user can cause. The command line prints its text as one line and exits with 1."""
+
+
+class CaseError(End2RegError):
+    """A case folder, mesh or label map that cannot be used."""
+
+
+class CloudError(End2RegError):
+    """A cloud, depth image, scene folder or recording that cannot be used.
+
+    Attributes:
+        code: stable machine-readable reason, published and counted by the node (e.g. ``no_xyz_fields``).
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class RegistrationError(End2RegError):
+    """A registration that cannot be attempted (too few landmarks, unknown method, missing prior)."""

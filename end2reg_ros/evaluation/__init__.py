@@ -1,0 +1,1 @@
+"""How good a registration or a stream of poses is. Truth enters here and nowhere else."""

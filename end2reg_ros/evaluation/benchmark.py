@@ -1,0 +1,218 @@
+"""Registration methods over a folder of scenes: every scene x method x prior -> one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros import se3
+from end2reg_ros.case.model import Case
+from end2reg_ros.cloud.scene_folder import Scene, read_scene
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import CloudError
+from end2reg_ros.evaluation.metrics import (
+    Pose,
+    PoseErrors,
+    Targets,
+    level_transform,
+    pose_errors,
+    targets_from_case,
+)
+from end2reg_ros.registration.types import Prior, Registrar
+
+Array = NDArray[np.float64]
+PriorKind = Literal["none", "landmarks", "perturbed"]
+Region = Literal["view", "bone"]
+PRIOR_KINDS: tuple[PriorKind, ...] = get_args(PriorKind)
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """What is run.
+
+    Attributes:
+        methods: names that ``create_registrar`` knows.
+        priors: ``none``; ``landmarks``: all landmarks picked with noise; ``perturbed``: the truth, turned and shifted.
+        region: ``view``: the whole cloud; ``bone``: only points with the true bone label (an oracle segmentation).
+        seed: of picks and perturbations; the same for every method.
+        pick_rms_m: root mean square 3-D error of a pick.
+        max_rotation_rad, max_offset_m: of the perturbed prior: angle U(0, max) about a random axis through the model's
+            centroid, shift U(0, max) in a random direction.
+    """
+
+    methods: tuple[str, ...] = ("icp", "ransac_icp")
+    priors: tuple[PriorKind, ...] = ("none", "landmarks")
+    region: Region = "view"
+    seed: int = 0
+    pick_rms_m: float = 0.003
+    max_rotation_rad: float = float(np.radians(45.0))
+    max_offset_m: float = 0.015
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One registration of one scene.
+
+    Attributes:
+        errors: of ``T_camera_model``, also when ``success`` is false; None when there is no finite pose.
+        level_errors: of the vertebra poses; None when the method gives none.
+        initial_tre_mm: mean TRE of the prior, mm: the initial misalignment; None without a prior.
+        wall_ms: time of ``register``.
+    """
+
+    scene: str
+    method: str
+    prior: PriorKind
+    success: bool
+    reason_code: str
+    errors: PoseErrors | None
+    level_errors: PoseErrors | None
+    initial_tre_mm: float | None
+    wall_ms: float
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, Any] = field(default_factory=dict)
+
+
+class CaseBench:
+    """One case's targets and its registrars, set up and warm."""
+
+    def __init__(self, case: Case, methods: Sequence[str]) -> None:
+        from end2reg_ros.registration import create_registrar
+
+        self.case = case
+        self.targets: Targets = targets_from_case(case)
+        self.registrars: dict[str, Registrar] = {name: create_registrar(name, case) for name in methods}
+        for registrar in self.registrars.values():
+            registrar.warm_up()
+
+
+def run_benchmark(
+    folders: Sequence[Path], bench_of: Callable[[Scene], CaseBench], settings: BenchmarkSettings
+) -> Iterator[Trial]:
+    """Run all trials, scene by scene.
+
+    Args:
+        folders: scene folders.
+        bench_of: the case of a scene, set up.
+
+    Raises:
+        CloudError: a scene that cannot be read; ``no_bone_label`` when region ``bone`` is asked of one without labels.
+    """
+    for number, folder in enumerate(folders):
+        scene = read_scene(folder)
+        bench = bench_of(scene)
+        cloud = cloud_of_region(scene, settings.region)
+        truth = true_pose(scene, bench.targets)
+        for kind in settings.priors:
+            prior = make_prior(kind, bench, truth, settings, number)
+            for method in settings.methods:
+                yield run_trial(scene, cloud, bench, method, kind, prior, truth)
+
+
+def run_trial(
+    scene: Scene,
+    cloud: Cloud,
+    bench: CaseBench,
+    method: str,
+    kind: PriorKind,
+    prior: Prior | None,
+    truth: Pose,
+) -> Trial:
+    """Register one cloud once and tell its errors."""
+    started = perf_counter()
+    result = bench.registrars[method].register(cloud, prior)
+    wall_ms = 1000.0 * (perf_counter() - started)
+    errors = level_errors = None
+    if np.isfinite(result.T_camera_model).all():
+        errors = pose_errors(Pose(result.T_camera_model), truth, bench.targets)
+        if result.levels:
+            poses = {level.level: level.T_camera_level for level in result.levels}
+            level_errors = pose_errors(Pose(result.T_camera_model, poses), truth, bench.targets)
+    initial = (
+        None if prior is None else pose_errors(Pose(prior.T_camera_model), truth, bench.targets).mean_tre_mm
+    )
+    return Trial(
+        scene=scene.name,
+        method=method,
+        prior=kind,
+        success=result.success,
+        reason_code=result.reason_code,
+        errors=errors,
+        level_errors=level_errors,
+        initial_tre_mm=initial,
+        wall_ms=wall_ms,
+        timings_ms=dict(result.timings_ms),
+        tags=scene.tags,
+    )
+
+
+def true_pose(scene: Scene, targets: Targets) -> Pose:
+    """The truth of a scene.
+
+    Raises:
+        CloudError: ``bad_scene`` when its levels are none of the case's.
+    """
+    known = {name: T for name, T in scene.T_camera_levels.items() if name in targets.T_model_levels}
+    if scene.T_camera_levels and not known:
+        ours, theirs = ", ".join(targets.T_model_levels), ", ".join(scene.T_camera_levels)
+        raise CloudError(
+            "bad_scene", f"scene {scene.name}: its levels ({theirs}) are not the case's ({ours})"
+        )
+    return Pose(scene.T_camera_model, known)
+
+
+def cloud_of_region(scene: Scene, region: Region) -> Cloud:
+    """The scene's cloud, or only its bone.
+
+    Raises:
+        CloudError: ``no_bone_label``.
+    """
+    if region == "view":
+        return scene.cloud
+    if scene.bone is None:
+        raise CloudError("no_bone_label", f"scene {scene.name}: has no bone label, which --region bone needs")
+    cloud = scene.cloud
+    colours = None if cloud.colours is None else cloud.colours[scene.bone]
+    return replace(cloud, points=cloud.points[scene.bone], colours=colours)
+
+
+def make_prior(
+    kind: PriorKind, bench: CaseBench, truth: Pose, settings: BenchmarkSettings, number: int
+) -> Prior | None:
+    """The prior of scene ``number``; the same on every run and for every method."""
+    if kind == "none":
+        return None
+    if kind == "landmarks":
+        return picked_prior(bench, truth, settings, number)
+    rng = np.random.default_rng((settings.seed, 67, number))
+    axis, direction = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
+    R = se3.rotation_from_vector(axis * rng.uniform(0.0, settings.max_rotation_rad))
+    centre = bench.targets.centroid
+    shift = direction * rng.uniform(0.0, settings.max_offset_m)
+    T = truth.T_camera_model @ se3.from_rotation_translation(R, centre - R @ centre + shift)
+    # What a user could know: the size of such perturbations at the landmarks, not that of this one.
+    landmarks = np.concatenate(list(bench.targets.landmarks.values()))
+    lever = float(np.sqrt(np.mean(np.sum((landmarks - centre) ** 2, axis=1))))
+    rms = np.hypot(settings.max_offset_m, lever * settings.max_rotation_rad) / np.sqrt(3.0)
+    return Prior(T, source="perturbed", stddev_m=float(rms))
+
+
+def picked_prior(bench: CaseBench, truth: Pose, settings: BenchmarkSettings, number: int) -> Prior:
+    """All landmarks picked where the vertebrae truly are, with noise, and fitted."""
+    from end2reg_ros.registration.landmarks import prior_from_landmarks
+    from end2reg_ros.simulation.picks import simulate_picks
+
+    seed = 1000 * settings.seed + number
+    picked = []
+    for level in bench.targets.landmarks:
+        T = level_transform(truth, level, bench.targets)
+        picked.append(simulate_picks(bench.case, T, seed, settings.pick_rms_m, (level,))[level])
+    return prior_from_landmarks(
+        np.concatenate(picked), np.concatenate(list(bench.targets.landmarks.values()))
+    )

@@ -1,0 +1,133 @@
+"""The figures of a run as texts: the headline cards of the page, and the whole table (page and terminal)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from end2reg_ros.evaluation.report_run import Run, Usage
+from end2reg_ros.evaluation.report_summary import FALSE_POSE_MM, IN_VIEW, RunSummary
+
+Figure = tuple[str, str, str]  # name, value with unit, meaning
+
+
+def cards(run: Run) -> list[dict[str, str]]:
+    """The headline figures: name, value, unit, more."""
+    s = run.summary
+    tracker = run.usage.get("tracker", Usage())
+    ages = f"p95 {number(s.age_p95_ms, 0)}, p99 {number(s.age_p99_ms, 0)} ms"
+    return [
+        _card("median error (TRE)", number(s.tre_median_mm, 2), "mm", f"p95 {number(s.tre_p95_mm, 2)} mm"),
+        _card("availability", percent(s.availability), "", "of the clouds that show the spine"),
+        _card(f"poses off by > {FALSE_POSE_MM:.0f} mm", str(s.false_tracking), "", "published as TRACKING"),
+        _card("poses with nothing in view", str(s.blind_poses), "", "must be 0"),
+        _card("poses per second", number(s.rate_hz, 1), "Hz", f"camera {number(s.camera_hz, 1)} Hz"),
+        _card("pose age", number(s.age_p50_ms, 0), "ms", ages),
+        _card("first pose after", number(s.first_pose_s, 2), "s", _times_lost(s)),
+        _card(
+            "tracker's cost",
+            number(tracker.cpu_percent, 0),
+            "% CPU",
+            f"{number(tracker.rss_mb, 0)} MB memory",
+        ),
+    ]
+
+
+def figures(run: Run) -> list[Figure]:
+    """Every figure."""
+    s = run.summary
+    return [*_accuracy(s), *_availability(s), *_speed(s), *_cost(run)]
+
+
+def _accuracy(s: RunSummary) -> list[Figure]:
+    median = f"{number(s.tre_median_mm, 2)} [{number(s.tre_q1_mm, 2)}, {number(s.tre_q3_mm, 2)}] mm"
+    tail = f"{number(s.tre_p95_mm, 2)} / {number(s.tre_max_mm, 2)} mm"
+    false = f"{s.false_tracking} / {s.false_degraded}"
+    return [
+        ("TRE, median [Q1, Q3]", median, "error at the landmarks, all published poses"),
+        ("TRE, p95 / highest", tail, "of the same errors"),
+        ("TRE per level, median", _pairs(s.level_tre_median_mm, 2, "mm"), ""),
+        ("landmark errors above 10 mm", percent(s.outliers, 2), "share of outliers"),
+        ("false poses, TRACKING / DEGRADED", false, "clouds with a published vertebra more than 10 mm off"),
+        ("poses with nothing in view", str(s.blind_poses), "must be 0"),
+        ("level slips", str(s.level_slips), "poses nearer to the neighbouring vertebrae"),
+        ("repeated poses", str(s.repeated_poses), "further messages under a stamp already published"),
+    ]
+
+
+def _availability(s: RunSummary) -> list[Figure]:
+    lost = _list((f"{i.start:.1f}-{i.end:.1f}" for i in s.lost), "s", "never")
+    in_view = (
+        f"published / clouds with at least {IN_VIEW:.0%} of the exposed spine in view, after the first pose"
+    )
+    clouds = f"{s.clouds} / {s.judged} / {s.published}"
+    share = {name: 100 * value for name, value in s.state_share.items() if value > 0}
+    again = _list((f"{t:.2f}" for t in s.reacquisition_s), "s", "-")
+    return [
+        ("availability", percent(s.availability), in_view),
+        (
+            "availability of judged clouds",
+            percent(s.availability_judged),
+            "the same without superseded clouds",
+        ),
+        ("clouds sent / judged / with poses", clouds, "the newest cloud wins: those between are superseded"),
+        ("first pose", f"{number(s.first_pose_s, 2)} s", "after the camera's first cloud"),
+        ("LOST", lost, "silent intervals"),
+        ("re-acquisition", again, "from visible again to the next pose, one a loss"),
+        ("time in each state", _pairs(share, 0, "%"), ""),
+    ]
+
+
+def _speed(s: RunSummary) -> list[Figure]:
+    ages = f"{number(s.age_p50_ms, 1)} / {number(s.age_p95_ms, 1)} / {number(s.age_p99_ms, 1)} ms"
+    latency = f"{number(s.latency_p50_ms, 1)} / {number(s.latency_p95_ms, 1)} ms"
+    return [
+        ("rate of poses / of clouds", f"{number(s.rate_hz, 1)} / {number(s.camera_hz, 1)} Hz", ""),
+        ("pose age p50 / p95 / p99", ages, "sensor's stamp to arrival of TF in another process"),
+        ("latency p50 / p95", latency, "reception to publication, as the tracker reports it"),
+        ("stages, median", _pairs(s.stages_ms, 1, "ms"), ""),
+    ]
+
+
+def _cost(run: Run) -> list[Figure]:
+    dropped = ", ".join(f"{name} {count}" for name, count in run.drops.items() if count) or "none"
+    table = [("clouds dropped", dropped, "by the tracker, with the reason")]
+    for name, usage in run.usage.items():
+        cpu = f"{number(usage.cpu_percent, 0)} % (highest {number(usage.cpu_percent_max, 0)} %)"
+        value = f"{cpu}, {number(usage.rss_mb, 0)} MB"
+        table.append((f"{name}: CPU, memory", value, "100 % is one core; highest resident memory"))
+    return table
+
+
+def number(value: float | None, digits: int) -> str:
+    """A figure with fixed digits, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as percent, or a dash."""
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def verdict(s: RunSummary) -> str:
+    """One sentence about a good run."""
+    return (
+        f"{s.published} poses published, median error {number(s.tre_median_mm, 2)} mm; none off by more than "
+        f"{FALSE_POSE_MM:.0f} mm, none while nothing was in view."
+    )
+
+
+def _times_lost(s: RunSummary) -> str:
+    return {0: "never LOST", 1: "LOST once"}.get(len(s.lost), f"LOST {len(s.lost)} times")
+
+
+def _card(name: str, value: str, unit: str, more: str) -> dict[str, str]:
+    return {"name": name, "value": value, "unit": unit, "more": more}
+
+
+def _pairs(values: Mapping[str, float], digits: int, unit: str) -> str:
+    return _list((f"{name} {value:.{digits}f}" for name, value in values.items()), unit, "-")
+
+
+def _list(texts: Iterable[str], unit: str, none: str) -> str:
+    joined = ", ".join(texts)
+    return f"{joined} {unit}" if joined else none

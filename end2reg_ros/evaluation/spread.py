@@ -1,0 +1,52 @@
+"""Median, quartiles and counts of a set of figures: how every result here is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Order statistics of ``count`` figures; all but the count are NaN when there are none."""
+
+    count: int
+    median: float
+    q1: float
+    q3: float
+    p95: float
+    maximum: float
+
+    def text(self, digits: int = 2) -> str:
+        """``median [Q1, Q3]``, or a dash."""
+        if self.count == 0:
+            return "–"
+        return f"{self.median:.{digits}f} [{self.q1:.{digits}f}, {self.q3:.{digits}f}]"
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Order statistics; quartiles by linear interpolation. NaN figures are not allowed in."""
+    array = np.asarray(list(values), dtype=np.float64)
+    if array.size == 0:
+        nan = float("nan")
+        return Spread(0, nan, nan, nan, nan, nan)
+    q1, median, q3, p95 = (float(v) for v in np.percentile(array, [25, 50, 75, 95]))
+    return Spread(int(array.size), median, q1, q3, p95, float(array.max()))
+
+
+def share(hits: Iterable[bool]) -> float:
+    """Share of true ones; NaN of none."""
+    array = np.asarray(list(hits), dtype=np.float64)
+    return float(array.mean()) if array.size else float("nan")
+
+
+def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927); (0, 1) of none."""
+    if count == 0:
+        return 0.0, 1.0
+    p = hits / count
+    centre = (p + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * float(np.sqrt(p * (1 - p) / count + z * z / (4 * count**2)))
+    return max(0.0, centre - half), min(1.0, centre + half)

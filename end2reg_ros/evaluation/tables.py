@@ -1,0 +1,169 @@
+"""Results as Markdown and JSON."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+from end2reg_ros.evaluation.benchmark import BenchmarkSettings, Trial
+from end2reg_ros.evaluation.metrics import SUCCESS_MM, PoseErrors
+from end2reg_ros.evaluation.summary import Accuracy, GroupSummary
+
+_VERSIONS = ("numpy", "scipy", "open3d", "small_gicp")
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions that a result was made with."""
+    import os
+
+    from end2reg_ros import __version__
+
+    versions = {"end2reg_ros": __version__, "python": platform.python_version()}
+    for name in _VERSIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "unknown"
+    return {
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "versions": versions,
+    }
+
+
+def markdown(summaries: Sequence[GroupSummary], heading: str, notes: Sequence[str]) -> str:
+    """All tables of an evaluation."""
+    lines = [f"# {heading}", "", *(f"- {note}" for note in notes), ""]
+    lines += ["## All registrations, whatever the method says of them", ""]
+    lines += _accuracy_table([(s, s.all) for s in summaries])
+    lines += ["", "## Registrations that the method reports as success", ""]
+    lines += _accuracy_table([(s, s.reported) for s in summaries])
+    lines += ["", "## Verdicts and time", ""]
+    lines += _verdict_table(summaries)
+    lines += ["", "## TRE by level, reported registrations, mm", ""]
+    lines += _level_table(summaries)
+    return "\n".join(lines) + "\n"
+
+
+def document(
+    trials: Sequence[Trial],
+    summaries: Sequence[GroupSummary],
+    settings: BenchmarkSettings,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Everything as plain numbers, ready for JSON (unknown figures as null)."""
+    plain = {
+        **about,
+        "environment": environment(),
+        "settings": asdict(settings),
+        "summaries": [asdict(summary) for summary in summaries],
+        "trials": [_trial(trial) for trial in trials],
+    }
+    cleaned: dict[str, Any] = _finite(plain)
+    return cleaned
+
+
+def _accuracy_table(rows: Sequence[tuple[GroupSummary, Accuracy]]) -> list[str]:
+    limits = [f"< {limit:g} mm" for limit in SUCCESS_MM]
+    heads = ["method", "prior", "n", "TRE mm", "TRE vertebra poses mm", "landmarks > 10 mm", *limits]
+    heads += ["RMSE mm", "mean_distance mm", "RRE deg", "RTE mm", "level slips"]
+    body = []
+    for summary, figures in rows:
+        body.append(
+            [
+                summary.method,
+                summary.prior,
+                str(figures.trials),
+                figures.tre_mm.text(),
+                figures.level_pose_tre_mm.text(),
+                _percent(figures.landmark_outliers),
+                *(_percent(figures.success[limit]) for limit in SUCCESS_MM),
+                figures.rmse_mm.text(),
+                figures.mean_distance_mm.text(),
+                figures.rre_deg.text(),
+                figures.rte_mm.text(),
+                str(figures.level_slips),
+            ]
+        )
+    return _table(heads, body)
+
+
+def _verdict_table(summaries: Sequence[GroupSummary]) -> list[str]:
+    heads = ["method", "prior", "scenes", "reported success", "of these wrong (> 10 mm)", "initial TRE mm"]
+    heads += ["ms a registration", "ms p95", "reasons"]
+    body = []
+    for s in summaries:
+        reasons = ", ".join(f"{code} {count}" for code, count in s.reasons.items())
+        p95 = f"{s.wall_ms.p95:.0f}"
+        row = [s.method, s.prior, str(s.all.trials), str(s.reported.trials), str(s.wrong_reported)]
+        body.append([*row, s.initial_tre_mm.text(), s.wall_ms.text(0), p95, reasons])
+    return _table(heads, body)
+
+
+def _level_table(summaries: Sequence[GroupSummary]) -> list[str]:
+    levels = list(dict.fromkeys(level for s in summaries for level in s.all.level_tre_mm))
+    body = []
+    for s in summaries:
+        found = s.reported.level_tre_mm
+        body.append([s.method, s.prior, *(found[name].text() if name in found else "–" for name in levels)])
+    return _table(["method", "prior", *levels], body)
+
+
+def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    rows = [heads, ["---"] * len(heads), *body]
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100.0 * value:.0f} %"
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "scene": trial.scene,
+        "method": trial.method,
+        "prior": trial.prior,
+        "success": trial.success,
+        "reason_code": trial.reason_code,
+        "errors": _errors(trial.errors),
+        "level_errors": _errors(trial.level_errors),
+        "initial_tre_mm": trial.initial_tre_mm,
+        "wall_ms": trial.wall_ms,
+        "timings_ms": trial.timings_ms,
+        "tags": trial.tags,
+    }
+
+
+def _errors(errors: PoseErrors | None) -> dict[str, Any] | None:
+    if errors is None:
+        return None
+    plain = asdict(errors)
+    plain["tre_mm"] = {level: values.tolist() for level, values in errors.tre_mm.items()}
+    plain["mean_tre_mm"] = errors.mean_tre_mm
+    return plain
+
+
+def _finite(value: Any) -> Any:
+    """The same with NaN and infinity as None: JSON knows neither."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or "unknown"

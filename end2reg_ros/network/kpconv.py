@@ -1,0 +1,146 @@
+"""Kernel point convolution on padded tables (Thomas 2019; End2Reg eq. 4) as one matrix product.
+
+The geometry of a table (who is whose neighbour, how near to which kernel point) is worked out once and shared by every
+convolution on it. A table's missing entries are clamped to a real row and given the weight 0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from end2reg_ros.network.kernel_points import kernel_points
+from end2reg_ros.network.tables import CloudTables
+
+
+class Neighbourhood(NamedTuple):
+    """Geometry of one table of M queries, H neighbours, K kernel points.
+
+    Attributes:
+        index: (M * H,) rows of the support, clamped.
+        present: (M, H) 1 where there is a neighbour, 0 where the entry is missing.
+        influence: (M, H, K) max(0, 1 - |y - k| / sigma), 0 where missing.
+        count: (M, 1) neighbours present, at least 1.
+    """
+
+    index: Tensor
+    present: Tensor
+    influence: Tensor
+    count: Tensor
+
+
+class LevelGeometry(NamedTuple):
+    """One level's neighbourhoods and what the norms need.
+
+    Attributes:
+        mask: (C, 1) 1 for points, 0 for padding.
+        share: (1, C) mask / number of points: a product with it is a mean over the points.
+        near: neighbourhood within the level.
+        down: neighbourhood of the next level's points in this one.
+        up: (C,) nearest row of the next level, clamped.
+    """
+
+    mask: Tensor
+    share: Tensor
+    near: Neighbourhood
+    down: Neighbourhood | None
+    up: Tensor | None
+
+
+def gather_rows(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of (C, ...) at (M,) int32 indices: Gather on axis 0."""
+    return torch.index_select(values, 0, index)
+
+
+class KernelGeometry(nn.Module):
+    """Turns tables into neighbourhoods; holds the kernel points, no weights.
+
+    Args:
+        count: kernel points.
+        radius_voxels: neighbourhood radius in voxels; the points sit at ``shell`` times this.
+        shell: see ``Profile.kernel_shell``.
+        sigma_voxels: reach of a kernel point in voxels.
+        voxels: width of the cells of each level.
+    """
+
+    def __init__(
+        self, count: int, radius_voxels: float, shell: float, sigma_voxels: float, voxels: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        points = torch.from_numpy(kernel_points(count, shell * radius_voxels))
+        # Follows from the profile: not part of a checkpoint.
+        self.register_buffer("points", points, persistent=False)
+        self.register_buffer("squared", (points * points).sum(dim=1), persistent=False)
+        self.sigma = sigma_voxels
+        self.voxels = voxels
+
+    def forward(self, cloud: CloudTables) -> list[LevelGeometry]:
+        """Geometry of every level of a cloud, fine to coarse."""
+        result = []
+        for i, level in enumerate(cloud.levels):
+            down = up = None
+            if level.pool is not None and level.upsample is not None:
+                coarser = cloud.levels[i + 1].points
+                down = self.neighbourhood(coarser, level.points, level.pool, self.voxels[i])
+                up = level.upsample.clamp(max=coarser.shape[0] - 1)
+            result.append(
+                LevelGeometry(
+                    mask=level.mask,
+                    share=level.mask.transpose(0, 1) / level.mask.sum().clamp(min=1.0),
+                    near=self.neighbourhood(level.points, level.points, level.neighbours, self.voxels[i]),
+                    down=down,
+                    up=up,
+                )
+            )
+        return result
+
+    def neighbourhood(self, queries: Tensor, supports: Tensor, table: Tensor, voxel: float) -> Neighbourhood:
+        """Neighbourhood of (M, 3) queries in (C, 3) supports by an (M, H) table."""
+        capacity = supports.shape[0]
+        present = (table < capacity).to(supports.dtype)
+        index = table.clamp(max=capacity - 1).reshape(-1)
+        near = gather_rows(supports, index).reshape(table.shape[0], table.shape[1], 3)
+        offset = (near - queries[:, None]) * present[:, :, None] / voxel
+        # |y - k|^2 without an (M, H, K, 3) tensor; the floor keeps the root's slope finite.
+        squared = (offset * offset).sum(dim=2, keepdim=True) - 2.0 * (offset @ self.points.T) + self.squared
+        distance = squared.clamp(min=1e-6).sqrt()
+        influence = (1.0 - distance / self.sigma).clamp(min=0.0) * present[:, :, None]
+        return Neighbourhood(index, present, influence, present.sum(dim=1, keepdim=True).clamp(min=1.0))
+
+
+def positive_count(features: Tensor, near: Neighbourhood) -> Tensor:
+    """(M, 1) neighbours whose feature sum is above 0, at least 1: the divisor of GeoTransformer's convolution."""
+    positive = (features.detach().sum(dim=1) > 0).to(features.dtype)
+    counted = gather_rows(positive, near.index).reshape(near.present.shape) * near.present
+    return counted.sum(dim=1, keepdim=True).clamp(min=1.0)
+
+
+class KPConv(nn.Module):
+    """Kernel point convolution, C -> D channels: (M, K, H) x (M, H, C) -> (M, K C) x (K C, D)."""
+
+    def __init__(self, kernel: int, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(kernel * channels, out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        # As a linear layer over K C inputs would start (He 2015, a = sqrt 5).
+        bound = (kernel * channels) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, features: Tensor, near: Neighbourhood, count: Tensor | None = None) -> Tensor:
+        """(M, D) from the support's (C0, C) features; ``count`` (M, 1) replaces the number of neighbours."""
+        queries, width = near.present.shape
+        gathered = gather_rows(features, near.index).reshape(queries, width, -1)
+        weighted = torch.bmm(near.influence.transpose(1, 2), gathered)
+        summed = weighted.reshape(queries, -1) @ self.weight
+        return summed / (near.count if count is None else count) + self.bias
+
+
+def max_pool(features: Tensor, near: Neighbourhood) -> Tensor:
+    """(M, C) largest feature among each query's neighbours; 0 where there is none."""
+    queries, width = near.present.shape
+    gathered = gather_rows(features, near.index).reshape(queries, width, -1)
+    masked = gathered + (near.present[:, :, None] - 1.0) * 1e4
+    # max rather than amax: its gradient follows one index instead of comparing everything with the result.
+    return masked.max(dim=1).values * near.present[:, :1]

@@ -1,0 +1,74 @@
+"""Global registration without a prior: FPFH features and RANSAC (Rusu 2009; Open3D's implementation)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RansacSettings:
+    """Settings of the search.
+
+    Attributes:
+        voxel: both clouds are thinned to this, metres; features look 5 times as far, inliers 1.5 times.
+        iterations: hypotheses drawn at most.
+        confidence: the search ends when a better hypothesis is this unlikely.
+        seed: of the random draws.
+    """
+
+    voxel: float = 0.004
+    iterations: int = 200_000
+    confidence: float = 0.999
+    seed: int = 0
+
+
+def ransac_fpfh(source: Array, target: Array, settings: RansacSettings) -> tuple[Array, float]:
+    """T_target_source from feature matches, and the share of source points within 1.5 voxels of the target.
+
+    Args:
+        source: (N, 3) metres.
+        target: (M, 3) metres.
+        settings: thinning and effort.
+    """
+    import open3d as o3d
+
+    o3d.utility.random.seed(settings.seed)
+    source_cloud, source_features = thinned_with_features(source, settings.voxel)
+    target_cloud, target_features = thinned_with_features(target, settings.voxel)
+    registration = o3d.pipelines.registration
+    result = registration.registration_ransac_based_on_feature_matching(
+        source_cloud,
+        target_cloud,
+        source_features,
+        target_features,
+        mutual_filter=True,
+        max_correspondence_distance=1.5 * settings.voxel,
+        estimation_method=registration.TransformationEstimationPointToPoint(False),
+        ransac_n=3,
+        checkers=[
+            registration.CorrespondenceCheckerBasedOnEdgeLength(0.9),
+            registration.CorrespondenceCheckerBasedOnDistance(1.5 * settings.voxel),
+        ],
+        criteria=registration.RANSACConvergenceCriteria(settings.iterations, settings.confidence),
+    )
+    return np.array(result.transformation), float(result.fitness)
+
+
+def thinned_with_features(points: Array, voxel: float) -> tuple[Any, Any]:
+    """Open3D cloud thinned to ``voxel`` metres with normals towards the origin, and its FPFH features."""
+    import open3d as o3d
+
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.asarray(points, dtype=np.float64)))
+    cloud = cloud.voxel_down_sample(voxel)
+    cloud.estimate_normals(o3d.geometry.KDTreeSearchParamHybrid(radius=2 * voxel, max_nn=30))
+    cloud.orient_normals_towards_camera_location(np.zeros(3))
+    features = o3d.pipelines.registration.compute_fpfh_feature(
+        cloud, o3d.geometry.KDTreeSearchParamHybrid(radius=5 * voxel, max_nn=100)
+    )
+    return cloud, features

@@ -1,0 +1,200 @@
+"""From one or several starts to one judged pose: crop, thin, refine, judge. Shared by every method that refines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from end2reg_ros.case.model import Case
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.quality import Agreement, agreement, quality_of
+from end2reg_ros.registration.refine import Refined, refine
+from end2reg_ros.registration.region import Box, Region, ThinSettings, crop, make_region
+from end2reg_ros.registration.settings import AcceptSettings, RegistrationSettings
+from end2reg_ros.registration.surface import ModelSurface, build_model_surface
+from end2reg_ros.registration.types import LevelResult, Quality, Registration
+from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev, unknown_covariance
+from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_from_vector
+
+Array = NDArray[np.float64]
+
+HELD_BELOW_SUPPORT = 20  # samples 3 mm apart: less than about 2 square centimetres of a level seen
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One refined and classified start."""
+
+    refined: Refined
+    agreement: Agreement
+
+    @property
+    def score(self) -> float:
+        """Supported minus twice the seen-through samples: what the best of several starts is chosen by."""
+        return float(self.agreement.supported.sum() - 2.0 * self.agreement.violated.sum())
+
+
+class LocalRegistration:
+    """Refinement against one case. Built once; ``fit`` holds no state between clouds."""
+
+    def __init__(self, case: Case, settings: RegistrationSettings) -> None:
+        self.case = case
+        self.settings = settings
+        self.surface: ModelSurface = build_model_surface(case)
+        self.box = Box(self.surface.points.min(axis=0), self.surface.points.max(axis=0))
+        self.centre = (self.box.low + self.box.high) / 2
+
+    def fit(self, cloud: Cloud, starts: Sequence[Array], method: str, margin: float = 0.0) -> Registration:
+        """Refine every start, keep the best by score, judge it.
+
+        Args:
+            cloud: scene points.
+            starts: (4, 4) each, T_camera_model; at least one.
+            method: name reported.
+            margin: how far (metres) the starts may lie from the truth; widens the crop.
+        """
+        clock = Stopwatch()
+        crop_margin = self.settings.crop_margin + margin
+        cropped = crop(cloud.points, starts[0], self.box, crop_margin)
+        near = self.surface.near(cropped.local) < self.settings.near + margin
+        clock.lap("crop")
+        thin = ThinSettings(self.settings.voxel, threads=self.settings.threads)
+        region = make_region(cloud.points, cropped.index, near, thin)
+        clock.lap("thin")
+        if len(region.points) < self.settings.accept.min_inliers:
+            return self.failed(
+                starts[0], "no_points", f"only {len(region.points)} points near the model", method, clock
+            )
+        tree = cKDTree(region.points)
+        best = self.best_start(region, tree, starts)
+        refined = refine(region.points, region.normals, self.surface, best, self.settings.refine)
+        clock.lap("refine")
+        fit = Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree))
+        registration = self.judge(fit, region, method)
+        clock.lap("quality")
+        return replace(registration, timings_ms=clock.laps)
+
+    def best_start(self, region: Region, tree: cKDTree, starts: Sequence[Array]) -> Array:
+        """The start whose short refinement on a third of the points scores best."""
+        if len(starts) == 1:
+            return starts[0]
+        few = slice(None, None, 3)
+        short = replace(self.settings.refine, max_iterations=8)
+        fits = []
+        for start in starts:
+            refined = refine(region.points[few], region.normals[few], self.surface, start, short)
+            fits.append(Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree)))
+        return max(fits, key=lambda fit: fit.score).refined.T_camera_model
+
+    def judge(self, fit: Fit, region: Region, method: str) -> Registration:
+        """Quality, verdict and per-level results of a refined pose."""
+        refined = fit.refined
+        inliers = int(refined.inliers.sum())
+        quality = quality_of(fit.agreement, refined, inliers, len(region.points))
+        at_centre = covariance_at(refined.covariance, refined.T_camera_model, self.centre)
+        code, reason = verdict(quality, largest_stddev(at_centre)[0], self.settings.accept)
+        local = apply(inverse(refined.T_camera_model), region.dense)
+        on_bone, _ = self.surface.nearest(local, self.settings.refine.gates[-1])
+        return Registration(
+            T_camera_model=refined.T_camera_model,
+            success=code == "ok",
+            reason_code=code,
+            reason=reason,
+            quality=quality,
+            covariance=refined.covariance,
+            method=method,
+            engine="cpu",
+            levels=self.levels(fit, inliers),
+            relevant=region.index[np.isfinite(on_bone)],
+        )
+
+    def levels(self, fit: Fit, inliers: int) -> tuple[LevelResult, ...]:
+        """Pose, covariance and quality of each vertebra of the rigid spine."""
+        T, found = fit.refined.T_camera_model, fit.agreement
+        of_sample = self.surface.level_index[found.samples]
+        results = []
+        for k, vertebra in enumerate(self.case.vertebrae):
+            mine = of_sample == k
+            part = Agreement(
+                found.samples[mine], found.supported[mine], found.covered[mine], found.violated[mine]
+            )
+            T_level = T @ vertebra.T_model_level
+            covariance = covariance_at(fit.refined.covariance, T, vertebra.T_model_level[:3, 3])
+            held = int(part.supported.sum()) < HELD_BELOW_SUPPORT
+            quality = quality_of(part, fit.refined, int(part.supported.sum()), max(inliers, 1))
+            results.append(LevelResult(vertebra.level, T_level, covariance, quality, held))
+        return tuple(results)
+
+    def failed(self, T: Array, code: str, reason: str, method: str, clock: Stopwatch) -> Registration:
+        """A registration that came to nothing."""
+        return Registration(
+            T, False, code, reason, Quality(), unknown_covariance(), method, "cpu", clock.laps
+        )
+
+    def lattice(self, T_camera_model: Array, reach: float) -> list[Array]:
+        """The pose itself and 18 neighbours: shifted by ``reach`` metres and turned so that the ends move as far."""
+        half_length = float(np.max(self.box.high - self.box.low)) / 2
+        angle = reach / half_length
+        starts = [T_camera_model]
+        for axis in range(3):
+            for sign in (-1.0, 1.0):
+                shift = np.zeros(3)
+                shift[axis] = sign * reach
+                turn = rotation_from_vector(shift / reach * angle)
+                about = from_rotation_translation(turn, self.centre - turn @ self.centre)
+                moved = from_rotation_translation(np.eye(3), shift)
+                starts += [T_camera_model @ moved, T_camera_model @ about, T_camera_model @ moved @ about]
+        return starts
+
+
+def verdict(quality: Quality, stddev: float, accept: AcceptSettings) -> tuple[str, str]:
+    """(reason code, reason) of a fit; ``ok`` when it passes every limit. ``stddev``: of the position, metres."""
+    q = quality
+    if q.inliers < accept.min_inliers:
+        return "few_inliers", f"{q.inliers} points on the model, {accept.min_inliers} needed"
+    if q.visible_fraction < accept.min_visible_fraction:
+        return (
+            "covered",
+            f"{100 * q.visible_fraction:.0f} % of the surface is in view, {100 * accept.min_visible_fraction:.0f} % needed",
+        )
+    if q.free_space_violation > accept.max_free_space_violation:
+        return "see_through", (
+            f"the camera sees through {100 * q.free_space_violation:.0f} % of the posed bone "
+            f"(limit {100 * accept.max_free_space_violation:.0f} %)"
+        )
+    if q.inlier_ratio < accept.min_inlier_ratio:
+        return "low_inlier_ratio", f"inlier ratio {q.inlier_ratio:.2f} below {accept.min_inlier_ratio:.2f}"
+    if q.normal_agreement < accept.min_normal_agreement:
+        return "normals_disagree", (
+            f"{100 * q.normal_agreement:.0f} % of the points on the model are turned as it is, "
+            f"{100 * accept.min_normal_agreement:.0f} % needed"
+        )
+    if q.residual_rmse_m > accept.max_residual_rmse_m:
+        return "high_residual", (
+            f"residual {1000 * q.residual_rmse_m:.2f} mm above {1000 * accept.max_residual_rmse_m:.2f} mm"
+        )
+    if stddev > accept.max_position_stddev_m:
+        return (
+            "uncertain",
+            f"position uncertain by {1000 * stddev:.1f} mm (limit {1000 * accept.max_position_stddev_m:.1f} mm)",
+        )
+    return "ok", "registered"
+
+
+class Stopwatch:
+    """Milliseconds of named stages, in order."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap under ``name``."""
+        now = perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + 1000 * (now - self._last)
+        self._last = now

@@ -1,0 +1,101 @@
+"""How well a posed case agrees with what the camera sees: support, cover, and bone in seen-through space.
+
+For every sample of the surface that should face the camera one of four things is true: the scene supports it, something
+lies in front of it (tissue, an instrument), the camera sees through it (then the pose is wrong there), or there is no data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from end2reg_ros.registration.refine import Refined
+from end2reg_ros.registration.region import Region
+from end2reg_ros.registration.surface import ModelSurface, view_directions
+from end2reg_ros.registration.types import Quality
+from end2reg_ros.se3 import apply, inverse
+
+Array = NDArray[np.float64]
+
+SUPPORT_M = 0.0025
+VIOLATION_M = 0.004
+PIXEL_M = 0.0025
+MIN_FACING = 0.25
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Class of each facing sample; ``samples`` (M,) index into the surface, the others are (M,) flags."""
+
+    samples: NDArray[np.int64]
+    supported: NDArray[np.bool_]
+    covered: NDArray[np.bool_]
+    violated: NDArray[np.bool_]
+
+
+def agreement(surface: ModelSurface, T_camera_model: Array, region: Region, tree: cKDTree) -> Agreement:
+    """Classify the samples that face the camera.
+
+    Args:
+        surface: visible surface of the case.
+        T_camera_model: pose to judge.
+        region: scene points around it.
+        tree: nearest-neighbour structure over ``region.points``.
+    """
+    eye = inverse(T_camera_model)[:3, 3]
+    model, normals = surface.points[surface.coarse], surface.normals[surface.coarse]
+    view = eye - model
+    view /= np.linalg.norm(view, axis=1, keepdims=True)
+    nearest_view = int(np.argmax(view_directions() @ view.mean(axis=0)))
+    facing = (np.einsum("ij,ij->i", view, normals) > MIN_FACING) & surface.coarse_seen_from[:, nearest_view]
+    samples = surface.coarse[facing]
+    posed = apply(T_camera_model, model[facing])
+    distance, _ = tree.query(posed, distance_upper_bound=SUPPORT_M)
+    supported = np.isfinite(distance)
+    nearest_depth = depth_in_front(region.dense, posed)
+    known = np.isfinite(nearest_depth)
+    gap = np.where(known, nearest_depth - posed[:, 2], 0.0)
+    violated = ~supported & known & (gap > VIOLATION_M)
+    covered = ~supported & known & ~violated
+    return Agreement(samples, supported, covered, violated)
+
+
+def depth_in_front(dense: NDArray[np.float32], posed: Array) -> Array:
+    """Smallest scene depth (metres) within one cell around the line of sight of each posed sample; NaN without data.
+
+    The cell is 2.5 mm at the samples' mean depth; the 3 x 3 neighbourhood makes edges count in favour of the pose.
+    """
+    if len(dense) == 0 or len(posed) == 0:
+        return np.full(len(posed), np.nan)
+    cell = PIXEL_M / float(posed[:, 2].mean())
+    u, v = posed[:, 0] / posed[:, 2], posed[:, 1] / posed[:, 2]
+    u0, v0 = float(u.min()) - 2 * cell, float(v.min()) - 2 * cell
+    width, height = int((float(u.max()) - u0) / cell) + 3, int((float(v.max()) - v0) / cell) + 3
+    column = ((dense[:, 0] / dense[:, 2] - u0) / cell).astype(np.int64)
+    row = ((dense[:, 1] / dense[:, 2] - v0) / cell).astype(np.int64)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    depth = np.full(width * height, np.inf)
+    np.minimum.at(depth, row[inside] * width + column[inside], dense[inside, 2])
+    grid = np.full((height + 2, width + 2), np.inf)
+    grid[1:-1, 1:-1] = depth.reshape(height, width)
+    lowest = np.min([grid[i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
+    found = lowest[((v - v0) / cell).astype(int), ((u - u0) / cell).astype(int)]
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def quality_of(found: Agreement, refined: Refined, inliers: int, points_in_region: int) -> Quality:
+    """Quality figures of a classification."""
+    supported, violated = int(found.supported.sum()), int(found.violated.sum())
+    total = max(len(found.samples), 1)
+    return Quality(
+        inlier_ratio=supported / max(supported + violated, 1),
+        residual_rmse_m=refined.rmse,
+        visible_fraction=(supported + violated) / total,
+        mask_fraction=inliers / max(points_in_region, 1),
+        free_space_violation=violated / total,
+        inliers=inliers,
+        normal_agreement=refined.normal_agreement,
+    )

@@ -1,0 +1,59 @@
+"""Settings of the classical registration: what is asked of a fit before it may be called a pose. Metres, degrees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from end2reg_ros.registration.refine import RefineSettings
+
+
+@dataclass(frozen=True)
+class AcceptSettings:
+    """A fit below any of these is no pose.
+
+    Attributes:
+        min_inliers: scene points (thinned to the voxel) on the model surface.
+        min_inlier_ratio: supported share of the surface that is not covered.
+        max_free_space_violation: share of the camera-facing surface that the camera sees through.
+        min_normal_agreement: share of the points on the model whose surface is turned as the model's is: the best
+            single sign of a fit to the wrong place (right fits: 0.77 and more; wrong ones: 0.64 and less).
+        min_visible_fraction: share of the camera-facing surface that is not covered.
+        max_residual_rmse_m: of the inliers.
+        max_position_stddev_m: largest standard deviation of the spine's centre along any axis.
+    """
+
+    min_inliers: int = 250
+    min_inlier_ratio: float = 0.93
+    max_free_space_violation: float = 0.04
+    min_normal_agreement: float = 0.68
+    min_visible_fraction: float = 0.10
+    max_residual_rmse_m: float = 0.00135
+    max_position_stddev_m: float = 0.002
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """Settings of ``icp`` and ``ransac_icp``.
+
+    Attributes:
+        voxel: scene points are thinned to this distance.
+        crop_margin: scene points further than this from the posed model's bounding box are not looked at.
+        near: scene points further than this from the posed surface are not registered.
+        refine: gates and weights.
+        accept: what a fit must reach.
+        spread_stddev_m: a prior less certain than this is searched around (a lattice of starts), a better one is
+            refined as it is.
+        ransac_voxel: point distance of the FPFH features.
+        ransac_iterations: hypotheses drawn.
+        threads: of neighbour searches.
+    """
+
+    voxel: float = 0.002
+    crop_margin: float = 0.012
+    near: float = 0.008
+    refine: RefineSettings = field(default_factory=RefineSettings)
+    accept: AcceptSettings = field(default_factory=AcceptSettings)
+    spread_stddev_m: float = 0.0015
+    ransac_voxel: float = 0.004
+    ransac_iterations: int = 200_000
+    threads: int = 1

@@ -1,0 +1,112 @@
+"""What goes into a registration and what comes out; the interface every method keeps to. Metres, radians."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros.cloud.types import Cloud
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A guess of where the model is: picked landmarks, a planner, rviz, or the last frame.
+
+    Attributes:
+        T_camera_model: (4, 4).
+        source: shown to the user ("landmarks", "initial_pose", "last_frame", "init_file").
+        stddev_m: expected error of the guess at the spine, metres; sets how far refinement may move.
+    """
+
+    T_camera_model: Array
+    source: str
+    stddev_m: float = 0.003
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Figures that judge a fit; none of them is an accuracy (Fitzpatrick 2009).
+
+    Attributes:
+        inlier_ratio: share of the model surface that should be seen and is supported by scene points.
+        residual_rmse_m: root mean square point-to-surface distance of the inliers.
+        visible_fraction: share of the camera-facing model surface that is seen or supported (not covered).
+        mask_fraction: share of scene points in the region that the method calls relevant.
+        free_space_violation: share of the camera-facing model surface that lies in front of what the camera sees:
+            a fit with bone where the camera looked through is wrong, however small its residual.
+        inliers: scene points used by the last refinement step.
+        normal_agreement: share of the scene points on the model whose surface is turned as the model's is.
+    """
+
+    inlier_ratio: float = 0.0
+    residual_rmse_m: float = float("nan")
+    visible_fraction: float = 0.0
+    mask_fraction: float = 0.0
+    free_space_violation: float = 0.0
+    inliers: int = 0
+    normal_agreement: float = 0.0
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """One vertebra's share of a registration.
+
+    Attributes:
+        T_camera_level: (4, 4) pose of the vertebra frame.
+        covariance: (6, 6), camera axes, about the vertebra frame's origin; metres and radians.
+        held: too little of it is seen: its pose is held to its neighbours.
+    """
+
+    level: str
+    T_camera_level: Array
+    covariance: Array
+    quality: Quality
+    held: bool
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One cloud and one case -> one pose.
+
+    Attributes:
+        T_camera_model: (4, 4); the last estimate also when ``success`` is false (for inspection, never for use).
+        success: the pose passed every check of the method.
+        reason_code: ``ok`` or a stable machine-readable reason; ``reason`` says it in a sentence.
+        covariance: (6, 6), camera axes, about the posed model origin, order x y z rx ry rz; metres and radians.
+        timings_ms: stage name -> milliseconds.
+        relevant: indices of cloud points that the method used (for the segmentation topic and pictures).
+    """
+
+    T_camera_model: Array
+    success: bool
+    reason_code: str
+    reason: str
+    quality: Quality
+    covariance: Array
+    method: str
+    engine: str
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    levels: tuple[LevelResult, ...] = ()
+    relevant: NDArray[np.int64] | None = None
+
+
+class Registrar(Protocol):
+    """A registration method, set up once for one case."""
+
+    method: str
+    engine: str
+    engine_hash: str
+    needs_prior: bool
+
+    def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
+        """Register one cloud. Never raises for bad clouds: those give ``success`` False and a reason."""
+        ...
+
+    def warm_up(self) -> None:
+        """Do everything that would make the first frame slow."""
+        ...

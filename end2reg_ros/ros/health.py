@@ -1,0 +1,56 @@
+"""What the node thinks of itself at one moment: the one source of status and diagnostics. Free of ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from end2reg_ros.registration.types import Registration
+from end2reg_ros.ros.counters import CounterSnapshot
+from end2reg_ros.tracking.types import State
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What runs: constant from configure to clean-up."""
+
+    method: str
+    engine: str
+    engine_hash: str
+    case_name: str
+    case_hash: str
+    config_hash: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """State and reason after the latest event.
+
+    Attributes:
+        frame_id, stamp_ns: of the cloud judged; empty and 0 before the first.
+        registration: the latest fit; None where none was attempted.
+        timings_ms: stage -> milliseconds of that cloud.
+        latency_ms: from reception to publication; pose_age_ms: from the stamp to publication. NaN where
+            there is none.
+    """
+
+    state: State = State.SEARCHING
+    reason_code: str = "inactive"
+    reason: str = "the node is not active"
+    frame_id: str = ""
+    stamp_ns: int = 0
+    registration: Registration | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    latency_ms: float = float("nan")
+    pose_age_ms: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Health:
+    """Everything that status and diagnostics tell."""
+
+    identity: Identity
+    judgement: Judgement
+    counters: CounterSnapshot
+    since_last_cloud_s: float
+    rate_hz: float = 0.0
+    lost_in_transport: int = 0

@@ -1,0 +1,121 @@
+"""The camera topics: subscriptions that hand whole frames to the tracker's runtime, and do nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from end2reg_ros.cloud.depth import decode_depth
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.pairing import ImagePairer
+from end2reg_ros.cloud.pointcloud2 import decode
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import CloudError
+from end2reg_ros.ros import qos
+from end2reg_ros.ros.settings import TrackerParameters
+
+
+class Receiver(Protocol):
+    """What a camera's topics ask of a ``TrackerRuntime``."""
+
+    def receive(self, message: Any) -> None: ...
+    def drop(self, reason_code: str) -> None: ...
+    def count_lost(self, total: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class DepthFrame:
+    """A depth image with what is needed to make points of it; ``info`` None: none has arrived yet."""
+
+    depth: Any
+    info: Any
+    colour: Any
+
+    @property
+    def header(self) -> Any:
+        """The depth image's: its stamp and frame are those of the cloud."""
+        return self.depth.header
+
+
+def decode_frame(frame: DepthFrame, limits: CloudLimits) -> Cloud:
+    """A depth frame to a cloud.
+
+    Raises:
+        CloudError: ``no_camera_info`` and all of ``cloud.depth.decode_depth``.
+    """
+    if frame.info is None:
+        raise CloudError(
+            "no_camera_info", "no depth/camera_info has arrived: depth cannot be made into points"
+        )
+    return decode_depth(frame.depth, frame.info, frame.colour, limits)
+
+
+def decoder(kind: str) -> tuple[Callable[[Any, CloudLimits], Cloud], Callable[[Any], Any]]:
+    """How ``points`` or ``depth`` become a cloud, and the bytes whose repetition means a frozen camera."""
+    if kind == "depth":
+        return decode_frame, lambda frame: frame.depth.data
+    return decode, lambda message: message.data
+
+
+class CameraInput:
+    """Subscribed from activate to deactivate."""
+
+    def __init__(self, node: Node, parameters: TrackerParameters, receiver: Receiver) -> None:
+        self._node = node
+        self._receiver = receiver
+        self._profile = qos.sensor_input(parameters.input_reliability)
+        self._info: Any = None
+        self._pairer = ImagePairer()
+        self._subscriptions: list[Any] = []
+        if parameters.input == "points":
+            self._subscribe(PointCloud2, "points", receiver.receive)
+            return
+        self._subscribe(CameraInfo, "depth/camera_info", self._on_info)
+        if parameters.pair_colour:
+            self._subscribe(Image, "depth/image", self._on_paired_depth)
+            self._subscribe(Image, "color/image", self._on_colour)
+        else:
+            self._subscribe(Image, "depth/image", self._on_depth)
+
+    def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
+        try:
+            events = SubscriptionEventCallbacks(message_lost=self._on_lost)
+            made = self._node.create_subscription(
+                kind, topic, callback, self._profile, event_callbacks=events
+            )
+        except Exception:  # a middleware that cannot tell what it lost
+            made = self._node.create_subscription(kind, topic, callback, self._profile)
+        self._subscriptions.append(made)
+
+    def _on_lost(self, event: Any) -> None:
+        self._receiver.count_lost(event.total_count)
+
+    def _on_info(self, info: CameraInfo) -> None:
+        self._info = info
+
+    def _on_depth(self, depth: Image) -> None:
+        self._receiver.receive(DepthFrame(depth, self._info, None))
+
+    def _on_paired_depth(self, depth: Image) -> None:
+        self._give(self._pairer.add_depth(depth))
+
+    def _on_colour(self, colour: Image) -> None:
+        self._give(self._pairer.add_colour(colour))
+
+    def _give(self, pair: Any) -> None:
+        for _ in range(self._pairer.unpaired_depth):
+            self._receiver.drop("no_colour_image")
+        self._pairer.unpaired_depth = 0
+        if pair is not None:
+            self._receiver.receive(DepthFrame(pair.depth, self._info, pair.colour))
+
+    def close(self) -> None:
+        """Hear no more."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()

@@ -1,0 +1,195 @@
+"""Pairs what a stranger hears (TF, status) with the truth by equal stamps. No rclpy here: the arithmetic of the listener.
+
+The tracker's chain is ``camera -> spine -> L1``, the truth's ``camera -> ground_truth/spine -> ground_truth/L1``; poses
+are composed along the chain of one stamp, never across stamps, never "latest".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros import se3
+from end2reg_ros.case.model import Case
+from end2reg_ros.evaluation.report_log import PUBLISHING, FrameRow, landmark_errors_mm
+
+Array = NDArray[np.float64]
+TRUTH_PREFIX = "ground_truth/"
+
+
+@dataclass(frozen=True)
+class StampedTransform:
+    """One transform of a TF message: ``T_parent_child``, (4, 4), metres."""
+
+    stamp_ns: int
+    parent: str
+    child: str
+    T_parent_child: Array
+
+
+@dataclass(frozen=True)
+class StatusHeard:
+    """What one TrackingStatus says, reduced to what the log keeps."""
+
+    stamp_ns: int
+    state: str
+    reason_code: str
+    reason: str
+    visible_fraction: float = float("nan")
+    latency_ms: float = float("nan")
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Pending:
+    first_heard_ns: int
+    transforms: dict[str, StampedTransform] = field(default_factory=dict)
+    status: StatusHeard | None = None
+    truth: StatusHeard | None = None
+    poses_ns: int | None = None
+    repeats: int = 0
+
+
+@dataclass(frozen=True)
+class MatcherSettings:
+    """Names of the tracker's frames and how long an incomplete stamp is waited for."""
+
+    frame_prefix: str = ""
+    truth_prefix: str = TRUTH_PREFIX
+    patience_s: float = 1.5
+
+
+class FrameMatcher:
+    """Collects messages by stamp and gives a row for each cloud once all of it has arrived (or will not arrive)."""
+
+    def __init__(self, case: Case, settings: MatcherSettings | None = None) -> None:
+        self._settings = settings or MatcherSettings()
+        self._levels = case.levels
+        self._landmarks = {
+            v.level: se3.apply(se3.inverse(v.T_model_level), v.landmarks.as_array())
+            for v in case.vertebrae
+            if v.landmarks is not None
+        }
+        self._pending: dict[int, _Pending] = {}
+        self._start_ns: int | None = None
+        self._emitted_ns = -1
+        self._last_status: StatusHeard | None = None
+        self.late = 0  # messages for a stamp whose row was already given
+        self.unknown = 0  # poses at a stamp at which the camera sent nothing
+
+    def hear_transforms(self, transforms: Iterable[StampedTransform], now_ns: int) -> None:
+        """Transforms of one TF message; ``now_ns`` is when it arrived (same clock as the stamps)."""
+        ours: set[int] = set()
+        again: set[int] = set()
+        for transform in transforms:
+            pending = self._at(transform.stamp_ns, now_ns)
+            if pending is None:
+                continue
+            truth = transform.child.startswith(self._settings.truth_prefix)
+            if not truth and transform.child in pending.transforms:
+                again.add(transform.stamp_ns)
+                continue
+            pending.transforms[transform.child] = transform
+            if not truth:
+                ours.add(transform.stamp_ns)
+        for stamp_ns in ours:
+            self._pending[stamp_ns].poses_ns = now_ns
+        for stamp_ns in again:
+            self._pending[stamp_ns].repeats += 1
+
+    def hear_status(self, status: StatusHeard, now_ns: int) -> None:
+        """A status of the tracker. One without a cloud's stamp (a watchdog's) only updates the current state."""
+        pending = self._at(status.stamp_ns, now_ns) if status.stamp_ns > 0 else None
+        # The watchdog repeats the last status: the first one at a stamp is the judgement of that cloud.
+        if pending is not None and pending.status is None:
+            pending.status = status
+
+    def hear_truth(self, status: StatusHeard, now_ns: int) -> None:
+        """A status of the simulated camera: there is a cloud at this stamp."""
+        if self._start_ns is None or status.stamp_ns < self._start_ns:
+            self._start_ns = status.stamp_ns
+        pending = self._at(status.stamp_ns, now_ns)
+        if pending is not None:
+            pending.truth = status
+
+    def finished(self, now_ns: int, flush: bool = False) -> list[FrameRow]:
+        """Rows that are complete by ``now_ns``, in the order of their stamps; with ``flush`` also the incomplete ones."""
+        rows: list[FrameRow] = []
+        newest_complete = max((s for s, p in self._pending.items() if self._complete(p)), default=-1)
+        for stamp_ns in sorted(self._pending):
+            pending = self._pending[stamp_ns]
+            waited_s = (now_ns - pending.first_heard_ns) / 1e9
+            # The tracker works in the order of stamps: behind a judged cloud little that is older can still come.
+            patience_s = 0.3 if stamp_ns < newest_complete else self._settings.patience_s
+            if not (flush or self._complete(pending) or waited_s > patience_s):
+                break
+            del self._pending[stamp_ns]
+            self._emitted_ns = stamp_ns
+            if pending.status is not None:
+                self._last_status = pending.status
+            if pending.truth is None and pending.poses_ns is None:
+                continue  # a status about a cloud that the camera node did not send (a watchdog's before the first)
+            if pending.truth is None:
+                self.unknown += 1
+            rows.append(self._row(stamp_ns, pending))
+        return rows
+
+    def _at(self, stamp_ns: int, now_ns: int) -> _Pending | None:
+        if stamp_ns <= self._emitted_ns:
+            self.late += 1
+            return None
+        return self._pending.setdefault(stamp_ns, _Pending(now_ns))
+
+    def _complete(self, pending: _Pending) -> bool:
+        truth = all(f"{self._settings.truth_prefix}{level}" in pending.transforms for level in self._levels)
+        if pending.truth is None or not truth or pending.status is None:
+            return False
+        return pending.status.state not in PUBLISHING or pending.poses_ns is not None
+
+    def _row(self, stamp_ns: int, pending: _Pending) -> FrameRow:
+        camera, estimated = self._poses(pending, self._settings.frame_prefix)
+        camera_of_truth, true = self._poses(pending, self._settings.truth_prefix)
+        comparable = camera == camera_of_truth
+        status = pending.status or self._last_status
+        visible = pending.truth.visible_fraction if pending.truth else float("nan")
+        judged = pending.status
+        return FrameRow(
+            t=(stamp_ns - (stamp_ns if self._start_ns is None else self._start_ns)) / 1e9,
+            stamp_ns=stamp_ns,
+            state=status.state if status else "SEARCHING",
+            reason_code=status.reason_code if status else "",
+            reason=status.reason if status else "",
+            judged=judged is not None,
+            published=bool(estimated),
+            age_ms=None if pending.poses_ns is None else (pending.poses_ns - stamp_ns) / 1e6,
+            visible_fraction=visible if np.isfinite(visible) else None,
+            errors_mm={
+                level: landmark_errors_mm(T, true[level], self._landmarks[level])
+                for level, T in estimated.items()
+                if comparable and level in true and level in self._landmarks
+            },
+            T_camera_levels={level: T.ravel().tolist() for level, T in estimated.items()},
+            T_camera_levels_true={level: T.ravel().tolist() for level, T in true.items()},
+            repeats=pending.repeats,
+            latency_ms=judged.latency_ms if judged and np.isfinite(judged.latency_ms) else None,
+            stages_ms=dict(judged.stages_ms) if judged else {},
+        )
+
+    def _poses(self, pending: _Pending, prefix: str) -> tuple[str, dict[str, Array]]:
+        """Root of the chain (the camera frame) and level -> pose in it, from the transforms of one stamp."""
+        poses: dict[str, Array] = {}
+        root = ""
+        for level in self._levels:
+            T, child = np.eye(4), f"{prefix}{level}"
+            if child not in pending.transforms:
+                continue
+            for _ in range(len(pending.transforms)):  # bounded: a loop of frames must not hang
+                step = pending.transforms.get(child)
+                if step is None:
+                    break
+                T, child = step.T_parent_child @ T, step.parent
+            poses[level], root = T, child
+        return root, poses

@@ -1,0 +1,134 @@
+"""A stranger on the network: hears TF and the status, knows the truth, prints one JSON line for every cloud.
+
+``python -m end2reg_ros.ros.listener_main --ros-args -p case:=CASE`` (parameters: ``case``, the folder whose landmarks
+give the errors; ``frame_prefix``, the tracker's; ``truth_prefix``). Lines on standard output: ``{"kind": "listening"}``
+once, ``{"kind": "status", ...}`` for every status heard, ``{"kind": "frame", ...}`` for every cloud (``FrameRow``).
+It subscribes to no cloud, no pose topic and no service.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from tf2_msgs.msg import TFMessage
+
+from end2reg_ros.case.store import load_case
+from end2reg_ros.evaluation.report_log import to_line
+from end2reg_ros.msg import TrackingStatus
+from end2reg_ros.ros.conversions import matrix_from_transform, ns_from_stamp
+from end2reg_ros.ros.listener import FrameMatcher, MatcherSettings, StampedTransform, StatusHeard
+from end2reg_ros.ros.process import run
+
+
+class Listener(Node):
+    """Feeds a ``FrameMatcher`` from the topics and prints its rows."""
+
+    def __init__(self) -> None:
+        super().__init__("listener")
+        case = str(self.declare_parameter("case", "").value)
+        prefix = str(self.declare_parameter("frame_prefix", "").value)
+        truth = str(self.declare_parameter("truth_prefix", "ground_truth/").value)
+        self._matcher = FrameMatcher(load_case(case), MatcherSettings(prefix, truth))
+        # Deep queues: this process must not lose a message that it would then count against the tracker.
+        latched = DurabilityPolicy.TRANSIENT_LOCAL
+        status_qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=latched)
+        deep = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
+        self.create_subscription(TFMessage, "/tf", self._on_tf, deep)
+        self.create_subscription(TrackingStatus, "status", self._on_status, status_qos)
+        self.create_subscription(TrackingStatus, "/ground_truth/status", self._on_truth, deep)
+        self.create_timer(0.05, self._give)
+
+    def _on_tf(self, message: TFMessage) -> None:
+        now_ns = time.time_ns()
+        self._matcher.hear_transforms([_transform(t) for t in message.transforms], now_ns)
+
+    def _on_status(self, message: TrackingStatus) -> None:
+        status = _status(message)
+        self._matcher.hear_status(status, time.time_ns())
+        line = {
+            "kind": "status",
+            "state": status.state,
+            "reason_code": status.reason_code,
+            "reason": status.reason,
+            "clouds_received": int(message.clouds_received),
+            "clouds_processed": int(message.clouds_processed),
+            "poses_published": int(message.poses_published),
+            "drops": dict(zip(message.drop_reasons, map(int, message.drop_counts), strict=False)),
+            "method": message.method,
+            "engine": message.engine,
+            "case_hash": message.case_hash,
+            "config_hash": message.config_hash,
+        }
+        print(json.dumps(line), flush=True)
+
+    def _on_truth(self, message: TrackingStatus) -> None:
+        self._matcher.hear_truth(_status(message), time.time_ns())
+
+    def _give(self, flush: bool = False) -> None:
+        for row in self._matcher.finished(time.time_ns(), flush):
+            print(to_line(row), flush=True)
+
+    def close(self) -> None:
+        """Print what is still incomplete, and what could not be paired."""
+        self._give(flush=True)
+        print(
+            json.dumps({"kind": "end", "late": self._matcher.late, "unknown": self._matcher.unknown}),
+            flush=True,
+        )
+
+
+class ListenerApplication:
+    """The node as a process."""
+
+    exit_code: int | None = None
+
+    def __init__(self) -> None:
+        self.node = Listener()
+
+    def start(self) -> None:
+        """Say that it listens."""
+        print(json.dumps({"kind": "listening"}), flush=True)
+
+    def close(self) -> None:
+        """Give out what is left."""
+        self.node.close()
+
+
+def main() -> int:
+    """Listen until SIGINT or SIGTERM; 0 after a clean end."""
+    return run(ListenerApplication)
+
+
+def _transform(message: TransformStamped) -> StampedTransform:
+    return StampedTransform(
+        ns_from_stamp(message.header.stamp),
+        message.header.frame_id,
+        message.child_frame_id,
+        matrix_from_transform(message.transform),
+    )
+
+
+def _status(message: TrackingStatus) -> StatusHeard:
+    return StatusHeard(
+        stamp_ns=ns_from_stamp(message.header.stamp),
+        state=message.state_name,
+        reason_code=message.reason_code,
+        reason=message.reason,
+        visible_fraction=float(message.visible_fraction),
+        latency_ms=float(message.latency_ms),
+        stages_ms={
+            name: float(ms)
+            for name, ms in zip(message.stage_names, message.stage_ms, strict=False)
+            if np.isfinite(ms)
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""A node's process: one clear line for every fault, ended by SIGINT or SIGTERM within two seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from end2reg_ros.errors import End2RegError
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+WAKE_S = 0.1
+
+
+class ProcessFault(End2RegError):
+    """The process cannot start."""
+
+
+class Stop(BaseException):
+    """SIGINT or SIGTERM came during set-up. Not an ``Exception``: nothing may swallow it."""
+
+
+class StopSignal:
+    """Notes SIGINT and SIGTERM; until ``defer`` it interrupts at once, then it only sets ``requested``."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._deferred = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def defer(self) -> None:
+        """From now on the caller looks at ``requested``.
+
+        Raises:
+            Stop: it came before.
+        """
+        self._deferred = True
+        if self.requested:
+            raise Stop
+
+    def ignore(self) -> None:
+        """A second Ctrl-C must not break the clean-up."""
+        self._deferred = True
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        if not self._deferred:
+            self._deferred = True
+            raise Stop
+
+
+class Application(Protocol):
+    """A node that can be started and closed; ``exit_code`` is set when the process shall end by itself."""
+
+    @property
+    def node(self) -> Node: ...
+    @property
+    def exit_code(self) -> int | None: ...
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def run(make: Callable[[], Application], arguments: Sequence[str] | None = None) -> int:
+    """Set up ROS, make and spin the application in one single-threaded executor; return the exit code."""
+    stop = StopSignal()
+    application: Application | None = None
+    try:
+        executor = _make_executor(sys.argv if arguments is None else arguments)
+        application = make()
+        executor.add_node(application.node)
+        application.start()
+        stop.defer()
+        while not stop.requested and application.exit_code is None:
+            executor.spin_once(timeout_sec=WAKE_S)
+        return application.exit_code or 0
+    except Stop:
+        return 0
+    except End2RegError as fault:
+        print(f"error: {fault}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        stop.ignore()
+        _close(application)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: the destructors of the libraries take a second and have nothing left to do."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _make_executor(arguments: Sequence[str]) -> Any:
+    try:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.signals import SignalHandlerOptions
+    except ImportError as fault:
+        text = f"ROS 2 is not available ({fault}): run 'make setup', or source a ROS 2 installation"
+        raise ProcessFault(text) from None
+    try:
+        rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as fault:  # rclpy has a class of its own for each kind of bad argument
+        raise ProcessFault(f"ROS 2 cannot start: {str(fault).splitlines()[0]}") from None
+    return SingleThreadedExecutor()
+
+
+def _close(application: Application | None) -> None:
+    import rclpy
+
+    if application is not None:
+        application.close()
+        application.node.destroy_node()
+    if rclpy.ok():
+        rclpy.shutdown()

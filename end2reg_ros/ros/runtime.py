@@ -1,0 +1,273 @@
+"""The tracker at work between configure and clean-up. Free of ROS: what goes out goes through ``Output``.
+
+Two threads meet here. The receiving one calls ``receive``, ``tick`` and the requests, and never waits; the
+working one owns the tracker and everything that is published.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from time import perf_counter
+from typing import Any, Protocol
+
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.types import Registration
+from end2reg_ros.ros.frame import Arrival, FrameProcess, Outcome
+from end2reg_ros.ros.health import Health, Identity, Judgement
+from end2reg_ros.ros.prior_input import Lookup, PriorRefused, PriorRequest, no_lookup, prior_for
+from end2reg_ros.ros.stream_guard import Restart, StreamGuard, StreamSettings
+from end2reg_ros.ros.voice import Voice
+from end2reg_ros.ros.watchdog import Silence, Watchdog, WatchdogSettings
+from end2reg_ros.ros.worker import Worker
+from end2reg_ros.tracking import State, Tracker
+
+
+class Output(Protocol):
+    """Where results go. All calls but ``now_ns`` and ``warn`` come from the working thread."""
+
+    def now_ns(self) -> int: ...
+    def result(self, cloud: Cloud, registration: Registration) -> None: ...
+    def segmentation(self, cloud: Cloud, registration: Registration | None) -> None: ...
+    def show(self, state: State) -> None: ...
+    def status(self, health: Health) -> None: ...
+    def warn(self, reason_code: str, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """What a runtime is told at configure; ``decode``: message to cloud, ``data``: message to its bytes."""
+
+    identity: Identity
+    stream: StreamSettings
+    watchdog: WatchdogSettings
+    limits: CloudLimits
+    prior_stddev_m: float
+    decode: Callable[[Any, CloudLimits], Cloud]
+    data: Callable[[Any], Any]
+
+
+class TrackerRuntime:
+    """Receives messages, keeps the tracker working on the newest, tells what it thinks."""
+
+    def __init__(
+        self, tracker: Tracker, settings: RuntimeSettings, output: Output, lookup: Lookup = no_lookup
+    ) -> None:
+        self._tracker = tracker
+        self._settings = settings
+        self._output = output
+        self._lookup = lookup
+        self.voice = Voice(settings.identity, output, lambda now_s: self._watchdog.since_arrival_s(now_s))
+        self._watchdog = Watchdog(settings.watchdog, perf_counter())
+        self._frames = self._new_frames(settings.limits)
+        self._worker: Worker[Arrival] = Worker(self._work, self._superseded, self._fault)
+        # Nothing is published once ``deactivate`` or ``enable(False)`` has returned.
+        self._gate = threading.Lock()
+        self._active = False
+        self._enabled = True
+        self._request: PriorRequest | None = None
+        self._refusal: str | None = None
+        self._silence: str | None = None  # the silence that was told last; only the receiving thread looks
+        self._worker.start()
+
+    def _new_frames(self, limits: CloudLimits) -> FrameProcess:
+        s = self._settings
+        return FrameProcess(self._tracker, s.decode, s.data, StreamGuard(s.stream), limits, self._restart)
+
+    # From the receiving thread.
+
+    def activate(self) -> None:
+        """Begin a stream: whatever was tracked before is forgotten."""
+        with self._gate:
+            self._active = True
+            self._watchdog = Watchdog(self._settings.watchdog, perf_counter())
+        self._worker.call(partial(self._begin, "waiting", "active, waiting for the first cloud"))
+
+    def deactivate(self) -> None:
+        """No pose leaves after this call has returned."""
+        with self._gate:
+            self._active = False
+        self._worker.call(partial(self._begin, "inactive", "the node is not active"))
+
+    def enable(self, enabled: bool) -> None:
+        """Stop or start the work; a stopped track is LOST, and searched for when the work goes on."""
+        with self._gate:
+            self._enabled = enabled
+            self._watchdog = Watchdog(self._settings.watchdog, perf_counter())
+        told = Silence("waiting", "enabled, waiting for a cloud")
+        if not enabled:
+            told = Silence("disabled", "stopped on request")
+        self._worker.call(partial(self._fall_silent, told))
+
+    def close(self, timeout_s: float) -> bool:
+        """End the working thread; False when it did not end in time."""
+        self.deactivate()
+        return self._worker.stop(timeout_s)
+
+    def set_limits(self, limits: CloudLimits, config_hash: str) -> None:
+        """Takes effect with the next cloud."""
+        self._frames.limits = limits
+        self.voice.identity = replace(self.voice.identity, config_hash=config_hash)
+
+    def receive(self, message: Any) -> None:
+        """A cloud arrived: store it, nothing more."""
+        now = perf_counter()
+        self.voice.counters.receive()
+        self._watchdog.arrived(now)
+        self._worker.submit(Arrival(message, now))
+
+    def drop(self, reason_code: str) -> None:
+        """A frame was lost before it was whole (a depth image without its camera_info)."""
+        self.voice.counters.receive()
+        self.voice.counters.drop(reason_code)
+
+    def relocalize(self) -> None:
+        """Search again from the prior, before the next cloud."""
+        self._worker.call(self._relocalize)
+
+    def reset(self) -> None:
+        """Forget the prior too, before the next cloud."""
+        self._worker.call(partial(self._begin, "reset", "reset on request: everything is forgotten"))
+
+    def offer_prior(self, request: PriorRequest) -> None:
+        """Use a pose as the start, with the next cloud (whose frame it must be in)."""
+        self._worker.call(partial(setattr, self, "_request", request))
+
+    def refuse_prior(self, why: str) -> None:
+        """A pose that is no pose."""
+        self._worker.call(partial(self._refuse_prior, why))
+
+    def tick(self) -> None:
+        """Ten times a second: has the camera fallen silent, is a status due?"""
+        now = perf_counter()
+        silence = self._watchdog.check(now) if self._active and self._enabled else None
+        before, self._silence = self._silence, silence.reason_code if silence else None
+        if silence is not None and silence.reason_code != before:
+            self._worker.call(partial(self._tell, silence))
+            return
+        if self.voice.is_due(now):
+            self._worker.call(self.voice.repeat)
+
+    def count_lost(self, total: int) -> None:
+        """The middleware lost this many messages so far."""
+        self.voice.lost_in_transport = total
+
+    def _superseded(self, arrival: Arrival) -> None:
+        self.voice.counters.drop("superseded")
+
+    # In the working thread.
+
+    def _work(self, arrival: Arrival) -> None:
+        if not (self._active and self._enabled):
+            self.voice.counters.drop("disabled" if self._active else "inactive")
+            return
+        try:
+            outcome = self._frames.run(arrival, self._apply_prior)
+        except Exception:
+            self.voice.counters.drop("internal_error")
+            raise
+        if outcome.drop is not None:
+            self._refuse(outcome)
+        else:
+            self._accept(outcome, arrival)
+
+    def _refuse(self, outcome: Outcome) -> None:
+        assert outcome.drop is not None
+        code, text = outcome.drop.code, str(outcome.drop)
+        self.voice.counters.drop(code)
+        self._watchdog.refused(code, text)
+        self._output.warn(code, text)
+        state = self._tracker.state
+        self.voice.judge(
+            Judgement(state, code, text, outcome.frame_id, outcome.stamp_ns, timings_ms=outcome.timings_ms)
+        )
+
+    def _accept(self, outcome: Outcome, arrival: Arrival) -> None:
+        update, cloud = outcome.update, outcome.cloud
+        assert update is not None and cloud is not None
+        began = perf_counter()
+        self.voice.counters.process(cloud.truncated)
+        self._watchdog.used(began)
+        self.voice.registrations.tick(began)
+        judgement = Judgement(
+            update.state,
+            update.reason_code,
+            update.reason,
+            cloud.frame_id,
+            cloud.stamp_ns,
+            update.registration,
+        )
+        if update.reason_code == "no_prior" and self._refusal is not None:
+            judgement = replace(judgement, reason_code="prior_refused", reason=self._refusal)
+        with self._gate:
+            if not (self._active and self._enabled):
+                return
+            if update.published and update.registration is not None:
+                self._output.result(cloud, update.registration)
+                self.voice.counters.publish_pose()
+                judgement = replace(judgement, pose_age_ms=1e-6 * (self._output.now_ns() - cloud.stamp_ns))
+        done = perf_counter()
+        timings = outcome.timings_ms | {"publish": 1e3 * (done - began)}
+        self.voice.judge(replace(judgement, timings_ms=timings, latency_ms=1e3 * (done - arrival.received_s)))
+        self._output.segmentation(cloud, update.registration)
+
+    def _apply_prior(self, cloud: Cloud) -> None:
+        request, self._request = self._request, None
+        if request is None:
+            return
+        try:
+            default = self._settings.prior_stddev_m
+            prior = prior_for(cloud.frame_id, request, self._tracker.centre, default, self._lookup)
+        except PriorRefused as why:
+            self._refuse_prior(str(why))
+            return
+        self._refusal = None
+        self._tracker.set_prior(prior)
+
+    def _refuse_prior(self, why: str) -> None:
+        self._refusal = f"initial_pose refused: {why}"
+        self._output.warn("prior_refused", self._refusal)
+        self._say("prior_refused", self._refusal)
+
+    def _restart(self, restart: Restart) -> None:
+        self._output.warn(restart.reason_code, restart.reason)
+        # A prior holds in its frame: a replayed recording may start from it again, another camera may not.
+        if restart.reason_code == "frame_changed":
+            self._tracker.reset()
+        else:
+            self._tracker.relocalize()
+        self._say(restart.reason_code, restart.reason)
+
+    def _relocalize(self) -> None:
+        self._tracker.relocalize()
+        self._say("relocalize", "track dropped on request, searching again from the prior")
+
+    def _forget(self) -> None:
+        self._tracker.reset()
+        self._request = self._refusal = None
+
+    def _begin(self, reason_code: str, reason: str) -> None:
+        self._forget()
+        self._frames = self._new_frames(self._frames.limits)
+        self.voice.judge(Judgement(self._tracker.state, reason_code, reason))
+
+    def _tell(self, silence: Silence) -> None:
+        self._output.warn(silence.reason_code, silence.reason)
+        self._fall_silent(silence)
+
+    def _fall_silent(self, silence: Silence) -> None:
+        last = self.voice.judgement
+        self._tracker.silence(last.stamp_ns, last.frame_id, silence.reason)
+        self._say(silence.reason_code, silence.reason)
+
+    def _say(self, reason_code: str, reason: str) -> None:
+        """Something other than a cloud changed the track: the last cloud's stamp and frame stay."""
+        last = self.voice.judgement
+        self.voice.judge(Judgement(self._tracker.state, reason_code, reason, last.frame_id, last.stamp_ns))
+
+    def _fault(self, fault: Exception) -> None:
+        self._output.warn("internal_error", f"{type(fault).__name__}: {fault}")
+        self._tell(Silence("internal_error", f"a cloud could not be processed: {type(fault).__name__}"))

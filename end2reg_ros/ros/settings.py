@@ -1,0 +1,143 @@
+"""The parameters of the tracker node, as typed settings. Free of rclpy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.registration.settings import AcceptSettings, RegistrationSettings
+from end2reg_ros.ros.parameters import LIVE, START, ParameterFault, group, parameter
+from end2reg_ros.ros.stream_guard import StreamSettings
+from end2reg_ros.ros.watchdog import WatchdogSettings
+from end2reg_ros.tracking import TrackerSettings
+
+# Ten metres around the camera: no box.
+NO_BOX = (-10.0, -10.0, -10.0, 10.0, 10.0, 10.0)
+
+_TRACKING = {
+    "confirm_frames": "Consecutive good fits that must agree before the first pose goes out.",
+    "confirm_distance_m": "How far apart those may lie, metres.",
+    "promote_frames": "Consecutive fits above the upper thresholds that lead from DEGRADED back to TRACKING.",
+    "step_m": "Largest motion of the spine's centre between two frames that is believed, metres, plus speed_m_s.",
+    "step_rad": "Largest turn between two frames that is believed, radians, plus turn_rad_s.",
+    "speed_m_s": "Added to step_m for each second between two frames, m/s.",
+    "turn_rad_s": "Added to step_rad for each second between two frames, rad/s.",
+    "resume_s": "A track lost for less than this resumes with one good fit, seconds.",
+    "search_reaches_m": "How far around the last pose a lost track is searched, one reach a frame in turn, metres.",
+    "max_axis_move_m": "A lost track found further than this along the spine is refused (another level?), metres.",
+    "max_prior_move_m": "A first fit further than this from the prior is refused, metres.",
+    "upper.min_inlier_ratio": "Below: DEGRADED. Supported share of the uncovered surface, 0..1.",
+    "upper.max_free_space_violation": "Above: DEGRADED. Share of the facing surface that is seen through, 0..1.",
+    "upper.min_visible_fraction": "Below: DEGRADED. Uncovered share of the facing surface, 0..1.",
+    "upper.max_position_stddev_m": "Above: DEGRADED. Largest standard deviation of the position, metres.",
+}
+_ACCEPT = {
+    "min_inliers": "Below: no pose. Thinned scene points on the model surface.",
+    "min_inlier_ratio": "Below: no pose. Supported share of the uncovered surface, 0..1.",
+    "max_free_space_violation": "Above: no pose. Share of the facing surface that is seen through, 0..1.",
+    "min_visible_fraction": "Below: no pose. Uncovered share of the facing surface, 0..1.",
+    "max_residual_rmse_m": "Above: no pose. Root mean square distance of the inliers, metres.",
+    "max_position_stddev_m": "Above: no pose. Largest standard deviation of the spine's centre, metres.",
+}
+
+
+@dataclass(frozen=True)
+class TrackerParameters:
+    """Everything that can be set on the ``tracker`` node."""
+
+    autostart: bool = parameter(True, "Configure and activate at start, and end when that fails.", when=START)
+    case: str = parameter("", "Case folder (with case.yaml); empty for the bundled demo case.")
+    method: str = parameter("icp", "Registration method.", choices=("icp", "ransac_icp"))
+    input: str = parameter(
+        "points", "points: a PointCloud2; depth: image and camera_info.", choices=("points", "depth")
+    )
+    input_reliability: str = parameter(
+        "best_effort", "QoS reliability of the camera topics.", choices=("best_effort", "reliable")
+    )
+    pair_colour: bool = parameter(
+        False,
+        "Input depth: use only depth images with a color/image of the same stamp (for methods that look at colour).",
+    )
+    expected_frame: str = parameter("", "The only frame_id accepted; empty for any but an empty one.")
+    frame_prefix: str = parameter("", "Put before the names of all TF frames, for example 'patient/'.")
+    z_min: float = parameter(0.05, "Smallest depth used, metres.", minimum=0.0, maximum=10.0, when=LIVE)
+    z_max: float = parameter(10.0, "Largest depth used, metres.", minimum=0.01, maximum=100.0, when=LIVE)
+    crop_box: tuple[float, ...] = parameter(
+        NO_BOX,
+        "x y z minimum, x y z maximum in the camera frame, metres.",
+        minimum=-10.0,
+        maximum=10.0,
+        when=LIVE,
+    )
+    max_points: int = parameter(
+        2_097_152,
+        "A larger cloud is thinned before it is looked at.",
+        minimum=1000,
+        maximum=20_000_000,
+        when=LIVE,
+    )
+    check_frozen: bool = parameter(
+        True, "Refuse a cloud equal to the one before; false for noise-free simulators of a scene at rest."
+    )
+    jump_back_s: float = parameter(
+        1.0,
+        "A stamp older by more than this is a restarted recording: tracking starts over; seconds.",
+        minimum=0.0,
+    )
+    watchdog_first_s: float = parameter(
+        2.0, "Patience for the first cloud, seconds.", minimum=0.1, maximum=60.0
+    )
+    watchdog_gap_s: float = parameter(
+        0.5, "Without a usable cloud for this long a track is LOST, seconds.", minimum=0.05, maximum=60.0
+    )
+    prior_stddev_m: float = parameter(
+        0.003,
+        "Expected error of an initial_pose that tells no covariance, metres.",
+        minimum=0.0001,
+        maximum=0.05,
+    )
+    publish_tf: bool = parameter(True, "Publish on /tf and /tf_static.")
+    publish_markers: bool = parameter(True, "Publish meshes and screws for rviz.")
+    marker_triangles: int = parameter(600, "Triangles of each vertebra's marker.", minimum=50, maximum=20_000)
+    tracking: TrackerSettings = group(TrackerSettings(), _TRACKING)  # noqa: RUF009
+    accept: AcceptSettings = group(AcceptSettings(), _ACCEPT)  # noqa: RUF009
+
+    def limits(self) -> CloudLimits:
+        """What of a cloud may be used.
+
+        Raises:
+            ParameterFault: an empty range or box.
+        """
+        low, high = self.crop_box[:3], self.crop_box[3:]
+        if not self.z_min < self.z_max:
+            raise ParameterFault(
+                f"parameter 'z_min' is {self.z_min:g} m, must be below 'z_max', {self.z_max:g} m"
+            )
+        if not all(a < b for a, b in zip(low, high, strict=True)):
+            raise ParameterFault(f"parameter 'crop_box' is empty: minimum {low} must be below maximum {high}")
+        box = None if self.crop_box == NO_BOX else (_corner(low), _corner(high))
+        return CloudLimits(self.z_min, self.z_max, box, self.max_points, self.expected_frame)
+
+    def stream(self) -> StreamSettings:
+        """What a stream must keep to."""
+        return StreamSettings(self.jump_back_s, self.check_frozen)
+
+    def watchdog(self, source: str) -> WatchdogSettings:
+        """The watchdog's patience with the topic ``source``."""
+        return WatchdogSettings(self.watchdog_first_s, self.watchdog_gap_s, source)
+
+    def tracker(self) -> TrackerSettings:
+        """Settings of the track; silence is judged by the same period as the node's watchdog."""
+        return replace(self.tracking, silence_s=self.watchdog_gap_s)
+
+    def registration(self) -> RegistrationSettings:
+        """Settings of the registration."""
+        return RegistrationSettings(accept=self.accept)
+
+    def hashed(self) -> dict[str, object]:
+        """What decides about poses: everything but how the node is started."""
+        return {name: value for name, value in asdict(self).items() if name != "autostart"}
+
+
+def _corner(values: tuple[float, ...]) -> tuple[float, float, float]:
+    return values[0], values[1], values[2]

@@ -1,0 +1,141 @@
+"""A moving sequence as a rosbag2 (mcap): the camera's clouds as a RealSense would send them, and the truth on /tf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from end2reg_ros import se3
+from end2reg_ros.errors import End2RegError
+from end2reg_ros.simulation.benchmark import FRAME_ID
+from end2reg_ros.simulation.pointcloud2_fields import encode_realsense
+from end2reg_ros.simulation.sequence import SimulatedFrame, SimulatedSequence
+
+POINTS_TOPIC = "/camera/depth/color/points"
+TF_TOPIC = "/tf"
+TRUTH_PREFIX = "ground_truth/"
+START_NS = (
+    1_700_000_000_000_000_000  # stamps of recordings start here: a stamp of zero means "no time" to ROS
+)
+
+TF_DEFINITION = "geometry_msgs/TransformStamped[] transforms\n"  # tf2_msgs/TFMessage
+
+
+@dataclass(frozen=True)
+class BagSettings:
+    """What is recorded.
+
+    Attributes:
+        rate_hz: frames a second.
+        duration_s: length.
+        ordered: organised clouds with (0, 0, 0) for invalid points instead of dropping these.
+        frame_id: of the clouds.
+    """
+
+    rate_hz: float = 15.0
+    duration_s: float = 20.0
+    ordered: bool = False
+    frame_id: str = FRAME_ID
+
+
+def write_bag(
+    folder: Path,
+    sequence: SimulatedSequence,
+    settings: BagSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Record a sequence; returns the number of frames.
+
+    Args:
+        folder: made; must not exist.
+        progress: called with (frames done, frames in all).
+    Raises:
+        End2RegError: the folder exists, or rate or duration make no recording.
+    """
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    if folder.exists():
+        raise End2RegError(f"{folder}: exists already; a recording needs a new folder")
+    count = int(np.floor(settings.duration_s * settings.rate_hz + 1e-9))
+    if settings.rate_hz <= 0 or count < 1:
+        raise End2RegError(
+            f"no frame in {settings.duration_s:g} s at {settings.rate_hz:g} Hz: longer or faster, please"
+        )
+    store = _typestore()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        points = writer.add_connection(POINTS_TOPIC, "sensor_msgs/msg/PointCloud2", typestore=store)
+        tf = writer.add_connection(TF_TOPIC, "tf2_msgs/msg/TFMessage", typestore=store)
+        for k in range(count):
+            frame = sequence.frame(k / settings.rate_hz)
+            stamp = START_NS + round(frame.t_s * 1e9)
+            for connection, message in (
+                (points, _cloud(store.types, frame, settings, stamp)),
+                (tf, _truth(store.types, frame, settings.frame_id, stamp)),
+            ):
+                writer.write(connection, stamp, store.serialize_cdr(message, connection.msgtype))
+            if progress is not None:
+                progress(k + 1, count)
+    return count
+
+
+def _typestore() -> Any:
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    if "tf2_msgs/msg/TFMessage" not in store.types:
+        store.register(get_types_from_msg(TF_DEFINITION, "tf2_msgs/msg/TFMessage"))
+    return store
+
+
+def _header(types: Any, frame_id: str, stamp_ns: int) -> Any:
+    stamp = types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+
+
+def _cloud(types: Any, frame: SimulatedFrame, settings: BagSettings, stamp_ns: int) -> Any:
+    encoded = encode_realsense(frame.points, frame.colours, settings.ordered)
+    field = types["sensor_msgs/msg/PointField"]
+    return types["sensor_msgs/msg/PointCloud2"](
+        header=_header(types, settings.frame_id, stamp_ns),
+        height=encoded.height,
+        width=encoded.width,
+        fields=[
+            field(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count) for f in encoded.fields
+        ],
+        is_bigendian=False,
+        point_step=encoded.point_step,
+        row_step=encoded.row_step,
+        data=encoded.data,
+        is_dense=encoded.is_dense,
+    )
+
+
+def _truth(types: Any, frame: SimulatedFrame, frame_id: str, stamp_ns: int) -> Any:
+    """The TF tree of the truth: camera -> ground_truth/spine -> ground_truth/L1, ...; none without a spine."""
+    transforms = []
+    if frame.tags["spine"]:
+        spine = TRUTH_PREFIX + "spine"
+        transforms.append(_transform(types, frame_id, spine, frame.T_camera_model, stamp_ns))
+        T_model_camera = se3.inverse(frame.T_camera_model)
+        for level, T_camera_level in frame.T_camera_levels.items():
+            T = T_model_camera @ T_camera_level
+            transforms.append(_transform(types, spine, TRUTH_PREFIX + level, T, stamp_ns))
+    return types["tf2_msgs/msg/TFMessage"](transforms=transforms)
+
+
+def _transform(types: Any, parent: str, child: str, T: np.ndarray, stamp_ns: int) -> Any:
+    x, y, z, w = (float(v) for v in se3.quaternion_from_rotation(T[:3, :3]))
+    px, py, pz = (float(v) for v in T[:3, 3])
+    return types["geometry_msgs/msg/TransformStamped"](
+        header=_header(types, parent, stamp_ns),
+        child_frame_id=child,
+        transform=types["geometry_msgs/msg/Transform"](
+            translation=types["geometry_msgs/msg/Vector3"](x=px, y=py, z=pz),
+            rotation=types["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w),
+        ),
+    )

@@ -1,0 +1,176 @@
+"""A simulated recording: ask for any time and get the camera's frame with the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros import se3
+from end2reg_ros.case.model import Case
+from end2reg_ros.errors import End2RegError
+from end2reg_ros.simulation import motion
+from end2reg_ros.simulation.camera import SENSORS, CameraPlacement, SensorSettings
+from end2reg_ros.simulation.field import SurgicalField, build_field
+from end2reg_ros.simulation.field_settings import FieldSettings
+from end2reg_ros.simulation.occluders import build_occluder
+from end2reg_ros.simulation.renderer import Body, Renderer
+from end2reg_ros.simulation.room import build_room
+from end2reg_ros.simulation.sensor_noise import MIRROR_COS, SensorNoise, View
+from end2reg_ros.simulation.surfaces import Array
+
+HIGHLIGHT = np.array([236, 232, 228], np.uint8)  # a wet surface that mirrors the lamp
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """One simulated sequence; everything random in it follows from ``seed``.
+
+    Attributes:
+        seed: of shape, colours, noise, motion phases and, unless given, the camera's place.
+        scenario: still, demo, stress, leave or empty.
+        sensor: the camera.
+        field: the wound; None for the standard one of this seed.
+        placement: where the camera stands; None draws it (0.42-0.52 m, tilt to 20 degrees, roll within 20 degrees).
+        duration_s: length of the recording; frames may be asked for beyond it.
+        noise_factor: times the sensor's axial noise.
+        extra_passes: occluders on top of the scenario's.
+        nthreads: threads that cast rays.
+    """
+
+    seed: int = 0
+    scenario: str = "demo"
+    sensor: SensorSettings = field(default_factory=lambda: SENSORS["d435"])
+    field: FieldSettings | None = None
+    placement: CameraPlacement | None = None
+    duration_s: float = 20.0
+    noise_factor: float = 1.0
+    extra_passes: tuple[motion.Pass, ...] = ()
+    nthreads: int = 1
+
+
+@dataclass(frozen=True)
+class SimulatedFrame:
+    """One frame with its truth.
+
+    Attributes:
+        t_s: time asked for.
+        points: (H, W, 3) float32 metres, camera optical frame; NaN where the camera has no depth.
+        colours: (H, W, 3) uint8 red, green, blue.
+        bone: (H, W) truth label: the pixel shows bone (or the film on it), measured or not.
+        T_camera_model: (4, 4) truth.
+        T_camera_levels: level -> (4, 4) truth of the vertebra frame.
+        bone_pixels: pixels that show bone.
+        visible_fraction: of the pixels that would show bone without occluders, those that do; 0 when there are none.
+        tags: scenario, seed, occluders and the like.
+    """
+
+    t_s: float
+    points: NDArray[np.float32]
+    colours: NDArray[np.uint8]
+    bone: NDArray[np.bool_]
+    T_camera_model: Array
+    T_camera_levels: dict[str, Array]
+    bone_pixels: int
+    visible_fraction: float
+    tags: dict[str, Any]
+
+
+def draw_placement(seed: int) -> CameraPlacement:
+    """A camera over the wound as a user would put it for the demo."""
+    u = np.random.default_rng((seed, 6)).uniform
+    return CameraPlacement(u(0.42, 0.52), u(0, 20), u(0, 360), u(-20, 20), (u(-0.03, 0.03), u(-0.03, 0.03)))
+
+
+class SimulatedSequence:
+    """Frames of one scene over time. Building takes a second or two; a frame about 50 ms on one core."""
+
+    def __init__(self, case: Case, settings: SequenceSettings) -> None:
+        """Build the scene.
+
+        Raises:
+            End2RegError: an unknown scenario, or an exposed level that the case lacks (CaseError).
+        """
+        if settings.scenario not in motion.SCENARIOS:
+            raise End2RegError(
+                f"unknown scenario '{settings.scenario}'; one of {', '.join(motion.SCENARIOS)}"
+            )
+        self.case, self.settings = case, settings
+        scenario = motion.SCENARIOS[settings.scenario]
+        self.scenario = replace(scenario, passes=scenario.passes + settings.extra_passes)
+        field_settings = settings.field or FieldSettings(seed=settings.seed)
+        if not scenario.spine:
+            field_settings = replace(field_settings, spine=False)
+        self.field: SurgicalField = build_field(case, field_settings)
+        self.placement = settings.placement or draw_placement(settings.seed)
+        self.target: Array = self.field.relief.target
+        self._T_rest_world = self.placement.T_camera_patient(self.target)
+        sensor = replace(
+            settings.sensor, axial_stddev_m=settings.sensor.axial_stddev_m * settings.noise_factor
+        )
+        self.sensor = sensor
+        self._noise = SensorNoise(sensor, settings.seed)
+        n = settings.nthreads
+        patient = Body([*self.field.bone, *self.field.covers], n)
+        room = Body([build_room(self.field.relief, self.field.palette, settings.seed)], n)
+        self._renderer = Renderer(sensor, patient, len(self.field.bone), room)
+        self._passing = [
+            Body([build_occluder(p.kind, self.field.palette, settings.seed + k)], n)
+            for k, p in enumerate(self.scenario.passes)
+        ]
+
+    def T_camera_world(self, t_s: float) -> Array:
+        """(4, 4) at time t; the world frame is the patient frame at rest."""
+        return np.asarray(se3.inverse(motion.T_rest_camera(self.scenario, t_s)) @ self._T_rest_world)
+
+    def T_camera_model(self, t_s: float) -> Array:
+        """(4, 4) truth at time t."""
+        moved = motion.T_world_patient(self.scenario, self.target, self.settings.seed, t_s)
+        return np.asarray(self.T_camera_world(t_s) @ moved)
+
+    def T_camera_levels(self, t_s: float) -> dict[str, Array]:
+        """Level -> (4, 4) truth of its vertebra frame at time t."""
+        T = self.T_camera_model(t_s)
+        return {v.level: np.asarray(T @ v.T_model_level) for v in self.case.vertebrae}
+
+    def frame(self, t_s: float) -> SimulatedFrame:
+        """The camera's frame at time t >= 0, in seconds. Equal settings and times give equal arrays."""
+        number = round(t_s * 1e6)
+        T_camera_model, T_camera_world = self.T_camera_model(t_s), self.T_camera_world(t_s)
+        shares = [motion.pass_share(self.scenario, p, t_s) for p in self.scenario.passes]
+        present = [k for k, share in enumerate(shares) if share > 0]
+        occluders = [
+            (self._passing[k], T_camera_world @ self._T_world_occluder(k, shares[k], t_s)) for k in present
+        ]
+        hits, uncovered = self._renderer.render(T_camera_model, T_camera_world, occluders)
+        shine = hits.paint[..., 3]
+        depth = self._noise.measure(View(hits.depth_m, hits.cosine, shine), number)
+        points = self.sensor.directions * depth[..., None]
+        colours = self._colours(hits.paint, hits.cosine, number)
+        bone_pixels = int(np.count_nonzero(hits.bone))
+        tags = {
+            "scenario": self.scenario.name,
+            "seed": self.settings.seed,
+            "sensor": self.sensor.name,
+            "spine": bool(self.field.bone),
+            "occluders": [self.scenario.passes[k].kind for k in present],
+            "bone_pixels_uncovered": uncovered,
+        }
+        return SimulatedFrame(
+            t_s, points, colours, hits.bone, T_camera_model, self.T_camera_levels(t_s), bone_pixels,
+            bone_pixels / uncovered if uncovered else 0.0, tags,
+        )  # fmt: skip
+
+    def _T_world_occluder(self, k: int, share: float, t_s: float) -> Array:
+        return motion.T_world_occluder(self.scenario.passes[k], share, self.target, t_s)
+
+    def _colours(
+        self, paint: NDArray[np.uint8], cosine: NDArray[np.float32], number: int
+    ) -> NDArray[np.uint8]:
+        colours = paint[..., :3].copy()
+        mirror = np.flatnonzero((cosine > MIRROR_COS + 0.012) & (paint[..., 3] != 0))
+        colours.reshape(-1, 3)[mirror] = (colours.reshape(-1, 3)[mirror] >> 1) + (HIGHLIGHT >> 1)
+        colours += self._noise.speckle(number)
+        return colours

@@ -1,0 +1,108 @@
+"""The tracker over a recording: every cloud in order, nothing superseded, the same result on every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from end2reg_ros.cloud.depth import decode_depth
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.messages import stamp_ns
+from end2reg_ros.cloud.pointcloud2 import decode
+from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import CloudError, RegistrationError
+from end2reg_ros.registration.pose_prior import prior_from_pose
+from end2reg_ros.tracking.stream_guard import StreamGuard, StreamSettings
+from end2reg_ros.tracking.tracker import Tracker
+from end2reg_ros.tracking.types import TrackingUpdate
+
+POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """One message of the recording: what it did to the track, or why it was dropped."""
+
+    stamp_ns: int
+    update: TrackingUpdate | None
+    dropped: str | None
+    points: int
+
+
+@dataclass(frozen=True)
+class OfflineInput:
+    """Topics of a recording: the clouds or depth images, their camera_info, and poses that start the track."""
+
+    clouds: str
+    camera_info: str | None
+    initial_poses: tuple[str, ...]
+
+
+def choose_input(recording: Recording, topic: str | None) -> OfflineInput:
+    """Find the topics to read.
+
+    Args:
+        recording: open recording.
+        topic: cloud or depth topic; None for the only PointCloud2 topic.
+
+    Raises:
+        CloudError: no such topic, several candidates, or a depth topic without camera_info.
+    """
+    types = {t.name: t.type for t in recording.topics}
+    poses = tuple(
+        n for n, kind in types.items() if kind == POSE_WITH_COVARIANCE and n.endswith("initial_pose")
+    )
+    if topic is None or types.get(topic) != IMAGE:
+        return OfflineInput(recording.choose_topic(POINT_CLOUD, topic), None, poses)
+    beside = topic.rsplit("/", 1)[0] + "/camera_info"
+    wanted = beside if types.get(beside) == CAMERA_INFO else None
+    return OfflineInput(topic, recording.choose_topic(CAMERA_INFO, wanted), poses)
+
+
+def track_recording(
+    recording: Recording, chosen: OfflineInput, tracker: Tracker, limits: CloudLimits
+) -> Iterator[FrameRecord]:
+    """Run the tracker over a recording; one record a cloud, in order."""
+    guard = StreamGuard(StreamSettings())
+    topics = [chosen.clouds, *chosen.initial_poses, *([chosen.camera_info] if chosen.camera_info else [])]
+    info: Any = None
+    for topic, _, message in recording.messages(*topics):
+        if topic in chosen.initial_poses:
+            try:
+                tracker.set_prior(prior_from_pose(message.pose.pose, message.pose.covariance))
+            except RegistrationError:
+                continue  # a pose that is none starts nothing; the clouds go on
+        elif topic == chosen.camera_info:
+            info = message
+        else:
+            yield process(message, info, guard, tracker, limits)
+
+
+def process(
+    message: Any, info: Any, guard: StreamGuard, tracker: Tracker, limits: CloudLimits
+) -> FrameRecord:
+    """One cloud or depth image through guard, decoder and tracker."""
+    stamp = stamp_ns(message)
+    try:
+        cloud = decode_message(message, info, limits)
+        if guard.check_order(cloud.frame_id, stamp) is not None:
+            tracker.relocalize()
+        guard.check_data(message.data)
+    except CloudError as fault:
+        return FrameRecord(stamp, None, fault.code, 0)
+    return FrameRecord(stamp, tracker.update(cloud), None, len(cloud.points))
+
+
+def decode_message(message: Any, info: Any, limits: CloudLimits) -> Cloud:
+    """A PointCloud2, or a depth image with its camera_info, as a cloud.
+
+    Raises:
+        CloudError: whatever the decoders refuse; ``no_camera_info`` for an image before its camera_info.
+    """
+    if hasattr(message, "fields"):
+        return decode(message, limits)
+    if info is None:
+        raise CloudError("no_camera_info", "a depth image came before its camera_info")
+    return decode_depth(message, info, None, limits)

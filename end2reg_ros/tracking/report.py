@@ -1,0 +1,94 @@
+"""Files of an offline run: TUM trajectory, one CSV line a frame, a summary."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from end2reg_ros.se3 import quaternion_from_rotation
+from end2reg_ros.tracking.offline import FrameRecord
+from end2reg_ros.tracking.types import State
+
+COLUMNS = (
+    "stamp_s", "state", "reason_code", "reason", "points", "inlier_ratio", "visible_fraction",
+    "free_space_violation", "residual_rmse_mm", "inliers", "latency_ms",
+)  # fmt: skip
+
+
+def write_track(folder: Path, records: Sequence[FrameRecord]) -> dict[str, Any]:
+    """Write ``trajectory.tum``, ``trajectory_<level>.tum``, ``frames.csv`` and ``summary.json``; returns the summary.
+
+    TUM lines: stamp in seconds, x y z in metres, quaternion x y z w; ``trajectory.tum`` is T_camera_model, the others
+    T_camera_level. Only published poses are in them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    poses: dict[str, list[str]] = {"trajectory": []}
+    for record in records:
+        update = record.update
+        if update is None or not update.published or update.registration is None:
+            continue
+        poses["trajectory"].append(tum_line(record.stamp_ns, update.registration.T_camera_model))
+        for level in update.registration.levels:
+            poses.setdefault(f"trajectory_{level.level}", []).append(
+                tum_line(record.stamp_ns, level.T_camera_level)
+            )
+    for name, lines in poses.items():
+        (folder / f"{name}.tum").write_text("".join(lines))
+    with (folder / "frames.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(csv_row(record) for record in records)
+    summary = summarise(records)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    return summary
+
+
+def tum_line(stamp_ns: int, T: np.ndarray) -> str:
+    """One line of a TUM trajectory."""
+    numbers = [*T[:3, 3], *quaternion_from_rotation(T[:3, :3])]
+    return (
+        f"{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d} "
+        + " ".join(f"{v:.9f}" for v in numbers)
+        + "\n"
+    )
+
+
+def csv_row(record: FrameRecord) -> list[Any]:
+    """Values of ``COLUMNS`` for one frame."""
+    stamp = f"{record.stamp_ns // 1_000_000_000}.{record.stamp_ns % 1_000_000_000:09d}"
+    update = record.update
+    if update is None:
+        return [stamp, "", f"dropped:{record.dropped}", "", 0, "", "", "", "", "", ""]
+    row: list[Any] = [stamp, update.state.name, update.reason_code, update.reason, record.points]
+    if update.registration is None:
+        return [*row, "", "", "", "", "", ""]
+    q = update.registration.quality
+    figures = [q.inlier_ratio, q.visible_fraction, q.free_space_violation, 1000 * q.residual_rmse_m]
+    return [*row, *(f"{v:.4f}" for v in figures), q.inliers, f"{sum(update.timings_ms.values()):.1f}"]
+
+
+def summarise(records: Sequence[FrameRecord]) -> dict[str, Any]:
+    """Counts that add up (received = processed + dropped by reason), states, latency percentiles."""
+    updates = [r.update for r in records if r.update is not None]
+    dropped = Counter(r.dropped for r in records if r.dropped is not None)
+    latency = [sum(u.timings_ms.values()) for u in updates if u.timings_ms]
+    percentiles = np.percentile(latency, [50, 95, 99]) if latency else np.full(3, np.nan)
+    return {
+        "clouds_received": len(records),
+        "clouds_processed": len(updates),
+        "dropped": dict(dropped),
+        "poses_published": sum(u.published for u in updates),
+        "frames_by_state": {s.name: sum(u.state is s for u in updates) for s in State},
+        "reasons": dict(Counter(u.reason_code for u in updates)),
+        "state_changes": sum(u.changed for u in updates),
+        "latency_ms": {
+            f"p{p}": round(float(v), 1) if np.isfinite(v) else None
+            for p, v in zip((50, 95, 99), percentiles, strict=True)
+        },
+    }

@@ -1,0 +1,58 @@
+"""Settings of the tracker: what it takes to enter, keep and leave a track. Metres, radians, seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class UpperThresholds:
+    """A fit that passes the registration's limits but not these is published as DEGRADED.
+
+    Attributes:
+        min_inlier_ratio: supported share of the uncovered surface.
+        max_free_space_violation: share of the facing surface that the camera sees through.
+        min_normal_agreement: share of the points on the model that are turned as the model is.
+        min_visible_fraction: uncovered share of the facing surface.
+        max_position_stddev_m: largest standard deviation of the spine's position.
+    """
+
+    min_inlier_ratio: float = 0.96
+    max_free_space_violation: float = 0.02
+    min_normal_agreement: float = 0.72
+    min_visible_fraction: float = 0.15
+    max_position_stddev_m: float = 0.0012
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """How the tracker decides.
+
+    Attributes:
+        upper: limits of TRACKING.
+        confirm_frames: consecutive good fits that agree, before the first pose goes out.
+        confirm_distance_m: how far apart those may lie.
+        promote_frames: consecutive fits above the upper thresholds that lead from DEGRADED back to TRACKING.
+        step_m, step_rad: largest motion of the spine's centre between two frames that is believed, plus ...
+        speed_m_s, turn_rad_s: ... these times the time between them.
+        resume_s: a track lost for less than this resumes with one good fit where it was last seen.
+        search_reaches_m: how far around the last good pose a lost track is searched, one reach a frame, in turn.
+        max_axis_move_m: a lost track found further than this along the spine's axis is refused: it may be a slip by
+            one level (levels are 27-40 mm apart); a new prior settles it.
+        max_prior_move_m: a first fit further than this from the prior is refused.
+        silence_s: without a cloud for this long a track is lost.
+    """
+
+    upper: UpperThresholds = field(default_factory=UpperThresholds)
+    confirm_frames: int = 2
+    confirm_distance_m: float = 0.003
+    promote_frames: int = 3
+    step_m: float = 0.006
+    step_rad: float = 0.06
+    speed_m_s: float = 0.1
+    turn_rad_s: float = 0.5
+    resume_s: float = 0.5
+    search_reaches_m: tuple[float, ...] = (0.002, 0.004, 0.008)
+    max_axis_move_m: float = 0.012
+    max_prior_move_m: float = 0.012
+    silence_s: float = 0.5

@@ -1,0 +1,84 @@
+"""Judges the order of a stream of clouds: change of frame, stamps, repeated data. Free of ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from end2reg_ros.errors import CloudError
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """What a stream must keep to.
+
+    Attributes:
+        jump_back_s: a stamp older by more than this many seconds is a restarted recording or clock, not a
+            late cloud.
+        check_frozen: refuse a cloud whose data equal those of the cloud before, byte by byte.
+    """
+
+    jump_back_s: float = 1.0
+    check_frozen: bool = True
+
+
+@dataclass(frozen=True)
+class Restart:
+    """The stream began anew: what was tracked before does not hold any more."""
+
+    reason_code: str
+    reason: str
+
+
+class StreamGuard:
+    """Remembers the last accepted cloud of a stream. For one thread."""
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self._settings = settings
+        self._stamp_ns: int | None = None
+        self._frame_id = ""
+        self._data: Any = None
+
+    def check_order(self, frame_id: str, stamp_ns: int) -> Restart | None:
+        """Judge a header; a ``Restart`` tells that the track must be given up before this cloud is used.
+
+        Raises:
+            CloudError: ``frozen`` (the stamp of the cloud before) or ``stamp_backwards`` (a little older
+                than it).
+        """
+        restart = None
+        if self._stamp_ns is not None:
+            restart = self._compare(frame_id, stamp_ns, self._stamp_ns)
+        self._stamp_ns = stamp_ns
+        self._frame_id = frame_id
+        return restart
+
+    def _compare(self, frame_id: str, stamp_ns: int, before_ns: int) -> Restart | None:
+        if frame_id != self._frame_id:
+            return Restart("frame_changed", f"the frame_id changed from '{self._frame_id}' to '{frame_id}'")
+        back_s = (before_ns - stamp_ns) * 1e-9
+        if back_s > self._settings.jump_back_s:
+            return Restart(
+                "clock_jumped_back", f"stamps jumped back by {back_s:.1f} s: a recording or clock restarted"
+            )
+        if back_s > 0:
+            raise CloudError(
+                "stamp_backwards", f"the stamp is {back_s * 1e3:.0f} ms older than that of the cloud before"
+            )
+        if back_s == 0:
+            raise CloudError("frozen", "the stamp equals that of the cloud before: the camera repeats itself")
+        return None
+
+    def check_data(self, data: Any) -> None:
+        """Judge the bytes of a cloud that decoded well (so that an empty cloud is called empty, not frozen).
+
+        The comparison ends at the first byte that differs: with a live camera's noise that is at once.
+
+        Raises:
+            CloudError: ``frozen``.
+        """
+        before, self._data = self._data, data
+        if self._settings.check_frozen and before is not None and len(data) == len(before) and data == before:
+            raise CloudError(
+                "frozen", "the data equal those of the cloud before: the camera's picture is frozen"
+            )

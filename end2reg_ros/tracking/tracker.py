@@ -1,0 +1,204 @@
+"""A stream of clouds -> a state and poses. The node, the offline tracker and the evaluation all use this one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros.case.model import Case
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.types import Prior, Registrar, Registration
+from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev
+from end2reg_ros.se3 import apply, rotation_angle
+from end2reg_ros.tracking.settings import TrackerSettings
+from end2reg_ros.tracking.transitions import Event, next_state
+from end2reg_ros.tracking.types import PUBLISHING_STATES, State, TrackingUpdate
+
+Array = NDArray[np.float64]
+
+LAST_FRAME_STDDEV_M = 0.001
+
+
+class Tracker:
+    """Starts from a prior, follows from frame to frame, falls silent when in doubt, searches around the last good pose.
+
+    Not thread-safe: one worker calls it.
+    """
+
+    def __init__(self, registrar: Registrar, case: Case, settings: TrackerSettings | None = None) -> None:
+        self.registrar = registrar
+        self.settings = settings or TrackerSettings()
+        self.centre = case.centroid()
+        self.axis = spine_axis(case)
+        self.state = State.SEARCHING
+        self._prior: Prior | None = None
+        self._last: tuple[Array, int] | None = None  # last published pose and its stamp
+        self._candidate: tuple[Array, int] | None = None  # unconfirmed pose and how many fits agreed so far
+        self._streak = 0
+        self._attempt = 0
+
+    def set_prior(self, prior: Prior) -> None:
+        """Start (again) from a prior: picked landmarks, a planner, rviz. A running track is dropped."""
+        self.relocalize()
+        self._prior = prior
+
+    def relocalize(self) -> None:
+        """Forget the last pose and the candidate; search again from the prior."""
+        self._last = None
+        self._candidate = None
+        self._streak = self._attempt = 0
+        self.state = next_state(self.state, Event.RESTART)
+
+    def reset(self) -> None:
+        """Start over: forget the prior too."""
+        self.relocalize()
+        self._prior = None
+
+    def silence(self, stamp_ns: int, frame_id: str, reason: str) -> TrackingUpdate:
+        """Tell the tracker that no usable cloud came in time; a track becomes LOST."""
+        self._candidate = None
+        return self._finish(stamp_ns, frame_id, Event.SILENCE, "no_cloud", reason, None)
+
+    def update(self, cloud: Cloud) -> TrackingUpdate:
+        """Register one cloud and decide. Never raises for a bad cloud."""
+        prior = self._start(cloud.stamp_ns)
+        if prior is None and self.registrar.needs_prior:
+            reason = "waiting for a start: pick landmarks or send initial_pose"
+            return self._finish(cloud.stamp_ns, cloud.frame_id, Event.FAILED, "no_prior", reason, None)
+        registration = self.registrar.register(cloud, prior)
+        registration = self._believe(registration, prior, cloud.stamp_ns)
+        event, code, reason = self._judge(registration, cloud.stamp_ns)
+        return self._finish(cloud.stamp_ns, cloud.frame_id, event, code, reason, registration)
+
+    def _start(self, stamp_ns: int) -> Prior | None:
+        """Where this frame's registration begins."""
+        if self._candidate is not None:
+            return Prior(self._candidate[0], "candidate", LAST_FRAME_STDDEV_M)
+        if self._last is None:
+            return self._prior
+        if self.state in PUBLISHING_STATES:
+            return Prior(self._last[0], "last_frame", LAST_FRAME_STDDEV_M)
+        reach = self.settings.search_reaches_m[self._attempt % len(self.settings.search_reaches_m)]
+        self._attempt += 1
+        return Prior(self._last[0], "last_pose", reach)
+
+    def _believe(self, registration: Registration, prior: Prior | None, stamp_ns: int) -> Registration:
+        """Turn a fit that moved further than a spine can into a failed one."""
+        if not registration.success or prior is None:
+            return registration
+        s, T = self.settings, registration.T_camera_model
+        shift, angle = self._motion(prior.T_camera_model, T)
+        distance = float(np.linalg.norm(shift))
+        if prior.source == "last_frame" and self._last is not None:
+            dt = max((stamp_ns - self._last[1]) * 1e-9, 0.0)
+            if distance > s.step_m + s.speed_m_s * dt or angle > s.step_rad + s.turn_rad_s * dt:
+                return refused(registration, "jump", f"moved {1000 * distance:.1f} mm in {dt:.2f} s")
+        elif prior.source == "last_pose":
+            along = abs(float(shift @ (prior.T_camera_model[:3, :3] @ self.axis)))
+            if along > s.max_axis_move_m:
+                text = f"found {1000 * along:.0f} mm along the spine from where it was lost: this may be another level"
+                return refused(registration, "ambiguous_level", text)
+        elif prior.source != "candidate" and distance > s.max_prior_move_m + 2 * prior.stddev_m:
+            return refused(registration, "far_from_prior", f"fits {1000 * distance:.0f} mm from the prior")
+        return registration
+
+    def _motion(self, T_from: Array, T_to: Array) -> tuple[Array, float]:
+        """Shift of the spine's centre (3,) in metres, camera axes, and the turn in radians."""
+        return apply(T_to, self.centre) - apply(T_from, self.centre), rotation_angle(
+            T_to[:3, :3] @ T_from[:3, :3].T
+        )
+
+    def _judge(self, registration: Registration, stamp_ns: int) -> tuple[Event, str, str]:
+        """The event that a registration is, with reason code and reason."""
+        if not registration.success:
+            self._candidate, self._streak = None, 0
+            return Event.FAILED, registration.reason_code, registration.reason
+        shortfall = self._shortfall(registration)
+        if self.state in PUBLISHING_STATES:
+            self._streak = self._streak + 1 if shortfall is None else 0
+            if shortfall is not None:
+                return Event.FAIR, "low_quality", shortfall
+            if self.state is State.DEGRADED and self._streak < self.settings.promote_frames:
+                return Event.GOOD, "recovering", "quality is back above the upper threshold"
+            return Event.RECOVERED, "ok", "tracking"
+        if shortfall is not None:
+            self._candidate = None
+            return Event.FAILED, "low_quality", f"not good enough to start: {shortfall}"
+        return self._confirm(registration, stamp_ns)
+
+    def _confirm(self, registration: Registration, stamp_ns: int) -> tuple[Event, str, str]:
+        """Count agreeing good fits before the first pose goes out."""
+        T = registration.T_camera_model
+        seen = 1
+        if self._candidate is not None:
+            shift, _ = self._motion(self._candidate[0], T)
+            if float(np.linalg.norm(shift)) <= self.settings.confirm_distance_m:
+                seen = self._candidate[1] + 1
+        lost_for = (stamp_ns - self._last[1]) * 1e-9 if self._last is not None else np.inf
+        needed = 1 if 0 <= lost_for <= self.settings.resume_s else self.settings.confirm_frames
+        if seen >= needed:
+            self._candidate, self._streak, self._attempt = None, 0, 0
+            return Event.CONFIRMED, "ok", "tracking"
+        self._candidate = (T, seen)
+        return Event.GOOD, "confirming", f"good fit {seen} of {needed}"
+
+    def _shortfall(self, registration: Registration) -> str | None:
+        """What keeps a fit below the upper thresholds; None when nothing does."""
+        q, upper = registration.quality, self.settings.upper
+        stddev, _ = largest_stddev(
+            covariance_at(registration.covariance, registration.T_camera_model, self.centre)
+        )
+        if q.inlier_ratio < upper.min_inlier_ratio:
+            return f"inlier ratio {q.inlier_ratio:.2f} below {upper.min_inlier_ratio:.2f}"
+        if q.free_space_violation > upper.max_free_space_violation:
+            return f"{100 * q.free_space_violation:.0f} % of the posed bone is seen through"
+        if q.normal_agreement < upper.min_normal_agreement:
+            return f"{100 * q.normal_agreement:.0f} % of the points on the model are turned as it is"
+        if q.visible_fraction < upper.min_visible_fraction:
+            return f"{100 * q.visible_fraction:.0f} % of the surface is in view"
+        if stddev > upper.max_position_stddev_m:
+            return f"position uncertain by {1000 * stddev:.1f} mm"
+        return None
+
+    def _finish(
+        self,
+        stamp_ns: int,
+        frame_id: str,
+        event: Event,
+        code: str,
+        reason: str,
+        registration: Registration | None,
+    ) -> TrackingUpdate:
+        """Take the transition, remember a published pose, wrap up."""
+        before = self.state
+        self.state = next_state(before, event)
+        published = self.state in PUBLISHING_STATES and registration is not None and registration.success
+        if published and registration is not None:
+            self._last = (registration.T_camera_model, stamp_ns)
+        timings = dict(registration.timings_ms) if registration is not None else {}
+        return TrackingUpdate(
+            stamp_ns,
+            frame_id,
+            self.state,
+            self.state is not before,
+            code,
+            reason,
+            registration,
+            published,
+            timings,
+        )
+
+
+def refused(registration: Registration, code: str, reason: str) -> Registration:
+    """The same fit, marked as failed."""
+    return replace(registration, success=False, reason_code=code, reason=reason)
+
+
+def spine_axis(case: Case) -> Array:
+    """(3,) unit vector from the lowest to the highest level, model frame; superior for a single level."""
+    origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
+    along = origins[0] - origins[-1]
+    length = float(np.linalg.norm(along))
+    return along / length if length > 1e-6 else np.array([0.0, 0.0, 1.0])

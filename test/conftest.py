@@ -1,0 +1,63 @@
+"""What all tests share: tests that lack something they need are skipped loudly, naming what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def missing_shared() -> str | None:
+    """Why tests marked ``shared`` cannot run here; None when they can."""
+    return None if SHARED_DATA.is_dir() else f"the data folder {SHARED_DATA} is absent"
+
+
+def missing_ros() -> str | None:
+    """Why tests marked ``ros`` cannot run here; None when they can."""
+    if importlib.util.find_spec("rclpy") is None:
+        return "rclpy is absent: run 'make setup', or source a ROS 2"
+    if importlib.util.find_spec("end2reg_ros.msg") is None:
+        return "the messages of end2reg_ros are not built: run 'make setup', or colcon build and source it"
+    return None
+
+
+def missing_gpu() -> str | None:
+    """Why tests marked ``gpu`` cannot run here; None when they can."""
+    return None if shutil.which("nvidia-smi") else "there is no NVIDIA GPU (nvidia-smi is absent)"
+
+
+NEEDS = {"shared": missing_shared, "ros": missing_ros, "gpu": missing_gpu}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what cannot run here."""
+    reasons = {marker: check() for marker, check in NEEDS.items()}
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"{marker}: {reason}"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line a cause how many tests did not run, so that nobody takes a skip for a pass."""
+    counts: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        counts[reason] = counts.get(reason, 0) + 1
+    for reason, count in sorted(counts.items()):
+        terminalreporter.write_line(f"NOT RUN: {count} test(s): {reason}", yellow=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of recordings and anatomies beside the checkout; mark the test ``shared`` as well."""
+    reason = missing_shared()
+    if reason:
+        pytest.skip(f"shared: {reason}")
+    return SHARED_DATA

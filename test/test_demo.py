@@ -1,0 +1,223 @@
+"""``end2reg demo``: real nodes over DDS, millimetres, clean ends, clear errors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import end2reg_ros
+from end2reg_ros.cli import demo_run
+from end2reg_ros.cli import main as cli
+from end2reg_ros.evaluation.report_log import read_rows
+from end2reg_ros.evaluation.report_summary import summarise
+
+ROOT = Path(end2reg_ros.__file__).parents[1]
+ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+START_LIMIT_S = 90.0
+
+
+def demo_process(*args: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "end2reg_ros.cli.main", "demo", *args]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> list[str]:
+    """Lines of its standard output up to one that matches."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    deadline = time.monotonic() + START_LIMIT_S
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            return lines
+        assert time.monotonic() < deadline, "".join(lines)
+    raise AssertionError(
+        f"ended before {pattern!r}: {''.join(lines)}{process.stderr.read() if process.stderr else ''}"
+    )
+
+
+def nodes_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def assert_all_gone(processes: list[psutil.Process], seconds: float) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    assert alive == []
+
+
+# --- the demo itself ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def short_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """One run of seven seconds, with its report."""
+    out = tmp_path_factory.mktemp("demo") / "a report"  # a blank in the path
+    command = [
+        sys.executable,
+        "-m",
+        "end2reg_ros.cli.main",
+        "demo",
+        "--duration",
+        "7",
+        "--json",
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=START_LIMIT_S + 60)
+    return done, out
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(200)
+def test_a_short_demo_is_good_to_the_millimetre(
+    short_demo: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    done, _ = short_demo
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    summary = data["summary"]
+    assert data["good"] is True and data["problems"] == []
+    assert summary["tre_median_mm"] < 2.0
+    assert summary["tre_max_mm"] < 10.0
+    assert set(summary["level_tre_median_mm"]) == {"L1", "L2", "L3", "L4", "L5"}
+    assert (summary["false_tracking"], summary["false_degraded"], summary["blind_poses"]) == (0, 0, 0)
+    assert (summary["repeated_poses"], summary["level_slips"]) == (0, 0)
+    assert summary["published"] >= 10
+    assert summary["availability"] > 0.5
+    assert summary["first_pose_s"] < 4.0
+    assert 0 < summary["age_p50_ms"] < 2000
+    assert data["usage"]["tracker"]["rss_mb"] > 50
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(200)
+def test_the_report_holds_the_same_figures(short_demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    done, out = short_demo
+    data = json.loads(done.stdout)
+    assert json.loads((out / "summary.json").read_text()) == data
+    page = (out / "index.html").read_text()
+    plain = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    summary = data["summary"]
+    assert f"median error (TRE) {summary['tre_median_mm']:.2f} mm" in plain
+    assert data["configuration"]["case hash (sha256)"] in plain
+    rows = read_rows(out / "poses.jsonl")
+    assert len(rows) == summary["clouds"]
+    again = summarise(rows)
+    assert again.tre_median_mm == pytest.approx(summary["tre_median_mm"], abs=1e-6)
+    assert again.published == summary["published"]
+    assert {p.name for p in out.glob("*.jpg")} >= {"scene.jpg", "overlay.jpg"}
+    assert page.count("data:image/jpeg;base64,") == len(list(out.glob("*.jpg")))
+    assert {p.name for p in (out / "logs").glob("*.log")} == {"camera.log", "tracker.log", "listener.log"}
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(200)
+def test_the_demo_says_what_it_does(short_demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    done, out = short_demo
+    assert "a simulated surgeon picks 15 landmarks with 3 mm of noise" in done.stderr
+    assert re.search(r"^  [67]\.\d / 7 s  TRACKING .* TRE +\d\.\d\d mm", done.stderr, re.MULTILINE)
+    assert f"report: {out / 'index.html'}" in done.stderr
+    assert "\x1b" not in done.stderr  # no terminal: no escape codes
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize(
+    ("until", "number"),
+    [
+        (r"starting the tracker", signal.SIGINT),
+        (r"starting the simulated camera", signal.SIGTERM),
+        (r"^ +1\.\d / ", signal.SIGINT),
+    ],
+)
+def test_a_signal_at_any_time_leaves_no_process(until: str, number: signal.Signals, tmp_path: Path) -> None:
+    process = demo_process("--duration", "60", "--out", str(tmp_path / "report"))
+    try:
+        read_until(process, until)
+        time.sleep(0.3)
+        nodes = nodes_of(process)
+        assert nodes
+        process.send_signal(number)
+        _, err = process.communicate(timeout=15)
+        assert process.returncode == 130
+        assert err.strip().splitlines()[-1] == "end2reg: interrupted"
+        assert "Traceback" not in err
+        assert_all_gone(nodes, 1.0)
+    finally:
+        process.kill()
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(200)
+def test_nodes_die_with_a_killed_demo(tmp_path: Path) -> None:
+    process = demo_process("--duration", "60", "--out", str(tmp_path / "report"))
+    try:
+        read_until(process, r"starting the simulated camera")
+        time.sleep(0.3)
+        nodes = nodes_of(process)
+        assert len(nodes) >= 2
+    finally:
+        process.kill()
+        process.communicate()
+    assert_all_gone(nodes, 5.0)
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(200)
+def test_a_node_that_cannot_start_is_one_line(tmp_path: Path) -> None:
+    process = demo_process("--seed", "-1", "--out", str(tmp_path / "report"))
+    _, err = process.communicate(timeout=START_LIMIT_S)
+    assert process.returncode == 1
+    (line,) = [text for text in err.splitlines() if text.startswith("end2reg: error:")]
+    assert "the camera ended with exit code 1" in line
+    assert "parameter 'seed' is -1" in line and "camera.log" in line
+    assert "Traceback" not in err
+
+
+# --- what goes wrong before -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--duration", "0"], "--duration is 0 s, must lie in 1 .. 3600"),
+        (["--rate", "200"], "--rate is 200 Hz, must lie in 0.5 .. 60"),
+        (["--out", __file__], f"--out: {__file__} exists and is not a folder"),
+    ],
+)
+def test_bad_options_are_one_line(args: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", *args]) == 1
+    assert capsys.readouterr().err == f"end2reg: error: {text}\n"
+
+
+def test_without_ros_the_demo_says_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(demo_run, "_importable", lambda name: name != "rclpy")
+    assert cli.main(["demo", "--out", str(tmp_path / "report")]) == 1
+    assert capsys.readouterr().err == (
+        "end2reg: error: ROS 2 is not complete here: no rclpy; run `make setup` (or source your ROS 2 workspace)\n"
+    )
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_missing_case_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(demo_run, "_importable", lambda name: True)
+    assert cli.main(["demo", "--case", "/no/such/case", "--out", str(tmp_path / "report")]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("end2reg: error: /no/such/case") and err.count("\n") == 1

@@ -1,0 +1,235 @@
+"""Parts of the demo and the bench: child processes, the verdict, the live table, the table over seeds."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from rich.console import Console
+
+from end2reg_ros.cli import demo_processes
+from end2reg_ros.cli.demo import Scenario
+from end2reg_ros.cli.demo_bench import markdown, overall, parse_seeds, seed_result
+from end2reg_ros.cli.demo_processes import (
+    Child,
+    DemoError,
+    NodeSpec,
+    free_domain,
+    nodes_environment,
+    stop_all,
+)
+from end2reg_ros.cli.demo_report import assess
+from end2reg_ros.cli.demo_run import RunRecord
+from end2reg_ros.cli.demo_view import Now, PlainView, live_table
+from end2reg_ros.errors import End2RegError
+from end2reg_ros.evaluation.report_log import FrameRow
+from end2reg_ros.evaluation.report_run import Run, Usage
+from end2reg_ros.evaluation.report_summary import summarise
+from end2reg_ros.simulation.motion import SCENARIOS
+
+
+def test_the_environment_of_the_nodes() -> None:
+    environment = nodes_environment()
+    assert environment["FASTDDS_DEFAULT_PROFILES_FILE"] == environment["FASTRTPS_DEFAULT_PROFILES_FILE"]
+    assert "<segment_size>" in Path(environment["FASTDDS_DEFAULT_PROFILES_FILE"]).read_text()
+    assert 1 <= int(environment["ROS_DOMAIN_ID"]) <= 101
+    assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+
+
+def test_a_domain_in_use_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = free_domain()
+    other = next(d for d in range(1, 102) if d != first)
+    monkeypatch.setattr(demo_processes.random, "SystemRandom", lambda: _InOrder(first, other))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("", 7400 + 250 * first + 10))
+        assert free_domain() != first
+    assert free_domain() == first
+
+
+class _InOrder:
+    def __init__(self, *first: int) -> None:
+        self._first = first
+
+    def shuffle(self, domains: list[int]) -> None:
+        domains[:] = [*self._first, *(d for d in domains if d not in self._first)]
+
+
+def test_a_missing_transport_profile_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(demo_processes.end2reg_ros, "__file__", str(tmp_path / "end2reg_ros" / "__init__.py"))
+    monkeypatch.setattr(demo_processes.sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "")
+    with pytest.raises(DemoError, match=r"config/fastdds\.xml is missing: looked at "):
+        demo_processes.transport_profile()
+    installed = tmp_path / "ws" / "share" / "end2reg_ros" / "config" / "fastdds.xml"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "ws"))
+    assert demo_processes.transport_profile() == installed
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Any]:
+    """Makes a child out of Python source."""
+    children: list[Child] = []
+
+    def make(source: str) -> Child:
+        (tmp_path / "node_under_test.py").write_text(source)
+        spec = NodeSpec("tracker", "node_under_test", {"case": "a: b #c"}, tmp_path)
+        children.append(Child(spec, {**os.environ, "PYTHONPATH": str(tmp_path)}))
+        return children[-1]
+
+    yield make
+    for child in children:
+        child.process.kill()
+        child.process.wait()
+
+
+def until(condition: Any, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_child_that_ends_is_told_with_its_last_words(script: Any) -> None:
+    child = script("import sys; print('warming up'); sys.exit('error: no such case')")
+    child.process.wait(10)
+    with pytest.raises(
+        DemoError, match=r"^the tracker ended with exit code 1: error: no such case \(see .*tracker.log\)$"
+    ):
+        child.check()
+
+
+def test_a_child_is_interrupted_and_then_killed(script: Any) -> None:
+    child = script(
+        "import signal, time; signal.signal(2, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
+    until(lambda: "deaf" in child.log.read_text())
+    start = time.monotonic()
+    assert child.stop(seconds=0.5) == -signal.SIGKILL
+    assert 0.4 < time.monotonic() - start < 5
+    assert demo_processes.exit_text(-9) == "signal SIGKILL"
+
+
+def test_a_polite_child_ends_cleanly_and_its_cost_is_known(script: Any) -> None:
+    child = script(
+        "import time\nprint('up', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass"
+    )
+    until(lambda: "up" in child.log.read_text())
+    child.sample()
+    assert stop_all([child]) == {"tracker": 0}
+    usage = child.usage()
+    assert usage.cpu_percent is not None and usage.rss_mb is not None and usage.rss_mb > 3
+
+
+def test_parameters_survive_yaml(script: Any, tmp_path: Path) -> None:
+    script("pass").process.wait(10)
+    text = (tmp_path / "tracker.yaml").read_text()
+    assert yaml.safe_load(text) == {"/**": {"ros__parameters": {"case": "a: b #c"}}}
+
+
+UNIT = [1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0]
+
+
+def row(t: float, error: float = 0.5, state: str = "TRACKING", visible: float = 1.0) -> FrameRow:
+    published = state == "TRACKING"
+    return FrameRow(
+        t, int(1e18 + t * 1e9), state, "ok", "tracking", True, published, 45.0 if published else None, visible,
+        {"L1": [error] * 3, "L2": [error] * 3} if published else {}, T_camera_levels_true={"L1": UNIT, "L2": UNIT},
+    )  # fmt: skip
+
+
+def test_the_verdict_names_every_reason() -> None:
+    good = summarise([row(t / 10) for t in range(20)])
+    assert assess(good, []) == []
+    assert assess(summarise([row(0, state="LOST")]), ["the camera ended with exit code 1"]) == [
+        "the camera ended with exit code 1",
+        "no pose was published",
+    ]
+    bad = replace(good, false_tracking=2, false_degraded=1, blind_poses=3, repeated_poses=4)
+    assert assess(bad, []) == [
+        "2 poses published as TRACKING are off by more than 10 mm",
+        "1 poses published as DEGRADED are off by more than 10 mm",
+        "3 poses were published while nothing of the spine was in view",
+        "4 poses were sent again under a stamp already published",
+    ]
+
+
+def test_the_plain_view_writes_a_line_a_second() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream, 20.0)
+    record = RunRecord(rows=[row(t / 10) for t in range(31)])
+    for elapsed in (0.0, 0.2, 0.9, 1.1, 1.3, 2.2):
+        view.live(record, elapsed)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3
+    assert (
+        lines[1]
+        == "  1.1 / 20 s  TRACKING   TRE  0.50 mm  10.0 Hz  age  45 ms  poses 31 of 31 clouds  tracking"
+    )
+
+
+def test_the_live_table_falls_silent_with_the_tracker() -> None:
+    def text(rows: list[FrameRow]) -> str:
+        console = Console(file=io.StringIO(), width=100, record=True)
+        console.print(live_table(RunRecord(rows=rows), 3.0, 20.0))
+        return console.export_text()
+
+    rows = [row(t / 10, 0.5) for t in range(20)]
+    shown = text(rows)
+    assert re.search(r"L1 +0\.50 mm +0\.50 mm", shown) and "TRACKING" in shown and "45 ms" in shown
+    lost = text([*rows, row(2.0, state="LOST", visible=0.0)])
+    assert re.search(r"L1 +- +0\.50 mm", lost) and "LOST" in lost and re.search(r"pose age +-", lost)
+    assert Now(RunRecord()).state == "SEARCHING"
+
+
+def test_the_scenarios_offered_are_those_there_are() -> None:
+    assert get_args(Scenario) == tuple(SCENARIOS)
+
+
+def test_seeds() -> None:
+    assert parse_seeds("0-3") == [0, 1, 2, 3]
+    assert parse_seeds("7, 2,4-5") == [7, 2, 4, 5]
+    for text in ("", "a", "1-", "3-b", "5-2"):
+        with pytest.raises(End2RegError, match="--seeds is"):
+            parse_seeds(text)
+
+
+def test_the_bench_table_and_its_totals() -> None:
+    results = []
+    for seed, error in ((0, 0.5), (1, 1.5), (2, 11.0)):
+        rows = [row(t / 10, error) for t in range(21)]
+        summary = summarise(rows)
+        run = Run(
+            "",
+            "",
+            rows,
+            summary,
+            assess(summary, []),
+            {"tracker": Usage(80.0, 90.0, 400.0)},
+            {"superseded": 3},
+        )
+        results.append(seed_result(seed, run))
+    total = overall(results)
+    assert (total["seeds"], total["good"], total["published"], total["false_tracking"]) == (3, 2, 63, 21)
+    assert total["tre_median_mm"] == pytest.approx(1.5)
+    assert total["registrations_per_s"] == pytest.approx(10.5)
+    lines = markdown(results, total).splitlines()
+    assert lines[2] == (
+        "| 0 | 0.50 [0.50, 0.50] | 0.50 | 0.50 | 100.0 % | 21 | 0 / 0 | 0 | 10.0 | 45 / 45 / 45 | 80 | 400 |"
+    )
+    assert lines[5].startswith(
+        "| all (2 of 3 good) | 1.50 (worst 11.00) | | 11.00 | 100.0 % | 63 | 21 / 0 | 0 | 10.0 |"
+    )
+    assert lines[-1] == "seed 2 is not good: 21 poses published as TRACKING are off by more than 10 mm"
+    assert all(line.count("|") == lines[0].count("|") for line in lines[:6])

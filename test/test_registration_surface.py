@@ -1,0 +1,84 @@
+"""The visible surface of a case, and the grids that stand in for searches over it."""
+
+from __future__ import annotations
+
+import numpy as np
+import open3d as o3d
+import trimesh
+from views import bundled_case, registrar
+
+from end2reg_ros.registration.grids import distance_grid, nearest_grid
+from end2reg_ros.registration.surface import sample_surface, thin
+
+
+def test_samples_lie_on_the_surface_and_face_outwards() -> None:
+    surface, case = registrar().local.surface, bundled_case()
+    for k, vertebra in enumerate(case.vertebrae):
+        mine = np.flatnonzero(surface.level_index == k)[::10]
+        scene = o3d.t.geometry.RaycastingScene()
+        vertices, triangles = (
+            vertebra.mesh.vertices.astype(np.float32),
+            vertebra.mesh.triangles.astype(np.uint32),
+        )
+        scene.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(triangles))
+
+        def signed_mm(points: np.ndarray, scene: o3d.t.geometry.RaycastingScene = scene) -> np.ndarray:
+            return 1000 * scene.compute_signed_distance(o3d.core.Tensor(points.astype(np.float32))).numpy()
+
+        assert np.abs(signed_mm(surface.points[mine])).max() < 0.01
+        outside = signed_mm(surface.points[mine] + 3e-4 * surface.normals[mine])
+        assert (outside > 0).mean() > 0.98
+
+
+def test_only_what_a_camera_behind_the_patient_can_see_is_kept() -> None:
+    """Nothing that faces forwards; of the spinous tip, which nothing hides, there are samples."""
+    surface, case = registrar().local.surface, bundled_case()
+    assert surface.normals[:, 1].max() < 0.85  # a view tilted by 49 degrees sees that far round
+    for k, vertebra in enumerate(case.vertebrae):
+        mine = surface.points[surface.level_index == k]
+        assert vertebra.landmarks is not None
+        assert 1000 * np.linalg.norm(mine - vertebra.landmarks.spinous, axis=1).min() < 2.0
+        covered_front = vertebra.mesh.vertices[vertebra.mesh.vertices[:, 1].argmax()]
+        assert 1000 * np.linalg.norm(mine - covered_front, axis=1).min() > 3.0
+
+
+def test_sampling_is_even() -> None:
+    mesh = bundled_case().vertebrae[2].mesh
+    points, normals = sample_surface(mesh, 0.002, np.random.default_rng(0))
+    area = trimesh.Trimesh(mesh.vertices, mesh.triangles).area
+    assert len(points) == int(area / 0.002**2)
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1.0, atol=1e-9)
+
+
+def test_distance_grid_agrees_with_a_search_within_a_cell() -> None:
+    surface = registrar().local.surface
+    points = surface.points[::50] + np.random.default_rng(1).normal(
+        scale=0.006, size=surface.points[::50].shape
+    )
+    exact, _ = surface.tree.query(points)
+    found = distance_grid(surface.points, cell=0.003)(points.astype(np.float32))
+    assert 1000 * np.abs(found - exact).max() < 3.0 * np.sqrt(3)
+    assert np.isinf(distance_grid(surface.points)(np.array([[5.0, 5.0, 5.0]], dtype=np.float32)))[0]
+
+
+def test_nearest_grid_agrees_with_the_tree() -> None:
+    """The sample found is at most 0.6 mm further away than the nearest one, and almost always on the same patch."""
+    surface = registrar().local.surface
+    rng = np.random.default_rng(2)
+    points = surface.points[::20] + rng.normal(scale=0.0015, size=surface.points[::20].shape)
+    exact, at = surface.tree.query(points, distance_upper_bound=0.004)
+    fast, index = nearest_grid(surface.points, surface.tree).query(points, surface.points, 0.004)
+    both = np.isfinite(exact) & np.isfinite(fast)
+    excess_mm = 1000 * (fast[both] - exact[both])
+    assert both.sum() > 0.98 * np.isfinite(exact).sum()
+    assert excess_mm.max() < 1.2
+    assert np.percentile(excess_mm, 95) < 0.6
+    turned = np.einsum("ij,ij->i", surface.normals[index[both]], surface.normals[at[both]])
+    assert (turned > 0.7).mean() > 0.97
+
+
+def test_thinning_keeps_one_point_a_cell() -> None:
+    points = np.random.default_rng(3).uniform(0, 0.02, size=(5000, 3))
+    kept = points[thin(points, 0.005)]
+    cells = {tuple(c) for c in np.floor(kept / 0.005).astype(int)}
+    assert len(cells) == len(kept) == 4**3

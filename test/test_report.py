@@ -1,0 +1,185 @@
+"""The report: the figures of a run, and the page that shows them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from end2reg_ros.evaluation.report import write_report
+from end2reg_ros.evaluation.report_log import FrameRow, read_rows, to_line, write_rows
+from end2reg_ros.evaluation.report_run import Picture, Run, Usage
+from end2reg_ros.evaluation.report_summary import intervals, reacquisitions, slipped, summarise
+
+LEVELS = ("L1", "L2", "L3")
+START = 1_700_000_000_000_000_000
+
+
+def pose(x_mm: float, level: int = 0) -> list[float]:
+    T = np.eye(4)
+    T[:3, 3] = [x_mm / 1000, 0.036 * level, 0.5]
+    return [float(v) for v in T.ravel()]
+
+
+def row(
+    t: float, state: str = "TRACKING", error: float | None = 1.0, visible: float = 0.9, judged: bool = True
+) -> FrameRow:
+    published = error is not None and state in ("TRACKING", "DEGRADED") and judged
+    errors = {level: [float(error or 0)] * 3 for level in LEVELS} if published else {}
+    true = {level: pose(0, k) for k, level in enumerate(LEVELS)}
+    return FrameRow(
+        t, START + int(t * 1e9), state, "ok" if published else "low_overlap", "because", judged, published,
+        40.0 + 10 * t if published else None, visible, errors,
+        {level: pose(error or 0, k) for k, level in enumerate(LEVELS)} if published else {}, true,
+        latency_ms=30.0 if judged else None, stages_ms={"decode": 4.0, "register": 20.0} if judged else {},
+    )  # fmt: skip
+
+
+def a_run() -> list[FrameRow]:
+    """10 Hz: 0-1 s searching, to 4 s tracking, to 6 s lost (hidden from 4.2 to 5.5 s), to 8 s tracking."""
+    rows = []
+    for i in range(80):
+        t = i / 10
+        state = "SEARCHING" if t < 1 else "LOST" if 4 <= t < 6 else "TRACKING"
+        rows.append(row(t, state, 1.0 + 0.5 * (i % 2), 0.0 if 4.2 <= t < 5.5 else 0.9, judged=i % 5 != 3))
+    return rows
+
+
+def test_figures_of_a_run() -> None:
+    s = summarise(a_run())
+    assert (s.clouds, s.judged, s.published) == (80, 64, 40)
+    assert s.tre_median_mm == pytest.approx(1.25)
+    assert s.tre_p95_mm == pytest.approx(1.5)
+    assert s.level_tre_median_mm == {level: pytest.approx(1.25) for level in LEVELS}
+    assert s.first_pose_s == pytest.approx(1.0)
+    # visible from 1.0 on: 70 clouds, less 13 hidden ones; 40 with poses
+    assert s.availability == pytest.approx(40 / 57)
+    assert s.availability_judged is not None and s.availability < s.availability_judged < 1.0
+    assert [(round(i.start, 2), round(i.end, 2)) for i in s.lost] == [(4.0, 6.0)]
+    assert s.reacquisition_s == [pytest.approx(0.5)]
+    assert (s.false_tracking, s.false_degraded, s.blind_poses, s.level_slips) == (0, 0, 0, 0)
+    assert s.age_p50_ms is not None and 50 < s.age_p50_ms < 120
+    assert s.camera_hz == pytest.approx(10.0)
+    assert s.rate_hz == pytest.approx(8.0, rel=0.05)
+    assert s.stages_ms == {"decode": 4.0, "register": 20.0}
+    assert s.state_share == {"SEARCHING": 0.125, "TRACKING": 0.625, "DEGRADED": 0.0, "LOST": 0.25}
+
+
+def test_false_and_blind_poses_and_slips_are_counted() -> None:
+    rows = [
+        row(0.0),
+        row(0.1, error=10.5),
+        row(0.2, "DEGRADED", 11.0),
+        row(0.3, error=9.9),
+        row(0.4, visible=0.0),
+    ]
+    s = summarise(rows)
+    assert (s.false_tracking, s.false_degraded, s.blind_poses) == (1, 1, 1)
+    assert s.outliers == pytest.approx(2 / 5)
+    one_level_off = {level: pose(0, k + 1) for k, level in enumerate(LEVELS)}
+    assert slipped(
+        FrameRow(
+            0.0,
+            START,
+            "TRACKING",
+            T_camera_levels=one_level_off,
+            T_camera_levels_true=rows[0].T_camera_levels_true,
+        )
+    )
+    assert not slipped(rows[1])
+
+
+def test_one_wrong_vertebra_makes_a_false_pose() -> None:
+    good = row(0.0)
+    errors = {**good.errors_mm, "L3": [25.0, 25.0, 25.0]}
+    assert summarise([FrameRow(0.0, START, "TRACKING", published=True, errors_mm=errors)]).false_tracking == 1
+
+
+def test_an_empty_run_has_no_figures() -> None:
+    s = summarise([])
+    assert (s.clouds, s.published, s.tre_median_mm, s.availability, s.rate_hz, s.lost) == (
+        0,
+        0,
+        None,
+        None,
+        None,
+        [],
+    )
+
+
+def test_intervals_and_reacquisition() -> None:
+    rows = [
+        row(0, "SEARCHING"),
+        row(1),
+        row(2, "LOST"),
+        row(3, "LOST", visible=0.0),
+        row(4, "LOST"),
+        row(5),
+        row(6),
+    ]
+    assert [(i.state, i.start, i.end) for i in intervals(rows)] == [
+        ("SEARCHING", 0, 1), ("TRACKING", 1, 2), ("LOST", 2, 5), ("TRACKING", 5, 6)]  # fmt: skip
+    assert reacquisitions(rows) == [1]
+
+
+def test_the_log_keeps_every_row(tmp_path: Path) -> None:
+    rows = a_run()
+    path = tmp_path / "poses.jsonl"
+    write_rows(path, reversed(rows))
+    with path.open("a") as log:
+        log.write(to_line(rows[0])[:50])  # cut off by a kill
+    again = read_rows(path)
+    assert len(again) == len(rows)
+    assert summarise(again) == summarise([FrameRow(**{**r.__dict__, "t": round(r.t, 9)}) for r in rows])
+
+
+def a_report(folder: Path, problems: tuple[str, ...] = ()) -> tuple[str, dict[str, object]]:
+    rows = a_run()
+    run = Run(
+        "Spine <tracking>", "boxes", rows, summarise(rows), problems, {"tracker": Usage(81.0, 120.0, 400.0)},
+        {"superseded": 16}, {"case hash": "ab" * 32}, [("L1", (200, 80, 90))],
+    )  # fmt: skip
+    page = write_report(folder, run, [[Picture("scene", b"a jpeg", "the scene", "nothing")]])
+    return page.read_text(), json.loads((folder / "summary.json").read_text())
+
+
+def test_the_page_shows_the_figures_of_the_json(tmp_path: Path) -> None:
+    text, data = a_report(tmp_path / "report")
+    summary = data["summary"]
+    assert isinstance(summary, dict)
+    plain = " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    assert f"median error (TRE) {summary['tre_median_mm']:.2f} mm" in plain
+    assert f"availability {100 * summary['availability']:.1f} %" in plain
+    assert (
+        f"TRE, median [Q1, Q3] {summary['tre_median_mm']:.2f} [{summary['tre_q1_mm']:.2f}, {summary['tre_q3_mm']:.2f}] mm"
+        in plain
+    )
+    ages = " / ".join(f"{summary[f'age_p{p}_ms']:.1f}" for p in (50, 95, 99))
+    assert f"pose age p50 / p95 / p99 {ages} ms" in plain
+    assert (
+        f"clouds sent / judged / with poses {summary['clouds']} / {summary['judged']} / {summary['published']}"
+        in plain
+    )
+    assert "LOST 4.0-6.0 s" in plain
+    assert "superseded 16" in plain and "tracker: CPU, memory 81 % (highest 120 %), 400 MB" in plain
+    assert "Good run" in plain and "Not good" not in plain
+    assert "Research software, not a medical device" in plain
+
+
+def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
+    text, _ = a_report(tmp_path / "report")
+    assert "<script" not in text
+    outside = [u for u in re.findall(r"(?:src|href)=\"([^\"]+)\"", text) if not u.startswith(("data:", "#"))]
+    assert outside == []
+    assert text.count("<svg") == 3
+    assert "Spine &lt;tracking&gt;" in text
+    assert (tmp_path / "report" / "scene.jpg").is_file()
+
+
+def test_a_bad_run_says_why(tmp_path: Path) -> None:
+    text, data = a_report(tmp_path, ("no pose was published",))
+    assert data["good"] is False and data["problems"] == ["no pose was published"]
+    assert "Not good" in text and "no pose was published" in text
