@@ -79,7 +79,7 @@ def make_pair(seed: int, view: int = 0, turn_deg: float = 30.0, noise: float = 0
     if clutter:
         # Flaps of soft tissue beside and above the sheet: rough, reddish, none of the model's shape.
         side = np.where(rng.random(3000) < 0.5, -1.0, 1.0)
-        flap, flap_normals = bumps(seed + 1000 + view, side * rng.uniform(0.45, 0.9, 3000), rng.uniform(-0.9, 0.9, 3000))
+        flap, flap_normals = bumps(seed + 1000 + view, side * rng.uniform(0.5, 0.75, 3000), rng.uniform(-0.9, 0.9, 3000))
         flap[:, 2] += 0.25
         seen, seen_normals = np.concatenate([seen, flap]), np.concatenate([seen_normals, flap_normals])
         colours = np.concatenate([colours, np.clip(rng.normal([170, 70, 60], 20, (3000, 3)), 0, 255)])

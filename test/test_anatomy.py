@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
+from end2reg_ros.case import load_case
+from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.distance import signed_distance
 from end2reg_ros.case.meshes import inspect, signed_volume, volume_centroid
 from end2reg_ros.case.model import Mesh, Vertebra
@@ -20,8 +22,11 @@ COARSE = AnatomySettings(voxel_mm=1.3, triangles=3000)
 WIDTH_MM = {"L1": (60, 92), "L2": (66, 98), "L3": (72, 106), "L4": (70, 104), "L5": (72, 106)}
 
 
-@pytest.fixture(scope="module", params=[0, 1, 2], ids=lambda seed: f"seed{seed}")
+@pytest.fixture(scope="module", params=["bundled", 1], ids=["bundled", "seed1"])
 def spine(request: pytest.FixtureRequest) -> Spine:
+    """The bundled spine (seed 0, as test_anatomy_case shows) and a smaller one."""
+    if request.param == "bundled":
+        return load_case(bundled_case_path()).vertebrae
     return make_spine(request.param)
 
 

@@ -167,6 +167,13 @@ def test_wrong_poses_reported_as_success_are_counted(scenes: Path, bench: CaseBe
     assert summary.reasons == {"ok": 2, "few_inliers": 1}
     assert summary.all.success == {2.0: 0.0, 3.0: 0.0, 5.0: 0.0}
     assert summary.all.landmark_outliers == 1.0
+    # One vertebra 12 mm off is wrong, though the mean over all five is 2.4 mm.
+    errors = trials[0].errors
+    assert errors is not None
+    tre = {level: np.full(3, 12.0 if level == "L5" else 0.0) for level in errors.tre_mm}
+    tilted = replace(trials[0], errors=replace(errors, tre_mm=tre), success=True)
+    assert summarise([tilted])[0].wrong_reported == 1
+    assert summarise([tilted])[0].reported.tre_mm.median == pytest.approx(2.4)
     # A success without a pose is as wrong as one can be.
     broken = [replace(trial, errors=None, success=True) for trial in trials]
     assert summarise(broken)[0].wrong_reported == 3

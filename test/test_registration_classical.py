@@ -10,12 +10,13 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import RegistrationError
 from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.landmarks import prior_from_landmarks
-from end2reg_ros.registration.quality import agreement
+from end2reg_ros.registration.quality import Agreement, agreement
 from end2reg_ros.registration.region import ThinSettings, crop, make_region
+from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import apply
 
 
-def picked_prior(seed: int, T_true: np.ndarray):
+def picked_prior(seed: int, T_true: np.ndarray) -> Prior:
     model = bundled_case().landmark_array()
     noise = np.random.default_rng(seed).normal(scale=0.003 / np.sqrt(3), size=model.shape)
     return prior_from_landmarks(apply(T_true, model) + noise, model)
@@ -121,7 +122,7 @@ def test_see_through_and_cover_are_told_apart() -> None:
     cloud = cloud_of(seen)
     from scipy.spatial import cKDTree
 
-    def classes(pose: np.ndarray):
+    def classes(pose: np.ndarray) -> Agreement:
         cropped = crop(cloud.points, pose, local.box, 0.03)
         near = local.surface.near(cropped.local) < 0.03
         region = make_region(cloud.points, cropped.index, near, ThinSettings(0.002))

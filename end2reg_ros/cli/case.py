@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,7 +125,8 @@ class CaseShow:
         if not self.table_only:
             from end2reg_ros.case.picture import save_picture
 
-            picture = save_picture(case, self.picture or Path(f"{_file_name(case.name)}.png"))
+            with _busy("drawing"):
+                picture = save_picture(case, self.picture or Path(f"{_file_name(case.name)}.png"))
         if self.json:
             print(jsonlib.dumps(_document(case) | {"picture": str(picture) if picture else None}, indent=1))
         else:
@@ -147,7 +149,8 @@ class CaseValidate:
         """Print every fault; 1 when one of them is an error."""
         from end2reg_ros.case.validate import has_errors, validate_case
 
-        faults = validate_case(self.path)
+        with _busy("checking"):
+            faults = validate_case(self.path)
         valid = not has_errors(faults)
         if self.json:
             content = {"case": str(self.path), "valid": valid, "faults": [asdict(fault) for fault in faults]}
@@ -160,6 +163,13 @@ class CaseValidate:
                 f"{self.path}: {verdict} ({_count(errors, 'error')}, {_count(len(faults) - errors, 'warning')})"
             )
         return 0 if valid else 1
+
+
+def _busy(text: str) -> AbstractContextManager[object]:
+    """A sign of life on a terminal while something takes seconds."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(text) if sys.stderr.isatty() else nullcontext()
 
 
 def _label_number(text: str) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -69,9 +70,22 @@ class Application(Protocol):
 def run(make: Callable[[], Application], arguments: Sequence[str] | None = None) -> int:
     """Set up ROS, make and spin the application in one single-threaded executor; return the exit code."""
     stop = StopSignal()
-    application: Application | None = None
     try:
-        executor = _make_executor(sys.argv if arguments is None else arguments)
+        return _serve(stop, make, sys.argv if arguments is None else arguments)
+    except Stop:
+        return 0
+    except End2RegError as fault:
+        print(f"error: {fault}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        # A lifecycle node is part of a cycle; while it lives, so do its participant's shared memory files.
+        gc.collect()
+
+
+def _serve(stop: StopSignal, make: Callable[[], Application], arguments: Sequence[str]) -> int:
+    application: Application | None = None
+    executor = _make_executor(arguments)
+    try:
         application = make()
         executor.add_node(application.node)
         application.start()
@@ -79,14 +93,9 @@ def run(make: Callable[[], Application], arguments: Sequence[str] | None = None)
         while not stop.requested and application.exit_code is None:
             executor.spin_once(timeout_sec=WAKE_S)
         return application.exit_code or 0
-    except Stop:
-        return 0
-    except End2RegError as fault:
-        print(f"error: {fault}", file=sys.stderr, flush=True)
-        return 1
     finally:
         stop.ignore()
-        _close(application)
+        _close(application, executor)
 
 
 def leave(code: int) -> NoReturn:
@@ -111,11 +120,13 @@ def _make_executor(arguments: Sequence[str]) -> Any:
     return SingleThreadedExecutor()
 
 
-def _close(application: Application | None) -> None:
+def _close(application: Application | None, executor: Any) -> None:
     import rclpy
 
     if application is not None:
         application.close()
+        executor.remove_node(application.node)
         application.node.destroy_node()
+    executor.shutdown()
     if rclpy.ok():
         rclpy.shutdown()

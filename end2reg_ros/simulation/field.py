@@ -130,7 +130,7 @@ def _tissue(relief: Relief, palette: colours.Palette, settings: FieldSettings) -
     vertices = np.stack([xx, -relief.height, zz], axis=-1).reshape(-1, 3)
     triangles = grid_triangles(*relief.height.shape)
 
-    def on_triangles(values: Array) -> Array:
+    def on_triangles(values: NDArray[np.floating]) -> Array:
         return np.asarray(values.reshape(-1)[triangles].mean(axis=1))
 
     depth, outside = on_triangles(relief.skin - relief.height), on_triangles(relief.outside)

@@ -78,6 +78,8 @@ class Body:
         vertices = np.concatenate([s.vertices for s in surfaces])
         low, high = vertices.min(axis=0), vertices.max(axis=0)
         self.corners: Array = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3)
+        # The ray structure is built by the first ray: now, not in the first frame.
+        self.cast(np.eye(4), np.array([[0.0, 0.0, 1.0]], np.float32))
 
     def cast(self, T_body_camera: Array, directions: NDArray[np.float32]) -> Cast:
         """Cast rays from the camera's centre.
@@ -88,11 +90,15 @@ class Body:
         """
         rays = np.empty((len(directions), 6), np.float32)
         rays[:, :3] = T_body_camera[:3, 3].astype(np.float32)
-        np.matmul(directions, T_body_camera[:3, :3].T.astype(np.float32), out=rays[:, 3:])
+        # By hand, as z = 1: BLAS would wake threads that cost more CPU time than this product.
+        R = T_body_camera[:3, :3].astype(np.float32)
+        x, y = directions[:, 0], directions[:, 1]
+        for k in range(3):
+            np.add(x * R[k, 0], y * R[k, 1] + R[k, 2], out=rays[:, 3 + k])
         answer = self._scene.cast_rays(self._tensor(rays), nthreads=self._nthreads)
         normals, surface = answer["primitive_normals"].numpy(), answer["geometry_ids"].numpy()
         cosine = np.abs(np.einsum("ij,ij->i", normals, rays[:, 3:]))
-        cosine /= np.sqrt(np.einsum("ij,ij->i", directions, directions))
+        cosine /= np.sqrt(x * x + y * y + np.float32(1.0))
         # Misses have the largest id: they take the last entry of the paint table.
         end = np.uint32(len(self._starts) - 1)
         slot = np.minimum(surface, end)

@@ -1,0 +1,258 @@
+"""The tracker's decisions, with registrations scripted one by one: every edge of its table, every refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from end2reg_ros.case.model import Case, Mesh, Vertebra
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.types import Prior, Quality, Registration
+from end2reg_ros.se3 import from_rotation_translation, rotation_from_vector
+from end2reg_ros.tracking import State, Tracker, TrackerSettings
+from end2reg_ros.tracking.transitions import TRANSITIONS, Event, next_state
+from end2reg_ros.tracking.types import PUBLISHING_STATES, TrackingUpdate
+
+GOOD = Quality(1.0, 0.0008, 0.5, 0.3, 0.0, 2000, 0.8)
+FAIR = Quality(0.95, 0.0008, 0.5, 0.3, 0.03, 2000, 0.8)
+
+
+def two_level_case() -> Case:
+    mesh = Mesh(np.zeros((3, 3)), np.array([[0, 1, 2]], dtype=np.int32))
+    vertebrae = []
+    for level, z in (("L1", 0.02), ("L2", -0.02)):
+        T = np.eye(4)
+        T[2, 3] = z
+        vertebrae.append(Vertebra(level, mesh, T, (1, 2, 3)))
+    return Case("two", Path("two"), tuple(vertebrae), "", "")
+
+
+def at(x_mm: float = 0.0, y_mm: float = 0.0, z_mm: float = 0.0, turn_deg: float = 0.0) -> np.ndarray:
+    R = rotation_from_vector(np.array([0.0, 0.0, np.radians(turn_deg)]))
+    return from_rotation_translation(R, np.array([x_mm, y_mm, 500 + z_mm]) / 1000)
+
+
+class Scripted:
+    """A registrar that answers what it is told, and remembers what it was asked."""
+
+    method, engine, engine_hash = "scripted", "none", ""
+
+    def __init__(self, needs_prior: bool = True) -> None:
+        self.needs_prior = needs_prior
+        self.answers: list[Registration] = []
+        self.priors: list[Prior | None] = []
+
+    def warm_up(self) -> None:
+        """Nothing to warm."""
+
+    def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
+        self.priors.append(prior)
+        return self.answers.pop(0)
+
+
+def answer(T: np.ndarray, quality: Quality = GOOD, success: bool = True) -> Registration:
+    code, reason = ("ok", "registered") if success else ("few_inliers", "12 points on the model, 250 needed")
+    return Registration(T, success, code, reason, quality, 1e-8 * np.eye(6), "scripted", "none")
+
+
+class Stream:
+    """A tracker fed at 15 Hz with scripted answers."""
+
+    def __init__(self, settings: TrackerSettings | None = None, needs_prior: bool = True) -> None:
+        self.registrar = Scripted(needs_prior)
+        self.tracker = Tracker(self.registrar, two_level_case(), settings)
+        self.time_ns = 1_000_000_000
+
+    def feed(
+        self, T: np.ndarray, quality: Quality = GOOD, success: bool = True, dt: float = 1 / 15
+    ) -> TrackingUpdate:
+        self.registrar.answers.append(answer(T, quality, success))
+        self.time_ns += int(dt * 1e9)
+        return self.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", self.time_ns))
+
+    def to_tracking(self) -> Stream:
+        self.tracker.set_prior(Prior(at(), "landmarks"))
+        self.feed(at())
+        assert self.feed(at()).state is State.TRACKING
+        return self
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("event", list(Event))
+def test_every_pair_of_state_and_event_has_one_meaning(state: State, event: Event) -> None:
+    after = next_state(state, event)
+    assert (after is not state) == ((state, event) in TRANSITIONS)
+    if event in (Event.FAILED, Event.SILENCE):
+        assert after is (State.LOST if state in PUBLISHING_STATES else state)
+    if event is Event.RESTART:
+        assert after is State.SEARCHING
+    if after is State.TRACKING and state not in PUBLISHING_STATES:
+        assert event is Event.CONFIRMED
+
+
+def test_without_a_prior_nothing_is_tried_and_the_reason_says_what_to_do() -> None:
+    stream = Stream()
+    update = stream.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", 5))
+    assert (update.state, update.reason_code, update.published) == (State.SEARCHING, "no_prior", False)
+    assert update.reason == "waiting for a start: pick landmarks or send initial_pose"
+    assert stream.registrar.priors == []
+
+
+def test_a_method_that_needs_no_prior_starts_by_itself() -> None:
+    stream = Stream(needs_prior=False)
+    stream.feed(at())
+    assert stream.feed(at()).state is State.TRACKING
+    assert stream.registrar.priors[0] is None
+
+
+def test_the_first_pose_goes_out_after_two_agreeing_fits() -> None:
+    stream = Stream()
+    stream.tracker.set_prior(Prior(at(), "landmarks"))
+    first, second = stream.feed(at(x_mm=1)), stream.feed(at(x_mm=1.5))
+    assert (first.state, first.published, first.reason_code) == (State.SEARCHING, False, "confirming")
+    assert first.reason == "good fit 1 of 2"
+    assert (second.state, second.published, second.changed) == (State.TRACKING, True, True)
+
+
+def test_fits_that_disagree_never_confirm() -> None:
+    stream = Stream()
+    stream.tracker.set_prior(Prior(at(), "landmarks"))
+    for k in range(6):
+        assert not stream.feed(at(x_mm=5 * (k % 2))).published
+
+
+def test_a_fair_fit_does_not_start_a_track() -> None:
+    stream = Stream()
+    stream.tracker.set_prior(Prior(at(), "landmarks"))
+    update = stream.feed(at(), FAIR)
+    assert (update.state, update.reason_code) == (State.SEARCHING, "low_quality")
+    assert update.reason.startswith("not good enough to start: inlier ratio 0.95 below 0.96")
+
+
+def test_a_fit_far_from_the_prior_is_refused() -> None:
+    stream = Stream()
+    stream.tracker.set_prior(Prior(at(), "landmarks", stddev_m=0.003))
+    update = stream.feed(at(x_mm=25))
+    assert (update.published, update.reason_code, update.reason) == (
+        False,
+        "far_from_prior",
+        "fits 25 mm from the prior",
+    )
+
+
+def test_degraded_and_back_with_hysteresis() -> None:
+    stream = Stream().to_tracking()
+    down = stream.feed(at(), FAIR)
+    assert (down.state, down.published, down.reason_code) == (State.DEGRADED, True, "low_quality")
+    states = [stream.feed(at()) for _ in range(3)]
+    assert [u.state for u in states] == [State.DEGRADED, State.DEGRADED, State.TRACKING]
+    assert all(u.published for u in states)
+    assert states[0].reason_code == "recovering"
+
+
+def test_one_bad_fit_silences_and_one_good_fit_nearby_resumes_within_half_a_second() -> None:
+    stream = Stream().to_tracking()
+    lost = stream.feed(at(), success=False)
+    assert (lost.state, lost.published, lost.reason) == (
+        State.LOST,
+        False,
+        "12 points on the model, 250 needed",
+    )
+    assert stream.feed(at(x_mm=2)).state is State.TRACKING
+
+
+def test_after_half_a_second_two_fits_must_agree_again() -> None:
+    stream = Stream().to_tracking()
+    stream.feed(at(), success=False)
+    assert stream.feed(at(), dt=1.0).state is State.LOST
+    assert stream.feed(at()).state is State.TRACKING
+
+
+def test_degraded_is_lost_by_a_bad_fit() -> None:
+    stream = Stream().to_tracking()
+    stream.feed(at(), FAIR)
+    assert stream.feed(at(), success=False).state is State.LOST
+
+
+def test_a_jump_is_not_believed() -> None:
+    stream = Stream().to_tracking()
+    update = stream.feed(at(x_mm=20))
+    assert (update.state, update.published, update.reason_code) == (State.LOST, False, "jump")
+    assert update.reason == "moved 20.0 mm in 0.07 s"
+    turned = Stream().to_tracking().feed(at(turn_deg=8))
+    assert (turned.state, turned.reason_code) == (State.LOST, "jump")
+
+
+def test_a_motion_as_fast_as_a_spine_moves_is_followed() -> None:
+    stream = Stream().to_tracking()
+    for k in range(30):
+        assert stream.feed(at(x_mm=5 * k)).published
+
+
+def test_a_track_found_again_one_level_off_is_refused() -> None:
+    """The spine's axis is the model's z; at 30 mm along it stands the next level."""
+    stream = Stream().to_tracking()
+    stream.feed(at(), success=False)
+    for _ in range(5):
+        update = stream.feed(at(z_mm=30))
+        assert (update.state, update.reason_code) == (State.LOST, "ambiguous_level")
+    assert update.reason == "found 30 mm along the spine from where it was lost: this may be another level"
+    assert stream.feed(at(x_mm=8)).reason_code != "ambiguous_level"
+
+
+def test_a_lost_track_is_searched_wider_and_wider_around_the_last_pose() -> None:
+    stream = Stream().to_tracking()
+    stream.feed(at(), success=False)
+    for _ in range(4):
+        stream.feed(at(), success=False)
+    reaches = [p.stddev_m for p in stream.registrar.priors[-4:] if p is not None]
+    assert reaches == [0.002, 0.004, 0.008, 0.002]
+
+
+def test_silence_loses_the_track_and_never_publishes() -> None:
+    stream = Stream().to_tracking()
+    update = stream.tracker.silence(7, "camera", "no cloud for 0.5 s")
+    assert (update.state, update.published, update.reason_code) == (State.LOST, False, "no_cloud")
+    assert update.registration is None
+    assert Stream().tracker.silence(7, "camera", "no cloud for 2 s").state is State.SEARCHING
+    degraded = Stream().to_tracking()
+    degraded.feed(at(), FAIR)
+    assert degraded.tracker.silence(7, "camera", "").state is State.LOST
+
+
+@pytest.mark.parametrize("spoil", ["none", "fair", "bad"])
+def test_relocalize_keeps_the_prior_and_reset_forgets_it(spoil: str) -> None:
+    stream = Stream().to_tracking()
+    if spoil == "fair":
+        stream.feed(at(), FAIR)
+    if spoil == "bad":
+        stream.feed(at(), success=False)
+    stream.tracker.relocalize()
+    assert stream.tracker.state is State.SEARCHING
+    assert stream.feed(at()).reason_code == "confirming"
+    assert stream.registrar.priors[-1] is not None and stream.registrar.priors[-1].source == "landmarks"
+    stream.tracker.reset()
+    update = stream.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", stream.time_ns + 1))
+    assert (update.state, update.reason_code) == (State.SEARCHING, "no_prior")
+
+
+def test_a_new_prior_drops_the_track() -> None:
+    stream = Stream().to_tracking()
+    stream.tracker.set_prior(Prior(at(x_mm=100), "initial_pose"))
+    assert stream.tracker.state is State.SEARCHING
+    update = stream.feed(at(x_mm=100))
+    assert update.reason_code == "confirming"
+
+
+def test_an_uncertain_pose_is_degraded() -> None:
+    stream = Stream().to_tracking()
+    stream.registrar.answers.append(
+        Registration(
+            at(), True, "ok", "registered", GOOD, (0.0015**2) * np.eye(6) * [1, 0, 0, 0, 0, 0], "s", "n"
+        )
+    )
+    stream.time_ns += 66_000_000
+    update = stream.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", stream.time_ns))
+    assert (update.state, update.reason) == (State.DEGRADED, "position uncertain by 1.5 mm")
