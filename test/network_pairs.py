@@ -62,11 +62,15 @@ def bumps(seed: int, x: Array, y: Array) -> tuple[Array, Array]:
     height = rng.uniform(-0.3, 0.4, 24)
     dx, dy = x[:, None] - centre[:, 0], y[:, None] - centre[:, 1]
     bell = height * np.exp(-0.5 * (dx**2 + dy**2) / size**2)
-    slope = np.stack([(bell * dx / size**2).sum(axis=1), (bell * dy / size**2).sum(axis=1), np.ones(len(x))], axis=1)
+    slope = np.stack(
+        [(bell * dx / size**2).sum(axis=1), (bell * dy / size**2).sum(axis=1), np.ones(len(x))], axis=1
+    )
     return np.stack([x, y, bell.sum(axis=1)], axis=1), slope / np.linalg.norm(slope, axis=1, keepdims=True)
 
 
-def make_pair(seed: int, view: int = 0, turn_deg: float = 30.0, noise: float = 0.004, clutter: bool = True) -> Pair:
+def make_pair(
+    seed: int, view: int = 0, turn_deg: float = 30.0, noise: float = 0.004, clutter: bool = True
+) -> Pair:
     """A model sheet and a noisy partial view of it among distractors, turned by up to ``turn_deg``.
 
     ``seed`` is the shape, ``view`` everything else: pose, part seen, noise.
@@ -79,7 +83,9 @@ def make_pair(seed: int, view: int = 0, turn_deg: float = 30.0, noise: float = 0
     if clutter:
         # Flaps of soft tissue beside and above the sheet: rough, reddish, none of the model's shape.
         side = np.where(rng.random(3000) < 0.5, -1.0, 1.0)
-        flap, flap_normals = bumps(seed + 1000 + view, side * rng.uniform(0.5, 0.75, 3000), rng.uniform(-0.9, 0.9, 3000))
+        flap, flap_normals = bumps(
+            seed + 1000 + view, side * rng.uniform(0.5, 0.75, 3000), rng.uniform(-0.9, 0.9, 3000)
+        )
         flap[:, 2] += 0.25
         seen, seen_normals = np.concatenate([seen, flap]), np.concatenate([seen_normals, flap_normals])
         colours = np.concatenate([colours, np.clip(rng.normal([170, 70, 60], 20, (3000, 3)), 0, 255)])

@@ -144,8 +144,8 @@ def test_left_is_left_and_frames_are_rep103(spine: Spine) -> None:
 def test_screws_enter_at_the_surface_run_in_the_pedicle_and_end_in_the_body(spine: Spine) -> None:
     for vertebra in spine:
         for screw in vertebra.screws:
-            assert (screw.diameter, screw.length) == (0.0065, 0.045)
-            assert np.linalg.norm(screw.tip - screw.entry) == pytest.approx(0.045)
+            assert (screw.diameter, screw.length) == pytest.approx((0.0065, 0.045))
+            assert np.linalg.norm(screw.tip - screw.entry) == pytest.approx(0.045, abs=2e-6)
             shaft = screw.entry + np.linspace(0, 1, 46)[:, None] * (screw.tip - screw.entry)
             depth = signed_distance(vertebra.mesh, shaft) * 1000
             assert abs(depth[0]) < 1.5  # the entry

@@ -49,7 +49,7 @@ def test_every_pedicle_takes_a_6_5_mm_screw() -> None:
 
 
 def test_lordosis_turns_each_lower_body_forwards_by_the_published_angles() -> None:
-    """Harrison et al. 1998: 4.1, 7.6, 11.7 and 16.8 degrees; the upper endplate of L5 faces forwards."""
+    """Troyanovich et al. 1997: 4.1, 7.6, 11.7 and 16.8 degrees; the upper endplate of L5 faces forwards."""
     poses = [stack_bodies(person, AnatomySettings()) for person in PEOPLE]
     steps = np.array([[np.degrees(np.arctan2(T[1, 2], T[2, 2])) for T in person] for person in poses])
     mean = np.diff(steps, axis=1).mean(axis=0)

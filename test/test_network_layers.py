@@ -65,7 +65,9 @@ def test_norm_equals_group_norm_without_padding(channels: int, groups: int) -> N
     padded = torch.cat([x, torch.full((30, channels), 7.0)])
     share = torch.cat([torch.full((1, 70), 1 / 70), torch.zeros(1, 30)], dim=1)
     ours = norm(padded, share)[:70]
-    torchs = torch.nn.functional.group_norm(x.T[None], math.gcd(channels, groups), norm.weight, norm.bias)[0].T
+    torchs = torch.nn.functional.group_norm(x.T[None], math.gcd(channels, groups), norm.weight, norm.bias)[
+        0
+    ].T
     assert (ours - torchs).abs().max() < 1e-5  # values up to about 8: 1e-6 of them
     assert torch.isfinite(norm(padded, torch.zeros(1, 100))).all()
 
@@ -76,7 +78,9 @@ def test_kernel_points_are_spread_and_repeatable() -> None:
     assert (points[0] == 0).all()
     assert np.linalg.norm(points[1:], axis=1).mean() == pytest.approx(1.65, abs=1e-5)
     gaps = np.linalg.norm(points[:, None] - points[None], axis=2) + 9 * np.eye(15)
-    assert gaps.min(axis=1).min() > 0.8 * gaps.min(axis=1).max(), "no two points may be much closer than the others"
+    assert gaps.min(axis=1).min() > 0.8 * gaps.min(axis=1).max(), (
+        "no two points may be much closer than the others"
+    )
 
 
 def test_kpconv_equals_a_loop_over_neighbours() -> None:
@@ -102,7 +106,9 @@ def test_kpconv_equals_a_loop_over_neighbours() -> None:
         assert (ours[row] - (total / len(entries) + conv.bias)).abs().max() < 1e-4
         assert torch.equal(pooled[row], biggest) and counted[row].item() == max(positive, 1)
     padding = level.mask[:, 0] == 0
-    assert (pooled[padding] == 0).all() and torch.equal(ours[padding], conv.bias.expand(int(padding.sum()), 6))
+    assert (pooled[padding] == 0).all() and torch.equal(
+        ours[padding], conv.bias.expand(int(padding.sum()), 6)
+    )
 
 
 def test_embedding_is_rigid_invariant_and_blind_to_padding() -> None:

@@ -38,7 +38,9 @@ def overlaps(rows: int, columns: int) -> torch.Tensor:
 def test_circle_loss_equals_the_slow_reference_and_is_blind_to_padding() -> None:
     x, y, overlap, settings = draw(9, 8), draw(12, 8, seed=1), overlaps(9, 12), LossSettings()
     loss = circle_loss(x, y, overlap, torch.ones(9, 12), settings)
-    assert loss.item() == pytest.approx(circle_loss_reference(x.numpy(), y.numpy(), overlap.numpy(), settings), rel=1e-5)
+    assert loss.item() == pytest.approx(
+        circle_loss_reference(x.numpy(), y.numpy(), overlap.numpy(), settings), rel=1e-5
+    )
     padded = torch.zeros(13, 20)
     padded[:9, :12] = overlap
     real = torch.zeros(13, 20)
@@ -58,7 +60,9 @@ def test_circle_loss_falls_when_partners_move_together() -> None:
 
 def test_matching_loss_equals_the_slow_reference() -> None:
     model, scene = draw(4, 10, 3) * 0.1, draw(4, 8, 3, seed=1) * 0.1
-    model_mask, scene_mask = (torch.rand(4, n, generator=torch.Generator().manual_seed(n)) > 0.3 for n in (10, 8))
+    model_mask, scene_mask = (
+        torch.rand(4, n, generator=torch.Generator().manual_seed(n)) > 0.3 for n in (10, 8)
+    )
     model_mask, scene_mask = model_mask.float(), scene_mask.float()
     assignment = Sinkhorn(20)(draw(4, 10, 8, seed=2), model_mask, scene_mask).detach()
     labels = point_labels(model, scene, model_mask, scene_mask, 0.1)
@@ -109,7 +113,9 @@ def test_nothing_to_learn_from_gives_zero_and_a_finite_gradient() -> None:
         (gradient,) = torch.autograd.grad(loss, x)
         assert loss.item() == 0.0 and torch.equal(gradient, torch.zeros(9, 8))
     # Identical features: the distance is 0 and its root has no slope there.
-    (gradient,) = torch.autograd.grad(circle_loss(x, x.detach(), torch.eye(9), torch.ones(9, 9), LossSettings()), x)
+    (gradient,) = torch.autograd.grad(
+        circle_loss(x, x.detach(), torch.eye(9), torch.ones(9, 9), LossSettings()), x
+    )
     assert torch.isfinite(gradient).all()
     assert matching_loss(torch.zeros(2, 4, 4), torch.zeros(2, 4, 4)).item() == 0.0
     pairs = true_pairs(torch.zeros(9, 12), torch.ones(9, 12, dtype=torch.bool), 8, 0.1)

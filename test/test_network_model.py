@@ -16,7 +16,8 @@ import end2reg_ros.network.model as model_module  # noqa: E402
 from end2reg_ros.cloud.pyramid import PyramidSpec, build_pyramid  # noqa: E402
 from end2reg_ros.network.gumbel import gumbel_noise  # noqa: E402
 from end2reg_ros.network.losses import LossSettings, registration_loss  # noqa: E402
-from end2reg_ros.network.model import End2Reg, Sampling, parameter_count  # noqa: E402
+from end2reg_ros.network.model import End2Reg, parameter_count  # noqa: E402
+from end2reg_ros.network.outputs import Sampling  # noqa: E402
 from end2reg_ros.network.profile import Profile, paper, realtime  # noqa: E402
 from end2reg_ros.network.tables import CloudTables, SceneTables, model_tables, scene_tables  # noqa: E402
 from end2reg_ros.network.targets import TruePose  # noqa: E402
@@ -35,7 +36,9 @@ def network(profile: Profile, seed: int = 0) -> End2Reg:
 def tables(profile: Profile, order: np.ndarray | None = None) -> tuple[CloudTables, SceneTables]:
     """Both sides of the pair; the points of each shuffled when ``order`` is a permutation of the scene's."""
     scene = np.arange(len(PAIR.scene)) if order is None else order
-    model = np.arange(len(PAIR.model)) if order is None else np.random.default_rng(1).permutation(len(PAIR.model))
+    model = (
+        np.arange(len(PAIR.model)) if order is None else np.random.default_rng(1).permutation(len(PAIR.model))
+    )
     return (
         model_tables(PAIR.model[model], PAIR.model_attributes[model], profile),
         scene_tables(PAIR.scene[scene], PAIR.scene_attributes[scene], profile),
@@ -44,7 +47,9 @@ def tables(profile: Profile, order: np.ndarray | None = None) -> tuple[CloudTabl
 
 def small_paper() -> Profile:
     """``paper`` in all but size: two pyramids, fine level 1, exact embedding, counts of positive features."""
-    registration = PyramidSpec((0.08, 0.16, 0.32), 2.5, (1200, 400, 128), (24, 24, 24), fine_level=1, patch_points=16)
+    registration = PyramidSpec(
+        (0.08, 0.16, 0.32), 2.5, (1200, 400, 128), (24, 24, 24), fine_level=1, patch_points=16
+    )
     return replace(
         paper(),
         model=registration,
@@ -88,7 +93,9 @@ def test_padded_equals_unpadded(profile: Profile) -> None:
         assert (a.node_features[: count[-1]] - b.node_features).abs().max() < 1e-4
         assert (a.fine_features[:fine] - b.fine_features).abs().max() < 1e-3
         assert torch.equal(a.fine_mask[:fine], b.fine_mask)
-    assert (padded.matching.model_features[: counts[0][-1]] - exact.matching.model_features).abs().max() < 1e-4
+    assert (
+        padded.matching.model_features[: counts[0][-1]] - exact.matching.model_features
+    ).abs().max() < 1e-4
     assert (padded.matching.pose.rotation - exact.matching.pose.rotation).abs().max() < 1e-3
     assert (padded.matching.pose.translation - exact.matching.pose.translation).abs().max() < 1e-3
 
@@ -99,7 +106,9 @@ def test_order_of_points_changes_nothing() -> None:
     with torch.no_grad():
         one, other = net(*tables(profile)), net(*tables(profile, order))
     assert 0.05 < one.segmentation.mask.mean() < 0.95
-    cells = [build_pyramid(points, None, profile.scene).cell_of_point for points in (PAIR.scene, PAIR.scene[order])]
+    cells = [
+        build_pyramid(points, None, profile.scene).cell_of_point for points in (PAIR.scene, PAIR.scene[order])
+    ]
     masks = [output.segmentation.mask.numpy()[cell] for output, cell in zip((one, other), cells, strict=True)]
     np.testing.assert_array_equal(masks[0][order], masks[1])
     assert (one.matching.pose.rotation - other.matching.pose.rotation).abs().max() < 1e-4
@@ -150,7 +159,9 @@ def gradients(net: End2Reg, profile: Profile) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("profile", [tiny(), small_paper()], ids=["tiny", "paper"])
-def test_registration_loss_alone_reaches_the_segmentation(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registration_loss_alone_reaches_the_segmentation(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net = network(profile)
     reached = gradients(net, profile)
     assert min(reached.values()) > 1e-6, reached

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.torch
 
 def rotations(count: int, seed: int = 0) -> torch.Tensor:
     """(count, 3, 3) uniform rotations."""
-    return torch.tensor(Rotation.random(count, rng=np.random.default_rng(seed)).as_matrix(), dtype=torch.float32)
+    return torch.tensor(
+        Rotation.random(count, rng=np.random.default_rng(seed)).as_matrix(), dtype=torch.float32
+    )
 
 
 def angles_deg(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -96,7 +98,9 @@ def test_rotating_both_clouds_rotates_the_pose() -> None:
     found, _, _ = scattered(outliers=10)
     turn = rotations(1, seed=9)[0]
     plain = local_to_global(found, 0.05, 5)
-    turned = local_to_global(Correspondences(found.model @ turn.T, found.scene @ turn.T, found.weight), 0.05, 5)
+    turned = local_to_global(
+        Correspondences(found.model @ turn.T, found.scene @ turn.T, found.weight), 0.05, 5
+    )
     assert angles_deg(turned.rotation[None], (turn @ plain.rotation @ turn.T)[None]).item() < 2e-3
     assert (turned.translation - turn @ plain.translation).abs().max() < 1e-5
 
@@ -122,7 +126,11 @@ def test_correspondences_list_every_weight() -> None:
     weights[weights < weights.topk(3, dim=2).values[:, :, -1:]] = 0
     model, scene = torch.randn(2, 5, 3, generator=generator), torch.randn(2, 6, 3, generator=generator)
     found = correspondences(weights, model, scene, 3)
-    listed = {(*m.tolist(), *s.tolist(), w.item()) for m, s, w in zip(*(p.flatten(0, 1) for p in found), strict=True) if w > 0}
+    listed = {
+        (*m.tolist(), *s.tolist(), w.item())
+        for m, s, w in zip(*(p.flatten(0, 1) for p in found), strict=True)
+        if w > 0
+    }
     wanted = {
         (*model[k, i].tolist(), *scene[k, j].tolist(), weights[k, i, j].item())
         for k, i, j in weights.nonzero().tolist()

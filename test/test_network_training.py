@@ -13,7 +13,8 @@ from network_pairs import Pair, make_pair, pose_error_mm, tiny  # noqa: E402
 
 from end2reg_ros.network.gumbel import gumbel_noise  # noqa: E402
 from end2reg_ros.network.losses import LossSettings, registration_loss  # noqa: E402
-from end2reg_ros.network.model import End2Reg, End2RegOutput, Sampling  # noqa: E402
+from end2reg_ros.network.model import End2Reg  # noqa: E402
+from end2reg_ros.network.outputs import End2RegOutput, Sampling  # noqa: E402
 from end2reg_ros.network.tables import model_tables, scene_tables  # noqa: E402
 from end2reg_ros.network.targets import TruePose  # noqa: E402
 from end2reg_ros.se3 import rotation_from_vector  # noqa: E402
@@ -89,7 +90,15 @@ def test_views_never_seen_are_registered(trained: Trained) -> None:
 
 def test_another_shape_gets_fewer_inliers(trained: Trained) -> None:
     right, wrong = make_pair(SHAPE, 100), make_pair(SHAPE + 1, 100)
-    mixed = Pair(right.model, right.model_attributes, wrong.scene, wrong.scene_attributes, wrong.bone, np.eye(3), np.zeros(3))
+    mixed = Pair(
+        right.model,
+        right.model_attributes,
+        wrong.scene,
+        wrong.scene_attributes,
+        wrong.bone,
+        np.eye(3),
+        np.zeros(3),
+    )
     found, lost = (run(trained.network, pair)[0].matching.pose.inliers for pair in (right, mixed))
     assert lost < 0.5 * found
 

@@ -87,13 +87,17 @@ def test_cells_are_anchored_at_the_origin() -> None:
     points = sheet(900)
     before = build_pyramid(points, None, SPEC)
     # A far point at the cloud's corner leaves every other cell as it was.
-    after = build_pyramid(np.concatenate([points, [[-1.93, -1.71, -1.03]]]), None, replace(SPEC, capacities=(301, 121, 41)))
+    after = build_pyramid(
+        np.concatenate([points, [[-1.93, -1.71, -1.03]]]), None, replace(SPEC, capacities=(301, 121, 41))
+    )
     for level, grown in zip(before.levels, after.levels, strict=True):
         assert grown.count == level.count + 1
         np.testing.assert_allclose(grown.points[1 : grown.count], level.points[: level.count], atol=1e-7)
     # Moving the cloud by whole cells of the coarsest level moves the points and no table.
-    moved = build_pyramid(points + [4.0, -2.0, 6.0], None, SPEC)
-    order = [np.array_equal(a.neighbours, b.neighbours) for a, b in zip(before.levels, moved.levels, strict=True)]
+    moved = build_pyramid(points + np.array([4.0, -2.0, 6.0]), None, SPEC)
+    order = [
+        np.array_equal(a.neighbours, b.neighbours) for a, b in zip(before.levels, moved.levels, strict=True)
+    ]
     assert order == [True, True, True]
 
 
@@ -144,28 +148,42 @@ def test_tiny_clouds(count: int) -> None:
 
 
 def test_rows_of_another_pyramid() -> None:
-    one, other = build_pyramid(sheet(300), None, SPEC).levels[0], build_pyramid(sheet(300, 1), None, SPEC).levels[0]
+    one, other = (
+        build_pyramid(sheet(300), None, SPEC).levels[0],
+        build_pyramid(sheet(300, 1), None, SPEC).levels[0],
+    )
     rows_of_one = nearest_rows(one, other)
     seen = other.points[: other.count].astype(np.float64)
-    assert rows_of_one[: one.count].tolist() == [slow.nearest(seen, p) for p in one.points[: one.count].astype(np.float64)]
+    assert rows_of_one[: one.count].tolist() == [
+        slow.nearest(seen, p) for p in one.points[: one.count].astype(np.float64)
+    ]
     assert (rows_of_one[one.count :] == 300).all()
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^points must be \(M, 3\), attributes \(M, 6\), not \(4, 2\), \(4, 6\)$"):
+    with pytest.raises(
+        ValueError, match=r"^points must be \(M, 3\), attributes \(M, 6\), not \(4, 2\), \(4, 6\)$"
+    ):
         build_pyramid(np.zeros((4, 2)), None, SPEC)
-    with pytest.raises(ValueError, match="^points or attributes are not finite$"):
+    with pytest.raises(ValueError, match=r"^points or attributes are not finite$"):
         build_pyramid(np.array([[0, 0, np.nan]]), None, SPEC)
-    with pytest.raises(ValueError, match="^voxels, capacities and neighbours of a pyramid must name the same levels$"):
+    with pytest.raises(
+        ValueError, match=r"^voxels, capacities and neighbours of a pyramid must name the same levels$"
+    ):
         replace(SPEC, voxels=(0.1,))
-    with pytest.raises(ValueError, match="^unknown profile 'fast': choose one of paper, realtime$"):
+    with pytest.raises(ValueError, match=r"^unknown profile 'fast': choose one of paper, realtime$"):
         get_profile("fast")
 
 
 def test_profiles_hold_the_published_sizes() -> None:
     paper, realtime = get_profile("paper"), get_profile("realtime")
     assert paper.segmentation is not None and realtime.segmentation is None
-    assert paper.segmentation.voxels == (0.04, 0.08, 0.16, 0.32, 0.64) and paper.scene.voxels == (0.025, 0.05, 0.1, 0.2)
+    assert paper.segmentation.voxels == (0.04, 0.08, 0.16, 0.32, 0.64) and paper.scene.voxels == (
+        0.025,
+        0.05,
+        0.1,
+        0.2,
+    )
     assert (paper.segmentation.radius_voxels, paper.scene.radius_voxels) == (2.5, 7.0)
     assert (paper.segmentation_kernel_points, paper.kernel_points) == (15, 20)
     assert realtime.scene.voxels[0] * UNIT_M * 1000 == pytest.approx(4.75)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.model import Case
+from end2reg_ros.case.model import Case, Mesh, Vertebra
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.simulation.camera import SENSORS, CameraPlacement
 from end2reg_ros.simulation.field_settings import FieldSettings
@@ -222,3 +223,26 @@ def test_frame_time_is_printed(demo: SimulatedSequence) -> None:
         spent.append(1e3 * (time.process_time() - start))
     print(f"CPU time of a 640x480 frame: median {np.median(spent):.1f} ms, longest {max(spent):.1f} ms")
     assert np.median(spent) < 250  # a guard against a mistake of kind, not a benchmark
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["verse004", "vhm_lumbosacral", "ssm_clouthier"])
+def test_real_anatomy_is_seen_in_part_and_true(shared_data: Path, name: str) -> None:
+    case = case_of_meshes(shared_data / "anatomy" / name)
+    sequence = SimulatedSequence(case, SequenceSettings(seed=1, scenario="still", sensor=SENSORS["ideal"]))
+    frame = sequence.frame(0.0)
+    assert 0.005 < frame.bone.mean() < 0.05
+    points = se3.apply(se3.inverse(frame.T_camera_model), frame.points[frame.bone])
+    assert 1e3 * distance_to_bone(case, points).max() < 1.1  # film to 1 mm
+
+
+def case_of_meshes(folder: Path) -> Case:
+    import trimesh
+
+    vertebrae = []
+    for path in sorted(folder.glob("L?.stl")):
+        mesh = trimesh.load_mesh(path)
+        surface = Mesh(np.asarray(mesh.vertices) / 1000.0, np.asarray(mesh.faces, dtype=np.int32))
+        T = se3.from_rotation_translation(np.eye(3), surface.vertices.mean(axis=0))
+        vertebrae.append(Vertebra(path.stem, surface, T, (200, 200, 200)))
+    return Case(folder.name, folder, tuple(vertebrae), "", "")

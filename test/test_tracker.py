@@ -131,17 +131,6 @@ def test_a_fair_fit_does_not_start_a_track() -> None:
     assert update.reason.startswith("not good enough to start: inlier ratio 0.95 below 0.96")
 
 
-def test_a_fit_far_from_the_prior_is_refused() -> None:
-    stream = Stream()
-    stream.tracker.set_prior(Prior(at(), "landmarks", stddev_m=0.003))
-    update = stream.feed(at(x_mm=25))
-    assert (update.published, update.reason_code, update.reason) == (
-        False,
-        "far_from_prior",
-        "fits 25 mm from the prior",
-    )
-
-
 def test_degraded_and_back_with_hysteresis() -> None:
     stream = Stream().to_tracking()
     down = stream.feed(at(), FAIR)

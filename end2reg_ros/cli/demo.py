@@ -29,8 +29,7 @@ class Demo:
     seed: int = 0
     """Of the wound, the picked landmarks, the noise and the motion."""
     scenario: Scenario = "demo"
-    """What happens in front of the camera: instruments and a hand pass (demo), nothing (still), much at once (stress), the
-    camera looks away (leave), there is no spine (empty: no pose may come, so the run cannot be good)."""
+    """What happens: demo (instruments, a hand), still, stress (much at once), leave (looks away), empty (no spine)."""
     rate: float = 15.0
     """Clouds per second, Hz."""
     method: Literal["icp", "ransac_icp"] = "icp"
@@ -49,6 +48,7 @@ class Demo:
         from end2reg_ros.cli.demo_pictures import demo_pictures
         from end2reg_ros.cli.demo_run import RunSettings, check_installation, default_case, run_nodes
         from end2reg_ros.evaluation.report import write_report
+        from end2reg_ros.simulation.picks import PICK_RMS_M
 
         self._check()
         check_installation()
@@ -61,7 +61,7 @@ class Demo:
         try:
             view.say(f"case {case.name}: {', '.join(case.levels)} ({case.source or 'no source given'})")
             view.say(
-                f"a simulated surgeon picks {len(case.landmark_array())} landmarks with 3 mm of noise; "
+                f"a simulated surgeon picks {len(case.landmark_array())} landmarks with {1000 * PICK_RMS_M:.0f} mm of noise; "
                 "the tracker starts from them and follows on its own"
             )
             record = run_nodes(settings, view)

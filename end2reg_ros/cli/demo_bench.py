@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -195,13 +196,16 @@ def environment(case: Any, bench: Bench) -> dict[str, Any]:
             "method": bench.method,
         },
         "machine": machine(),
+        "load_average": os.getloadavg()[0],  # what else the machine was doing decides about ages and rates
         "versions": versions(),
     }
 
 
 def command() -> str:
     """The command line of this process."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    words = ["python", os.path.relpath(program)] if program.suffix == ".py" else [program.name]
+    return shlex.join([*words, *sys.argv[1:]])
 
 
 def _n(value: float | None, digits: int) -> str:

@@ -23,11 +23,15 @@ class Encoder(nn.Module):
         self.first = Convolution(channels, width, settings)
         self.second = Residual(width, widths[0], settings)
         steps = range(1, levels)
-        self.down = nn.ModuleList(Residual(widths[i - 1], widths[i - 1], settings, strided=True) for i in steps)
+        self.down = nn.ModuleList(
+            Residual(widths[i - 1], widths[i - 1], settings, strided=True) for i in steps
+        )
         self.widen = nn.ModuleList(Residual(widths[i - 1], widths[i], settings) for i in steps)
         self.last = nn.ModuleList(Residual(widths[i], widths[i], settings) for i in steps)
 
-    def forward(self, features: Tensor, geometry: list[LevelGeometry], count: Tensor | None = None) -> list[Tensor]:
+    def forward(
+        self, features: Tensor, geometry: list[LevelGeometry], count: Tensor | None = None
+    ) -> list[Tensor]:
         """Features of every level, fine to coarse; ``count`` (C0, 1) replaces the first layer's divisor."""
         finest = geometry[0]
         result = [self.second(self.first(features, finest.near, finest.share, count), finest)]
@@ -44,7 +48,12 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, width: int, levels: int, settings: BlockSettings, finest: int = 0, out_channels: int | None = None
+        self,
+        width: int,
+        levels: int,
+        settings: BlockSettings,
+        finest: int = 0,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
         widths = level_channels(width, levels)

@@ -25,7 +25,9 @@ class BlockSettings:
 class Unary(nn.Module):
     """Linear, norm, LeakyReLU 0.1 (left out when ``active`` is false)."""
 
-    def __init__(self, channels: int, out_channels: int, settings: BlockSettings, active: bool = True) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, settings: BlockSettings, active: bool = True
+    ) -> None:
         super().__init__()
         self.linear = nn.Linear(channels, out_channels)
         self.norm = CloudNorm(out_channels, settings.groups)
@@ -46,7 +48,9 @@ class Convolution(nn.Module):
         self.norm = CloudNorm(out_channels, settings.groups)
         self.count = settings.count
 
-    def forward(self, features: Tensor, near: Neighbourhood, share: Tensor, count: Tensor | None = None) -> Tensor:
+    def forward(
+        self, features: Tensor, near: Neighbourhood, share: Tensor, count: Tensor | None = None
+    ) -> Tensor:
         """(M, D) from (C0, C); ``share`` is that of the M queries; ``count`` replaces the divisor."""
         if count is None and self.count == "positive":
             count = positive_count(features, near)
@@ -56,14 +60,18 @@ class Convolution(nn.Module):
 class Residual(nn.Module):
     """Bottleneck: narrow (D / 4), convolve, widen, add the input. ``strided`` goes down one level."""
 
-    def __init__(self, channels: int, out_channels: int, settings: BlockSettings, strided: bool = False) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, settings: BlockSettings, strided: bool = False
+    ) -> None:
         super().__init__()
         middle = out_channels // 4
         self.strided = strided
         self.narrow = Unary(channels, middle, settings) if channels != middle else None
         self.convolve = Convolution(middle, middle, settings)
         self.widen = Unary(middle, out_channels, settings, active=False)
-        self.shortcut = Unary(channels, out_channels, settings, active=False) if channels != out_channels else None
+        self.shortcut = (
+            Unary(channels, out_channels, settings, active=False) if channels != out_channels else None
+        )
 
     def forward(self, features: Tensor, level: LevelGeometry, coarser: LevelGeometry | None = None) -> Tensor:
         """Features of the same level, or of ``coarser`` when strided."""

@@ -77,12 +77,16 @@ class GeometricEmbedding(nn.Module):
         """(N, N, C) of (N, 3) points; no gradient flows to the points."""
         distance, angle = pair_geometry(points.detach(), mask.detach(), self.neighbours)
         near = self._embed(self.distance, [distance], MAX_DISTANCE, self.sigma_distance)[0]
-        turned = self._embed(self.angle, list(angle.unbind(dim=2)), math.radians(MAX_ANGLE_DEG), self.sigma_angle)
+        turned = self._embed(
+            self.angle, list(angle.unbind(dim=2)), math.radians(MAX_ANGLE_DEG), self.sigma_angle
+        )
         # One neighbour after the other: maxima over an axis share their gradient among ties, at several
         # times the cost.
         return near + functools.reduce(lambda a, b: torch.where(a > b, a, b), turned)
 
-    def _embed(self, projection: nn.Module, values: list[Tensor], largest: float, sigma: float) -> list[Tensor]:
+    def _embed(
+        self, projection: nn.Module, values: list[Tensor], largest: float, sigma: float
+    ) -> list[Tensor]:
         """Projected sinusoids (N, N, C) of each (N, N) table of values."""
         if not self.bins:
             return [projection(sinusoid(value / sigma, self.channels)) for value in values]

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator | None = None, device: str = "cpu") -> Tensor:
+def gumbel_noise(
+    shape: tuple[int, ...], generator: torch.Generator | None = None, device: str = "cpu"
+) -> Tensor:
     """Independent Gumbel(0, 1) samples: -log(-log u)."""
     uniform = torch.rand(shape, generator=generator, device=device)
     # Between the smallest and the largest float32 for which both logarithms are finite.

@@ -19,16 +19,16 @@ class Neighbourhood(NamedTuple):
     """Geometry of one table of M queries, H neighbours, K kernel points.
 
     Attributes:
-        index: (M * H,) rows of the support, clamped.
+        rows: (M * H,) rows of the support, clamped.
         present: (M, H) 1 where there is a neighbour, 0 where the entry is missing.
         influence: (M, H, K) max(0, 1 - |y - k| / sigma), 0 where missing.
-        count: (M, 1) neighbours present, at least 1.
+        size: (M, 1) neighbours present, at least 1.
     """
 
-    index: Tensor
+    rows: Tensor
     present: Tensor
     influence: Tensor
-    count: Tensor
+    size: Tensor
 
 
 class LevelGeometry(NamedTuple):
@@ -64,6 +64,9 @@ class KernelGeometry(nn.Module):
         sigma_voxels: reach of a kernel point in voxels.
         voxels: width of the cells of each level.
     """
+
+    points: Tensor
+    squared: Tensor
 
     def __init__(
         self, count: int, radius_voxels: float, shell: float, sigma_voxels: float, voxels: tuple[float, ...]
@@ -113,7 +116,7 @@ class KernelGeometry(nn.Module):
 def positive_count(features: Tensor, near: Neighbourhood) -> Tensor:
     """(M, 1) neighbours whose feature sum is above 0, at least 1: the divisor of GeoTransformer's convolution."""
     positive = (features.detach().sum(dim=1) > 0).to(features.dtype)
-    counted = gather_rows(positive, near.index).reshape(near.present.shape) * near.present
+    counted = gather_rows(positive, near.rows).reshape(near.present.shape) * near.present
     return counted.sum(dim=1, keepdim=True).clamp(min=1.0)
 
 
@@ -131,16 +134,16 @@ class KPConv(nn.Module):
     def forward(self, features: Tensor, near: Neighbourhood, count: Tensor | None = None) -> Tensor:
         """(M, D) from the support's (C0, C) features; ``count`` (M, 1) replaces the number of neighbours."""
         queries, width = near.present.shape
-        gathered = gather_rows(features, near.index).reshape(queries, width, -1)
+        gathered = gather_rows(features, near.rows).reshape(queries, width, -1)
         weighted = torch.bmm(near.influence.transpose(1, 2), gathered)
         summed = weighted.reshape(queries, -1) @ self.weight
-        return summed / (near.count if count is None else count) + self.bias
+        return summed / (near.size if count is None else count) + self.bias
 
 
 def max_pool(features: Tensor, near: Neighbourhood) -> Tensor:
     """(M, C) largest feature among each query's neighbours; 0 where there is none."""
     queries, width = near.present.shape
-    gathered = gather_rows(features, near.index).reshape(queries, width, -1)
+    gathered = gather_rows(features, near.rows).reshape(queries, width, -1)
     masked = gathered + (near.present[:, :, None] - 1.0) * 1e4
     # max rather than amax: its gradient follows one index instead of comparing everything with the result.
     return masked.max(dim=1).values * near.present[:, :1]

@@ -49,7 +49,7 @@ def local_to_global(found: Correspondences, inlier_radius: float, refinements: i
     votes = _inliers(proposals, model, scene, weight, inlier_radius)
     support = votes.sum(dim=1) * usable
     best = support.argmax().reshape(1)
-    any_usable = usable.amax()
+    any_usable = usable.amax(dim=0)
 
     inlying = gather_rows(votes, best) * any_usable
     fit = RigidFit(*(gather_rows(part, best) for part in proposals))

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from end2reg_ros.network.kpconv import gather_rows
-from end2reg_ros.network.model import End2Reg, End2RegOutput
+from end2reg_ros.network.model import End2Reg
+from end2reg_ros.network.outputs import End2RegOutput
 from end2reg_ros.network.targets import PatchCloud, TruePose, point_labels, superpoint_overlap, true_pairs
 
 MASKED = -1e4
@@ -49,7 +50,9 @@ class RegistrationLoss(NamedTuple):
     positives: Tensor
 
 
-def circle_loss(model: Tensor, scene: Tensor, overlap: Tensor, real: Tensor, settings: LossSettings) -> Tensor:
+def circle_loss(
+    model: Tensor, scene: Tensor, overlap: Tensor, real: Tensor, settings: LossSettings
+) -> Tensor:
     """Overlap-aware circle loss of superpoint features, mean of both directions (GeoTransformer eq. 13, 14).
 
     Anchors are superpoints with a positive and a negative partner. Positives weigh sqrt(overlap); negatives are pairs
@@ -112,7 +115,9 @@ def registration_loss(
         radius,
     )
     real = model.node_real[:, None] * scene.node_real[None]
-    coarse = circle_loss(output.matching.model_features, output.matching.scene_features, overlap, real, settings)
+    coarse = circle_loss(
+        output.matching.model_features, output.matching.scene_features, overlap, real, settings
+    )
 
     usable = (model.node_mask[:, None] * scene.node_mask[None]) > 0
     pairs = true_pairs(overlap, usable, settings.pairs, settings.positive_overlap, generator)

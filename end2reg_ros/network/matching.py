@@ -56,7 +56,9 @@ def best_pairs(scores: Tensor, count: int) -> SuperpointPairs:
     return SuperpointPairs(rows, flat - rows * columns, score, (score > 0).to(scores.dtype))
 
 
-def patch_rows(patches: Tensor, superpoints: Tensor, point_mask: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def patch_rows(
+    patches: Tensor, superpoints: Tensor, point_mask: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor]:
     """Point rows (k * P,) of each chosen superpoint's patch, clamped, and their mask (k, P).
 
     Args:
@@ -77,7 +79,9 @@ def patch_scores(model: Tensor, scene: Tensor) -> Tensor:
     return torch.bmm(model, scene.transpose(1, 2)) * (model.shape[2] ** -0.5)
 
 
-def mutual_weights(assignment: Tensor, row_mask: Tensor, column_mask: Tensor, top: int, confidence: float) -> Tensor:
+def mutual_weights(
+    assignment: Tensor, row_mask: Tensor, column_mask: Tensor, top: int, confidence: float
+) -> Tensor:
     """(k, P, Q) assignments that are among the ``top`` of their row and of their column and confident enough; else 0.
 
     Args:

@@ -5,8 +5,6 @@ The model side depends on the case only: ``encode_model`` runs once, ``encode_sc
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +13,7 @@ from end2reg_ros.network.blocks import BlockSettings
 from end2reg_ros.network.embedding import GeometricEmbedding
 from end2reg_ros.network.gumbel import argmax_mask, straight_through_mask
 from end2reg_ros.network.kpconv import KernelGeometry, LevelGeometry, gather_rows
-from end2reg_ros.network.local_to_global import Pose, local_to_global
+from end2reg_ros.network.local_to_global import local_to_global
 from end2reg_ros.network.matching import (
     SuperpointPairs,
     best_pairs,
@@ -25,68 +23,12 @@ from end2reg_ros.network.matching import (
     patch_scores,
     superpoint_scores,
 )
+from end2reg_ros.network.outputs import CloudEncoding, End2RegOutput, Matching, Sampling, Segmentation
 from end2reg_ros.network.profile import Profile
 from end2reg_ros.network.segmentation import SegmentationNet
 from end2reg_ros.network.sinkhorn import Sinkhorn
 from end2reg_ros.network.tables import CloudTables, SceneTables
 from end2reg_ros.network.transformer import GeometricTransformer
-
-
-class CloudEncoding(NamedTuple):
-    """All that matching needs of one cloud: N superpoints, F fine points, P points a patch.
-
-    Attributes:
-        node_points: (N, 3), node_mask: (N,) superpoints in use; node_real: (N,) superpoints that are no padding,
-            whatever their label.
-        node_features: (N, C) after the first self-attention.
-        embedding: (N, N, C).
-        fine_points: (F, 3), fine_mask: (F,) in use, fine_real: (F,) no padding, fine_features: (F, D).
-        patches: (N, P) int32.
-    """
-
-    node_points: Tensor
-    node_mask: Tensor
-    node_real: Tensor
-    node_features: Tensor
-    embedding: Tensor
-    fine_points: Tensor
-    fine_mask: Tensor
-    fine_real: Tensor
-    fine_features: Tensor
-    patches: Tensor
-
-
-class Segmentation(NamedTuple):
-    """``logits`` (C0, 2) on the segmentation's finest level; ``mask`` (C0',) of 0 and 1 on the registration's."""
-
-    logits: Tensor
-    mask: Tensor
-
-
-class Sampling(NamedTuple):
-    """Randomness of a training step: Gumbel ``noise`` (C0, 2) and temperature ``tau`` above 0."""
-
-    noise: Tensor
-    tau: float
-
-
-class Matching(NamedTuple):
-    """What ``match`` finds: refined superpoint features (N, C), their pairs, log assignments, the pose."""
-
-    model_features: Tensor
-    scene_features: Tensor
-    pairs: SuperpointPairs
-    assignment: Tensor
-    pose: Pose
-
-
-class End2RegOutput(NamedTuple):
-    """Everything of one pass."""
-
-    segmentation: Segmentation
-    model: CloudEncoding
-    scene: CloudEncoding
-    matching: Matching
 
 
 class End2Reg(nn.Module):
@@ -102,21 +44,33 @@ class End2Reg(nn.Module):
             profile.kernel_points, spec.radius_voxels, profile.kernel_shell, profile.sigma_voxels, spec.voxels
         )
         own = profile.segmentation
-        self.segmentation_geometry = None if own is None else KernelGeometry(
-            profile.segmentation_kernel_points, own.radius_voxels, profile.kernel_shell, profile.sigma_voxels,
-            own.voxels,
+        self.segmentation_geometry = (
+            None
+            if own is None
+            else KernelGeometry(
+                profile.segmentation_kernel_points,
+                own.radius_voxels,
+                profile.kernel_shell,
+                profile.sigma_voxels,
+                own.voxels,
+            )
         )
         self.segmentation = SegmentationNet(profile)
         self.encoder = Encoder(4 if profile.registration_normals else 1, profile.width, levels, settings)
         self.decoder = Decoder(profile.width, levels, settings, spec.fine_level, profile.fine_channels)
         self.embedding = GeometricEmbedding(
-            profile.transformer_channels, profile.sigma_distance, profile.sigma_angle_deg,
-            profile.angle_neighbours, profile.embedding_bins,
+            profile.transformer_channels,
+            profile.sigma_distance,
+            profile.sigma_angle_deg,
+            profile.angle_neighbours,
+            profile.embedding_bins,
         )
         self.transformer = GeometricTransformer(level_channels(profile.width, levels)[-1], profile)
         self.sinkhorn = Sinkhorn(profile.sinkhorn_iterations)
 
-    def forward(self, model: CloudTables, scene: SceneTables, sampling: Sampling | None = None) -> End2RegOutput:
+    def forward(
+        self, model: CloudTables, scene: SceneTables, sampling: Sampling | None = None
+    ) -> End2RegOutput:
         """One pass. ``sampling`` None is run time: the plain argmax, no noise."""
         model_side = self.encode_model(model)
         segmentation, scene_side = self.encode_scene(scene, sampling)
@@ -142,11 +96,14 @@ class End2Reg(nn.Module):
         if scene.segmentation is None or self.segmentation_geometry is None or scene.transfer is None:
             logits = self.segmentation(scene.registration.attributes, geometry)
         else:
-            logits = self.segmentation(scene.segmentation.attributes, self.segmentation_geometry(scene.segmentation))
-        if sampling is None:
-            mask = argmax_mask(logits)
-        else:
-            mask = straight_through_mask(logits, sampling.noise, sampling.tau)
+            logits = self.segmentation(
+                scene.segmentation.attributes, self.segmentation_geometry(scene.segmentation)
+            )
+        mask = (
+            argmax_mask(logits)
+            if sampling is None
+            else straight_through_mask(logits, sampling.noise, sampling.tau)
+        )
         if scene.transfer is not None:
             mask = gather_rows(mask, scene.transfer.clamp(max=mask.shape[0] - 1))
         return Segmentation(logits, mask * geometry[0].mask[:, 0])
@@ -158,7 +115,7 @@ class End2Reg(nn.Module):
         if self.profile.registration_normals:
             features = torch.cat([features, features * cloud.attributes[:, 3:6]], dim=1)
         # Only label-1 neighbours take part in the first layer: they alone are counted.
-        labels = gather_rows(mask.detach(), near.index).reshape(near.present.shape) * near.present
+        labels = gather_rows(mask.detach(), near.rows).reshape(near.present.shape) * near.present
         count = labels.sum(dim=1, keepdim=True).clamp(min=1.0)
         encoded = self.encoder(features, geometry, count)
         fine_features = self.decoder(encoded, geometry)
@@ -191,7 +148,7 @@ class End2Reg(nn.Module):
         """The label on the fine level: 1 when a point pooled into it has label 1."""
         for level in geometry[: self.profile.scene.fine_level]:
             assert level.down is not None
-            pooled = gather_rows(mask, level.down.index).reshape(level.down.present.shape) * level.down.present
+            pooled = gather_rows(mask, level.down.rows).reshape(level.down.present.shape) * level.down.present
             mask = pooled.amax(dim=1)
         return mask
 
@@ -207,7 +164,11 @@ class End2Reg(nn.Module):
         assignment, (model_rows, model_mask), (scene_rows, scene_mask) = self.assign(model, scene, pairs)
         shape = (pairs.model.shape[0], -1, 3)
         weights = mutual_weights(
-            assignment[:, :-1, :-1].detach().exp(), model_mask, scene_mask, profile.mutual_top, profile.confidence
+            assignment[:, :-1, :-1].detach().exp(),
+            model_mask,
+            scene_mask,
+            profile.mutual_top,
+            profile.confidence,
         )
         found = correspondences(
             weights,

@@ -35,6 +35,6 @@ class SegmentationNet(nn.Module):
         mask = geometry[0].mask
         # "Present" must be the divisor of the first layer: a feature sum with a normal in it may be negative.
         features = torch.cat([mask, attributes[:, : self.attributes]], dim=1)
-        encoded = self.encoder(features, geometry, geometry[0].near.count)
+        encoded = self.encoder(features, geometry, geometry[0].near.size)
         decoded = self.decoder(encoded, geometry)
         return self.logits(F.relu(self.norm(self.hidden(decoded), geometry[0].share)))

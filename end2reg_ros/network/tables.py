@@ -65,14 +65,20 @@ def cloud_tables(pyramid: Pyramid, device: str | torch.device = "cpu") -> CloudT
 
 
 def model_tables(
-    points: NDArray[np.floating], attributes: Floats | None, profile: Profile, device: str | torch.device = "cpu"
+    points: NDArray[np.floating],
+    attributes: Floats | None,
+    profile: Profile,
+    device: str | torch.device = "cpu",
 ) -> CloudTables:
     """Tables of the model side: (M, 3) points in network units and their (M, 6) attributes."""
     return cloud_tables(build_pyramid(points, attributes, profile.model), device)
 
 
 def scene_tables(
-    points: NDArray[np.floating], attributes: Floats | None, profile: Profile, device: str | torch.device = "cpu"
+    points: NDArray[np.floating],
+    attributes: Floats | None,
+    profile: Profile,
+    device: str | torch.device = "cpu",
 ) -> SceneTables:
     """Tables of the scene: (M, 3) points in network units and their (M, 6) attributes."""
     pyramid = build_pyramid(points, attributes, profile.scene)

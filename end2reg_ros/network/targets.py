@@ -76,7 +76,9 @@ def true_pairs(
 
 
 @torch.no_grad()
-def point_labels(model: Tensor, scene: Tensor, model_mask: Tensor, scene_mask: Tensor, radius: float) -> Tensor:
+def point_labels(
+    model: Tensor, scene: Tensor, model_mask: Tensor, scene_mask: Tensor, radius: float
+) -> Tensor:
     """(k, P + 1, Q + 1) of 0 and 1: pairs nearer than ``radius``; the dustbins hold points in use without a partner.
 
     Args:

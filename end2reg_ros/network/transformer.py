@@ -46,7 +46,7 @@ class Attention(nn.Module):
     def position_scores(self, query: Tensor, embedding: Tensor) -> Tensor:
         """(heads, N, M) of q . (W E + b), re-associated as (W^T q) . E + q . b: E is never projected pair by pair."""
         assert self.position is not None
-        heads, count, width = query.shape
+        heads, _, width = query.shape
         weight = self.position.weight.reshape(heads, width, -1)
         turned = (query @ weight).transpose(0, 1)
         constant = (query * self.position.bias.reshape(heads, 1, width)).sum(dim=2, keepdim=True)
@@ -98,8 +98,12 @@ class GeometricTransformer(nn.Module):
         super().__init__()
         channels, heads = profile.transformer_channels, profile.heads
         self.into = nn.Linear(in_channels, channels)
-        self.self_layers = nn.ModuleList(Layer(channels, heads, True) for _ in range(profile.transformer_layers))
-        self.cross_layers = nn.ModuleList(Layer(channels, heads, False) for _ in range(profile.transformer_layers))
+        self.self_layers = nn.ModuleList(
+            Layer(channels, heads, True) for _ in range(profile.transformer_layers)
+        )
+        self.cross_layers = nn.ModuleList(
+            Layer(channels, heads, False) for _ in range(profile.transformer_layers)
+        )
         self.out = nn.Linear(channels, channels)
 
     def begin(self, features: Tensor, embedding: Tensor, mask: Tensor) -> Tensor:

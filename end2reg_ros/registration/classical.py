@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.global_search import RansacSettings, ransac_fpfh
+from end2reg_ros.registration.global_search import Oriented, RansacSettings, ransac_fpfh
 from end2reg_ros.registration.local import LocalRegistration
 from end2reg_ros.registration.region import crop
 from end2reg_ros.registration.settings import RegistrationSettings
@@ -44,7 +45,20 @@ class IcpRegistrar:
             middle = np.median(cloud.points, axis=0) if len(cloud.points) else np.array([0.0, 0.0, 0.6])
             start = unguided_start(self.local.centre, middle.astype(np.float64))
             return self.local.fit(cloud, [start], self.method, margin=0.05)
-        return self.local.fit(cloud, self.starts(prior), self.method, margin=2 * prior.stddev_m)
+        return self.near(
+            prior, self.local.fit(cloud, self.starts(prior), self.method, margin=2 * prior.stddev_m)
+        )
+
+    def near(self, prior: Prior, found: Registration) -> Registration:
+        """The same, refused when it lies further from the prior than the prior can be wrong."""
+        if not found.success:
+            return found
+        limit = self.settings.prior_move_m + self.settings.prior_move_stddevs * prior.stddev_m
+        moved = self.local.moved(prior.T_camera_model, found.T_camera_model)
+        if moved <= limit:
+            return found
+        reason = f"a vertebra lies {1000 * moved:.0f} mm from the prior (limit {1000 * limit:.0f} mm)"
+        return replace(found, success=False, reason_code="far_from_prior", reason=reason)
 
     def starts(self, prior: Prior) -> list[Array]:
         """The prior itself, or a lattice around a prior that is less certain than the refinement's reach."""
@@ -64,18 +78,28 @@ class RansacIcpRegistrar(IcpRegistrar):
         if prior is not None and prior.stddev_m <= self.settings.spread_stddev_m:
             return super().register(cloud, prior)
         began = perf_counter()
-        scene = cloud.points
+        scene, starts = cloud.points, []
         if prior is not None:
-            scene = scene[crop(scene, prior.T_camera_model, self.local.box, 0.015 + 2 * prior.stddev_m).index]
-        start = prior.T_camera_model if prior is not None else np.eye(4)
+            starts = self.starts(prior)
+            around = 0.015 + 2 * prior.stddev_m
+            scene = scene[crop(scene, prior.T_camera_model, self.local.box, around).index]
         if len(scene) >= self.settings.accept.min_inliers:
-            model = self.local.surface.points[self.local.surface.coarse]
-            effort = RansacSettings(self.settings.ransac_voxel, self.settings.ransac_iterations)
-            start, _ = ransac_fpfh(model, scene.astype(np.float64), effort)
+            starts = [self.search(scene), *starts]
         search_ms = 1000 * (perf_counter() - began)
-        result = self.local.fit(cloud, [start], self.method, margin=0.01)
-        result.timings_ms["ransac"] = search_ms
-        return result
+        if not starts:
+            return self.local.fit(cloud, [np.eye(4)], self.method)
+        crop_from = prior.T_camera_model if prior is not None else starts[0]
+        margin = 0.01 if prior is None else 2 * prior.stddev_m
+        found = self.local.fit(cloud, starts, self.method, margin=margin, around=crop_from)
+        found.timings_ms["ransac"] = search_ms
+        return found if prior is None else self.near(prior, found)
+
+    def search(self, scene: NDArray[np.float32]) -> Array:
+        """T_camera_model by FPFH and RANSAC of the visible surface in scene points (N, 3), metres."""
+        surface = self.local.surface
+        model = Oriented(surface.points[surface.coarse], surface.normals[surface.coarse])
+        effort = RansacSettings(self.settings.ransac_voxel, self.settings.ransac_iterations)
+        return ransac_fpfh(model, Oriented(scene.astype(np.float64)), effort)[0]
 
 
 def unguided_start(centre: Array, middle: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from end2reg_ros.registration.global_search import RansacSettings, ransac_fpfh
+from end2reg_ros.registration.global_search import Oriented, RansacSettings, ransac_fpfh
 from end2reg_ros.registration.refine import RefineSettings, refine
 from end2reg_ros.registration.region import ThinSettings, make_region
 from end2reg_ros.registration.surface import PointSurface
@@ -41,7 +41,7 @@ def register_clouds(
         T_target_source: start; searched for when None.
     """
     if T_target_source is None:
-        T_target_source, _ = ransac_fpfh(source, target, RansacSettings(voxel=voxel))
+        T_target_source, _ = ransac_fpfh(Oriented(source), Oriented(target), RansacSettings(voxel=voxel))
     thinned = [
         make_region(
             cloud.astype(np.float32),

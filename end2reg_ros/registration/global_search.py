@@ -28,12 +28,20 @@ class RansacSettings:
     seed: int = 0
 
 
-def ransac_fpfh(source: Array, target: Array, settings: RansacSettings) -> tuple[Array, float]:
+@dataclass(frozen=True)
+class Oriented:
+    """Points (N, 3) in metres with outward normals (N, 3); without, normals are estimated and face the origin."""
+
+    points: Array
+    normals: Array | None = None
+
+
+def ransac_fpfh(source: Oriented, target: Oriented, settings: RansacSettings) -> tuple[Array, float]:
     """T_target_source from feature matches, and the share of source points within 1.5 voxels of the target.
 
     Args:
-        source: (N, 3) metres.
-        target: (M, 3) metres.
+        source: what is looked for.
+        target: where it is looked for.
         settings: thinning and effort.
     """
     import open3d as o3d
@@ -60,14 +68,19 @@ def ransac_fpfh(source: Array, target: Array, settings: RansacSettings) -> tuple
     return np.array(result.transformation), float(result.fitness)
 
 
-def thinned_with_features(points: Array, voxel: float) -> tuple[Any, Any]:
-    """Open3D cloud thinned to ``voxel`` metres with normals towards the origin, and its FPFH features."""
+def thinned_with_features(cloud_in: Oriented, voxel: float) -> tuple[Any, Any]:
+    """Open3D cloud thinned to ``voxel`` metres with normals, and its FPFH features."""
     import open3d as o3d
 
-    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.asarray(points, dtype=np.float64)))
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(np.asarray(cloud_in.points, dtype=np.float64)))
+    if cloud_in.normals is not None:
+        cloud.normals = o3d.utility.Vector3dVector(cloud_in.normals)
     cloud = cloud.voxel_down_sample(voxel)
-    cloud.estimate_normals(o3d.geometry.KDTreeSearchParamHybrid(radius=2 * voxel, max_nn=30))
-    cloud.orient_normals_towards_camera_location(np.zeros(3))
+    if cloud_in.normals is None:
+        cloud.estimate_normals(o3d.geometry.KDTreeSearchParamHybrid(radius=2 * voxel, max_nn=30))
+        cloud.orient_normals_towards_camera_location(np.zeros(3))
+    else:
+        cloud.normalize_normals()
     features = o3d.pipelines.registration.compute_fpfh_feature(
         cloud, o3d.geometry.KDTreeSearchParamHybrid(radius=5 * voxel, max_nn=100)
     )

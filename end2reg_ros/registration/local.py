@@ -24,6 +24,7 @@ from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_
 Array = NDArray[np.float64]
 
 HELD_BELOW_SUPPORT = 20  # samples 3 mm apart: less than about 2 square centimetres of a level seen
+JUDGED_SAMPLES = 40  # of a level, neither covered nor without data: enough to judge that level by itself
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,16 @@ class LocalRegistration:
         self.surface: ModelSurface = build_model_surface(case)
         self.box = Box(self.surface.points.min(axis=0), self.surface.points.max(axis=0))
         self.centre = (self.box.low + self.box.high) / 2
+        self.origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
 
-    def fit(self, cloud: Cloud, starts: Sequence[Array], method: str, margin: float = 0.0) -> Registration:
+    def fit(
+        self,
+        cloud: Cloud,
+        starts: Sequence[Array],
+        method: str,
+        margin: float = 0.0,
+        around: Array | None = None,
+    ) -> Registration:
         """Refine every start, keep the best by score, judge it.
 
         Args:
@@ -57,10 +66,11 @@ class LocalRegistration:
             starts: (4, 4) each, T_camera_model; at least one.
             method: name reported.
             margin: how far (metres) the starts may lie from the truth; widens the crop.
+            around: pose that the cloud is cropped around; the first start when None.
         """
         clock = Stopwatch()
         crop_margin = self.settings.crop_margin + margin
-        cropped = crop(cloud.points, starts[0], self.box, crop_margin)
+        cropped = crop(cloud.points, starts[0] if around is None else around, self.box, crop_margin)
         near = self.surface.near(cropped.local) < self.settings.near + margin
         clock.lap("crop")
         thin = ThinSettings(self.settings.voxel, threads=self.settings.threads)
@@ -97,7 +107,10 @@ class LocalRegistration:
         inliers = int(refined.inliers.sum())
         quality = quality_of(fit.agreement, refined, inliers, len(region.points))
         at_centre = covariance_at(refined.covariance, refined.T_camera_model, self.centre)
+        levels = self.levels(fit, inliers)
         code, reason = verdict(quality, largest_stddev(at_centre)[0], self.settings.accept)
+        if code == "ok":
+            code, reason = self.level_verdict(fit.agreement)
         local = apply(inverse(refined.T_camera_model), region.dense)
         on_bone, _ = self.surface.nearest(local, self.settings.refine.gates[-1])
         return Registration(
@@ -109,9 +122,21 @@ class LocalRegistration:
             covariance=refined.covariance,
             method=method,
             engine="cpu",
-            levels=self.levels(fit, inliers),
+            levels=levels,
             relevant=region.index[np.isfinite(on_bone)],
         )
+
+    def level_verdict(self, found: Agreement) -> tuple[str, str]:
+        """(reason code, reason): the first level whose own surface speaks against the pose, else ``ok``."""
+        of_sample = self.surface.level_index[found.samples]
+        limit = self.settings.accept.min_level_inlier_ratio
+        for k, vertebra in enumerate(self.case.vertebrae):
+            mine = of_sample == k
+            supported, violated = int(found.supported[mine].sum()), int(found.violated[mine].sum())
+            if supported + violated >= JUDGED_SAMPLES and supported < limit * (supported + violated):
+                ratio = supported / (supported + violated)
+                return "level_disagrees", f"{vertebra.level}: inlier ratio {ratio:.2f} below {limit:.2f}"
+        return "ok", "registered"
 
     def levels(self, fit: Fit, inliers: int) -> tuple[LevelResult, ...]:
         """Pose, covariance and quality of each vertebra of the rigid spine."""
@@ -129,6 +154,10 @@ class LocalRegistration:
             quality = quality_of(part, fit.refined, int(part.supported.sum()), max(inliers, 1))
             results.append(LevelResult(vertebra.level, T_level, covariance, quality, held))
         return tuple(results)
+
+    def moved(self, T_from: Array, T_to: Array) -> float:
+        """Largest distance, in metres, between a vertebra's origin under one pose and under another."""
+        return float(np.linalg.norm(apply(T_to, self.origins) - apply(T_from, self.origins), axis=1).max())
 
     def failed(self, T: Array, code: str, reason: str, method: str, clock: Stopwatch) -> Registration:
         """A registration that came to nothing."""

@@ -15,6 +15,8 @@ class AcceptSettings:
         min_inliers: scene points (thinned to the voxel) on the model surface.
         min_inlier_ratio: supported share of the surface that is not covered.
         max_free_space_violation: share of the camera-facing surface that the camera sees through.
+        min_level_inlier_ratio: the same for each single level that is seen well enough to tell; a spine that is right
+            at one end and tilted at the other shows there first.
         min_normal_agreement: share of the points on the model whose surface is turned as the model's is: the best
             single sign of a fit to the wrong place (right fits: 0.77 and more; wrong ones: 0.64 and less).
         min_visible_fraction: share of the camera-facing surface that is not covered.
@@ -23,7 +25,8 @@ class AcceptSettings:
     """
 
     min_inliers: int = 250
-    min_inlier_ratio: float = 0.93
+    min_inlier_ratio: float = 0.95
+    min_level_inlier_ratio: float = 0.95
     max_free_space_violation: float = 0.04
     min_normal_agreement: float = 0.68
     min_visible_fraction: float = 0.10
@@ -41,6 +44,8 @@ class RegistrationSettings:
         near: scene points further than this from the posed surface are not registered.
         refine: gates and weights.
         accept: what a fit must reach.
+        prior_move_m, prior_move_stddevs: a fit that moves any vertebra away from the prior by more than this plus so
+            many of the prior's standard deviations is no pose.
         spread_stddev_m: a prior less certain than this is searched around (a lattice of starts), a better one is
             refined as it is.
         ransac_voxel: point distance of the FPFH features.
@@ -53,6 +58,8 @@ class RegistrationSettings:
     near: float = 0.008
     refine: RefineSettings = field(default_factory=RefineSettings)
     accept: AcceptSettings = field(default_factory=AcceptSettings)
+    prior_move_m: float = 0.006
+    prior_move_stddevs: float = 2.5
     spread_stddev_m: float = 0.0015
     ransac_voxel: float = 0.004
     ransac_iterations: int = 200_000

@@ -9,10 +9,11 @@ with one line.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
+import inspect
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,12 +103,42 @@ def parameter(
     return field(default=default, metadata={"ros": spec})
 
 
-def group(settings: Any, descriptions: dict[str, str]) -> Any:
-    """A dataclass field whose own fields are parameters ``<field>.<name>``; only those described are.
+def group(settings: Any, without: tuple[str, ...] = ()) -> Any:
+    """A dataclass field whose own fields are parameters ``<field>.<name>``, described by their docstring.
 
-    A name with a dot reaches into a nested dataclass. Numbers of a group must not be negative.
+    Nested dataclasses become nested groups. Numbers of a group must not be negative.
     """
-    return field(default_factory=lambda: settings, metadata={"ros_group": descriptions})
+    return field(default_factory=lambda: settings, metadata={"ros_group": without})
+
+
+def attribute_texts(cls: type) -> dict[str, str]:
+    """What the ``Attributes:`` section of a class docstring says of each attribute."""
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    section = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]
+    for line in section.splitlines():
+        entry = re.match(r"    (\w+(?:, \w+)*): (.*)", line)
+        if entry:
+            names = entry[1].split(", ")
+            texts |= dict.fromkeys(names, entry[2])
+        elif line.strip():
+            texts |= {name: f"{texts[name]} {line.strip()}" for name in names}
+    return texts
+
+
+def _group_specs(prefix: str, settings: Any, without: tuple[str, ...]) -> list[Spec]:
+    texts = attribute_texts(type(settings))
+    found: list[Spec] = []
+    for f in dataclasses.fields(settings):
+        value, name = getattr(settings, f.name), f"{prefix}.{f.name}"
+        if f.name in without:
+            continue
+        if dataclasses.is_dataclass(value):
+            found += _group_specs(name, value, without)
+        else:
+            text = texts.get(f.name, f.name.replace("_", " "))
+            found.append(Spec(name, value, text[0].upper() + text[1:], minimum=0.0))
+    return found
 
 
 def specs(cls: type) -> list[Spec]:
@@ -117,10 +148,7 @@ def specs(cls: type) -> list[Spec]:
         if "ros" in f.metadata:
             found.append(dataclasses.replace(f.metadata["ros"], name=f.name))
         elif "ros_group" in f.metadata:
-            defaults = _default(f)
-            for name, description in f.metadata["ros_group"].items():
-                default = functools.reduce(getattr, name.split("."), defaults)
-                found.append(Spec(f"{f.name}.{name}", default, description, minimum=0.0))
+            found += _group_specs(f.name, _default(f), f.metadata["ros_group"])
     return found
 
 
@@ -135,9 +163,9 @@ def build(cls: type[Settings], values: dict[str, Any]) -> Settings:
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         if "ros_group" in f.metadata:
             settings = _default(f)
-            for name in f.metadata["ros_group"]:
-                if f"{f.name}.{name}" in flat:
-                    settings = _replaced(settings, name.split("."), flat[f"{f.name}.{name}"])
+            for name, value in flat.items():
+                if name.startswith(f.name + "."):
+                    settings = _replaced(settings, name.split(".")[1:], value)
             arguments[f.name] = settings
     return cls(**arguments)
 

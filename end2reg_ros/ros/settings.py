@@ -14,32 +14,6 @@ from end2reg_ros.tracking import TrackerSettings
 # Ten metres around the camera: no box.
 NO_BOX = (-10.0, -10.0, -10.0, 10.0, 10.0, 10.0)
 
-_TRACKING = {
-    "confirm_frames": "Consecutive good fits that must agree before the first pose goes out.",
-    "confirm_distance_m": "How far apart those may lie, metres.",
-    "promote_frames": "Consecutive fits above the upper thresholds that lead from DEGRADED back to TRACKING.",
-    "step_m": "Largest motion of the spine's centre between two frames that is believed, metres, plus speed_m_s.",
-    "step_rad": "Largest turn between two frames that is believed, radians, plus turn_rad_s.",
-    "speed_m_s": "Added to step_m for each second between two frames, m/s.",
-    "turn_rad_s": "Added to step_rad for each second between two frames, rad/s.",
-    "resume_s": "A track lost for less than this resumes with one good fit, seconds.",
-    "search_reaches_m": "How far around the last pose a lost track is searched, one reach a frame in turn, metres.",
-    "max_axis_move_m": "A lost track found further than this along the spine is refused (another level?), metres.",
-    "max_prior_move_m": "A first fit further than this from the prior is refused, metres.",
-    "upper.min_inlier_ratio": "Below: DEGRADED. Supported share of the uncovered surface, 0..1.",
-    "upper.max_free_space_violation": "Above: DEGRADED. Share of the facing surface that is seen through, 0..1.",
-    "upper.min_visible_fraction": "Below: DEGRADED. Uncovered share of the facing surface, 0..1.",
-    "upper.max_position_stddev_m": "Above: DEGRADED. Largest standard deviation of the position, metres.",
-}
-_ACCEPT = {
-    "min_inliers": "Below: no pose. Thinned scene points on the model surface.",
-    "min_inlier_ratio": "Below: no pose. Supported share of the uncovered surface, 0..1.",
-    "max_free_space_violation": "Above: no pose. Share of the facing surface that is seen through, 0..1.",
-    "min_visible_fraction": "Below: no pose. Uncovered share of the facing surface, 0..1.",
-    "max_residual_rmse_m": "Above: no pose. Root mean square distance of the inliers, metres.",
-    "max_position_stddev_m": "Above: no pose. Largest standard deviation of the spine's centre, metres.",
-}
-
 
 @dataclass(frozen=True)
 class TrackerParameters:
@@ -99,8 +73,8 @@ class TrackerParameters:
     publish_tf: bool = parameter(True, "Publish on /tf and /tf_static.")
     publish_markers: bool = parameter(True, "Publish meshes and screws for rviz.")
     marker_triangles: int = parameter(600, "Triangles of each vertebra's marker.", minimum=50, maximum=20_000)
-    tracking: TrackerSettings = group(TrackerSettings(), _TRACKING)  # noqa: RUF009
-    accept: AcceptSettings = group(AcceptSettings(), _ACCEPT)  # noqa: RUF009
+    tracking: TrackerSettings = group(TrackerSettings(), without=("silence_s",))  # noqa: RUF009
+    accept: AcceptSettings = group(AcceptSettings())  # noqa: RUF009
 
     def limits(self) -> CloudLimits:
         """What of a cloud may be used.

@@ -39,7 +39,6 @@ class TrackerSettings:
         search_reaches_m: how far around the last good pose a lost track is searched, one reach a frame, in turn.
         max_axis_move_m: a lost track found further than this along the spine's axis is refused: it may be a slip by
             one level (levels are 27-40 mm apart); a new prior settles it.
-        max_prior_move_m: a first fit further than this from the prior is refused.
         silence_s: without a cloud for this long a track is lost.
     """
 
@@ -54,5 +53,4 @@ class TrackerSettings:
     resume_s: float = 0.5
     search_reaches_m: tuple[float, ...] = (0.002, 0.004, 0.008)
     max_axis_move_m: float = 0.012
-    max_prior_move_m: float = 0.012
     silence_s: float = 0.5

@@ -100,8 +100,6 @@ class Tracker:
             if along > s.max_axis_move_m:
                 text = f"found {1000 * along:.0f} mm along the spine from where it was lost: this may be another level"
                 return refused(registration, "ambiguous_level", text)
-        elif prior.source != "candidate" and distance > s.max_prior_move_m + 2 * prior.stddev_m:
-            return refused(registration, "far_from_prior", f"fits {1000 * distance:.0f} mm from the prior")
         return registration
 
     def _motion(self, T_from: Array, T_to: Array) -> tuple[Array, float]:

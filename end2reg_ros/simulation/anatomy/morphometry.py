@@ -83,7 +83,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "body_height": Dimension((27, 28, 28.5, 28.5, 28), 0.03, 0.012),
     # Masharawi et al. 2010, mean of women and men.
     "body_wedge_deg": Dimension((3.3, 1.6, 0.1, -1.9, -6.2), 1.0, 0.8, relative=False),
-    # Zindrick et al. 1987.
+    # Zindrick et al. 1987, approximate; L5 between it (18 mm) and Cook and Baker 2021 (16 mm).
     "pedicle_width": Dimension((8.7, 8.9, 10.3, 12.9, 17.0), 0.08, 0.03),
     "pedicle_height": Dimension((15.4, 15.0, 14.9, 14.8, 14.0), 0.05, 0.02),
     "pedicle_angle_deg": Dimension((11, 12, 14.5, 18, 27), 2.0, 1.0, relative=False),
@@ -105,7 +105,7 @@ DIMENSIONS: dict[str, Dimension] = {
 }
 
 # Disc heights at the middle, L1-2 .. L4-5 (Onishi et al. 2019: 9.3 and 10.9 in front at L3-4 and L4-5), and angles
-# between neighbouring bodies (Harrison et al. 1998, standing).
+# between neighbouring bodies (Troyanovich et al. 1997, standing).
 DISC_HEIGHTS_MM = (7.5, 8.5, 9.0, 9.0)
 DISC_ANGLES_DEG = (4.1, 7.6, 11.7, 16.8)
 

@@ -1,0 +1,331 @@
+"""The ROS-free parts of the node: mailbox, counters, order of a stream, watchdog, parameters, priors."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from end2reg_ros.errors import CloudError
+from end2reg_ros.registration.types import Prior
+from end2reg_ros.ros.counters import Counters
+from end2reg_ros.ros.parameters import ParameterFault, build, config_hash, parameter, specs
+from end2reg_ros.ros.picks import prior_covariance
+from end2reg_ros.ros.prior_input import PriorRefused, PriorRequest, no_lookup, prior_for
+from end2reg_ros.ros.rate import RateMeter
+from end2reg_ros.ros.settings import TrackerParameters
+from end2reg_ros.ros.stream_guard import StreamGuard, StreamSettings
+from end2reg_ros.ros.watchdog import Silence, Watchdog, WatchdogSettings
+from end2reg_ros.ros.worker import Worker
+
+SECOND = 1_000_000_000
+
+
+# Worker
+
+
+def test_newest_frame_wins_and_every_frame_is_accounted_for() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    worked: list[int] = []
+    superseded: list[int] = []
+
+    def work(frame: int) -> None:
+        worked.append(frame)
+        begun.set()
+        go_on.wait(5)
+
+    worker: Worker[int] = Worker(work, superseded.append, lambda fault: None)
+    worker.start()
+    worker.submit(0)
+    assert begun.wait(5)
+    for frame in (1, 2, 3):
+        worker.submit(frame)
+    go_on.set()
+    deadline = time.monotonic() + 5
+    while len(worked) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert worker.stop(2.0)
+    assert worked == [0, 3]
+    assert superseded == [1, 2]
+
+
+def test_commands_run_in_order_before_the_frame_and_also_when_closing() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def first() -> None:
+        begun.set()
+        go_on.wait(5)
+
+    worker: Worker[str] = Worker(
+        order.append, lambda frame: order.append(f"left {frame}"), lambda fault: None
+    )
+    worker.start()
+    worker.call(first)
+    assert begun.wait(5)
+    worker.submit("frame")
+    worker.call(lambda: order.append("a"))
+    worker.call(lambda: order.append("b"))
+    stopper = threading.Thread(target=worker.stop, args=(5.0,))
+    stopper.start()
+    while not order:
+        time.sleep(0.005)
+    go_on.set()
+    stopper.join(5)
+    assert order == ["left frame", "a", "b"]
+    worker.submit("late")
+    assert order[-1] == "left late"
+
+
+def test_a_fault_is_told_and_the_thread_goes_on() -> None:
+    told: list[str] = []
+    done = threading.Event()
+
+    def work(frame: int) -> None:
+        if frame == 0:
+            raise ValueError("broken frame")
+        done.set()
+
+    worker: Worker[int] = Worker(work, lambda frame: None, lambda fault: told.append(str(fault)))
+    worker.start()
+    worker.submit(0)
+    while not told:
+        time.sleep(0.005)
+    worker.submit(1)
+    assert done.wait(5)
+    assert told == ["broken frame"]
+    assert worker.stop(2.0)
+
+
+# Counters
+
+
+def test_counters_always_add_up() -> None:
+    counters = Counters()
+    for _ in range(5):
+        counters.receive()
+    counters.process(truncated=7)
+    counters.drop("superseded")
+    counters.drop("wrong_frame")
+    counters.drop("superseded")
+    counts = counters.snapshot()
+    assert (counts.received, counts.processed, counts.pending, counts.total_dropped) == (5, 1, 1, 3)
+    assert counts.dropped == {"superseded": 2, "wrong_frame": 1}
+    assert counts.judged == 4
+    assert counts.points_truncated == 7
+    assert counts.received == counts.processed + counts.total_dropped + counts.pending
+
+
+def test_rate_is_that_of_the_last_two_seconds() -> None:
+    meter = RateMeter(window_s=2.0)
+    for k in range(40):
+        meter.tick(0.1 * k)
+    assert meter.rate(3.95) == pytest.approx(10.0, abs=0.5)
+    assert meter.rate(10.0) == 0.0
+
+
+# Order of a stream
+
+
+def guard() -> StreamGuard:
+    stream = StreamGuard(StreamSettings(jump_back_s=1.0))
+    assert stream.check_order("camera", 10 * SECOND) is None
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "code", "text"),
+    [
+        (10 * SECOND, "frozen", "the stamp equals that of the cloud before: the camera repeats itself"),
+        (
+            10 * SECOND - 200_000_000,
+            "stamp_backwards",
+            "the stamp is 200 ms older than that of the cloud before",
+        ),
+    ],
+)
+def test_a_stamp_that_does_not_advance_is_refused(stamp_ns: int, code: str, text: str) -> None:
+    stream = guard()
+    with pytest.raises(CloudError) as fault:
+        stream.check_order("camera", stamp_ns)
+    assert (fault.value.code, str(fault.value)) == (code, text)
+    # the refused stamp is not remembered
+    assert stream.check_order("camera", 10 * SECOND + 1) is None
+
+
+def test_a_jump_back_begins_a_new_stream() -> None:
+    restart = guard().check_order("camera", 5 * SECOND)
+    assert restart is not None
+    assert restart.reason_code == "clock_jumped_back"
+    assert restart.reason == "stamps jumped back by 5.0 s: a recording or clock restarted"
+
+
+def test_another_frame_begins_a_new_stream() -> None:
+    restart = guard().check_order("other", 11 * SECOND)
+    assert restart is not None
+    assert (restart.reason_code, restart.reason) == (
+        "frame_changed",
+        "the frame_id changed from 'camera' to 'other'",
+    )
+
+
+def test_equal_data_are_a_frozen_camera_unless_that_is_allowed() -> None:
+    stream = StreamGuard(StreamSettings())
+    stream.check_data(b"abc")
+    stream.check_data(b"abd")
+    with pytest.raises(CloudError) as fault:
+        stream.check_data(b"abd")
+    assert fault.value.code == "frozen"
+    noise_free = StreamGuard(StreamSettings(check_frozen=False))
+    noise_free.check_data(b"abc")
+    noise_free.check_data(b"abc")
+
+
+# Watchdog
+
+
+def test_watchdog_waits_longer_for_the_first_cloud() -> None:
+    watchdog = Watchdog(WatchdogSettings(first_s=2.0, gap_s=0.5, source="/points"), now_s=100.0)
+    assert watchdog.since_arrival_s(101.0) == -1.0
+    assert watchdog.check(101.9) is None
+    assert watchdog.check(102.5) == Silence(
+        "no_cloud", "nothing has arrived on /points in 2.5 s: does the camera run, is the topic right?"
+    )
+    watchdog.arrived(103.0)
+    watchdog.used(103.05)
+    assert watchdog.check(103.4) is None
+    assert watchdog.check(103.75) == Silence(
+        "no_cloud", "nothing on /points for 0.8 s: the camera stopped, or its connection"
+    )
+    assert watchdog.since_arrival_s(104.0) == pytest.approx(1.0)
+
+
+def test_watchdog_tells_why_clouds_that_arrive_are_of_no_use() -> None:
+    watchdog = Watchdog(WatchdogSettings(first_s=2.0, gap_s=0.5), now_s=0.0)
+    watchdog.arrived(1.0)
+    watchdog.used(1.0)
+    for k in range(10):
+        watchdog.arrived(1.1 + 0.1 * k)
+        watchdog.refused("wrong_frame", "frame 'a', expected 'b'")
+    assert watchdog.check(1.4) is None
+    assert watchdog.check(2.0) == Silence("wrong_frame", "frame 'a', expected 'b'")
+    watchdog.used(2.1)
+    assert watchdog.check(2.2) is None
+
+
+# Parameters
+
+
+@dataclass(frozen=True)
+class Sample:
+    rate: float = parameter(15.0, "Hertz.", minimum=0.1, maximum=60.0)
+    count: int = parameter(3, "How many.", minimum=0)
+    kind: str = parameter("a", "Which.", choices=("a", "b"))
+    box: tuple[float, ...] = parameter((0.0, 1.0), "From, to.")
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"rate": 61.0}, "parameter 'rate' is 61.0, must lie in 0.1 .. 60"),
+        ({"rate": float("nan")}, "parameter 'rate' is not a finite number: nan"),
+        ({"rate": "fast"}, "parameter 'rate' must be of type float, not str: 'fast'"),
+        ({"count": -1}, "parameter 'count' is -1, must lie in 0 .. inf"),
+        ({"count": True}, "parameter 'count' must be of type int, not bool: True"),
+        ({"kind": "c"}, "parameter 'kind' is 'c', must be one of a, b"),
+        ({"box": [1.0]}, "parameter 'box' needs 2 numbers, not 1"),
+    ],
+)
+def test_bad_values_are_refused_with_one_line(values: dict[str, object], text: str) -> None:
+    with pytest.raises(ParameterFault) as fault:
+        build(Sample, values)
+    assert str(fault.value) == text
+
+
+def test_an_integer_is_welcome_where_a_float_is_meant() -> None:
+    sample = build(Sample, {"rate": 30, "box": [0, 2]})
+    assert (sample.rate, sample.box) == (30.0, (0.0, 2.0))
+    assert isinstance(sample.rate, float)
+
+
+def test_every_tracker_parameter_is_described_and_reaches_the_settings() -> None:
+    known = {spec.name: spec for spec in specs(TrackerParameters)}
+    assert all(len(spec.description) > 10 for spec in known.values())
+    values = {"tracking.upper.min_inlier_ratio": 0.9, "accept.min_inliers": 300, "watchdog_gap_s": 0.7}
+    built = build(TrackerParameters, values)
+    assert built.tracker().upper.min_inlier_ratio == 0.9
+    assert built.tracker().silence_s == 0.7
+    assert built.registration().accept.min_inliers == 300
+    assert config_hash(built.hashed()) != config_hash(TrackerParameters().hashed())
+    manual = build(TrackerParameters, {"autostart": False})
+    assert config_hash(manual.hashed()) == config_hash(TrackerParameters().hashed())
+
+
+def test_limits_of_the_cloud_come_from_the_parameters() -> None:
+    assert TrackerParameters().limits().crop is None
+    box = build(TrackerParameters, {"crop_box": [-1, -1, 0, 1, 1, 2], "z_max": 1.5}).limits()
+    assert box.crop == ((-1.0, -1.0, 0.0), (1.0, 1.0, 2.0))
+    assert box.z_max == 1.5
+    with pytest.raises(ParameterFault, match=r"^parameter 'z_min' is 2 m, must be below 'z_max', 1 m$"):
+        build(TrackerParameters, {"z_min": 2, "z_max": 1}).limits()
+    with pytest.raises(ParameterFault, match=r"^parameter 'crop_box' is empty"):
+        build(TrackerParameters, {"crop_box": [1, -1, 0, -1, 1, 2]}).limits()
+
+
+# Priors
+
+
+def request(frame: str = "camera", covariance: np.ndarray | None = None) -> PriorRequest:
+    return PriorRequest(frame, SECOND, np.eye(4), np.zeros((6, 6)) if covariance is None else covariance)
+
+
+def test_a_prior_in_the_clouds_frame_is_taken_with_its_uncertainty_at_the_spine() -> None:
+    centre = np.array([0.0, 0.4, 1.0])  # the model's origin is a metre away from the spine
+    truth = Prior(np.eye(4), "landmarks", 0.0025)
+    told = request(covariance=prior_covariance(truth, centre))
+    prior = prior_for("camera", told, centre, 0.003, no_lookup)
+    assert prior.source == "initial_pose"
+    assert prior.stddev_m == pytest.approx(0.0025, rel=1e-6)
+    assert np.sqrt(told.covariance[0, 0]) > 0.02  # about the origin it is far larger
+    assert prior_for("camera", request(), centre, 0.003, no_lookup).stddev_m == 0.003
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        (
+            request("map"),
+            "it is in 'map', the cloud in 'camera': tf2_ros is not installed: send the pose in the camera's frame",
+        ),
+        (request(""), "its frame_id is empty, the cloud's is 'camera'"),
+        (
+            request(covariance=np.diag([-1.0] + [1e-6] * 5)),
+            "its covariance has negative or non-finite variances",
+        ),
+        (
+            request(covariance=np.diag([0.25] * 3 + [0.0] * 3)),
+            "it is uncertain by 500 mm at the spine; a start needs 50 mm or better",
+        ),
+    ],
+)
+def test_a_prior_that_cannot_be_used_is_refused_with_a_reason(told: PriorRequest, text: str) -> None:
+    with pytest.raises(PriorRefused) as refused:
+        prior_for("camera", told, np.zeros(3), 0.003, no_lookup)
+    assert str(refused.value) == text
+
+
+def test_a_prior_in_another_frame_is_moved_by_tf_at_its_own_stamp() -> None:
+    asked: list[tuple[str, str, int]] = []
+
+    def lookup(target: str, source: str, stamp_ns: int) -> np.ndarray:
+        asked.append((target, source, stamp_ns))
+        T = np.eye(4)
+        T[:3, 3] = [1.0, 2.0, 3.0]
+        return T
+
+    prior = prior_for("camera", request("map"), np.zeros(3), 0.003, lookup)
+    assert asked == [("camera", "map", SECOND)]
+    assert prior.T_camera_model[:3, 3].tolist() == [1.0, 2.0, 3.0]

@@ -1,0 +1,335 @@
+"""The node's runtime without ROS: what goes out for good, bad, late and missing clouds. The registration is a stand-in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from end2reg_ros.case import load_case
+from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stamp
+from end2reg_ros.cloud.pointcloud2 import decode
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.types import Prior, Quality, Registration
+from end2reg_ros.ros.health import Health, Identity
+from end2reg_ros.ros.prior_input import PriorRequest
+from end2reg_ros.ros.runtime import RuntimeSettings, TrackerRuntime
+from end2reg_ros.ros.stream_guard import StreamSettings
+from end2reg_ros.ros.watchdog import WatchdogSettings
+from end2reg_ros.tracking import State, Tracker
+
+SECOND = 1_000_000_000
+FIELDS = tuple(PointField(name, 4 * k) for k, name in enumerate("xyz"))
+IDENTITY = Identity("icp", "cpu", "", "demo", "c", "h")
+
+
+class StandIn:
+    """A registration that finds what it is told to: success or not, quick or slow."""
+
+    method, engine, engine_hash, needs_prior = "icp", "cpu", "", True
+
+    def __init__(self) -> None:
+        self.success = True
+        self.wait_s = 0.0
+        self.fault: Exception | None = None
+
+    def warm_up(self) -> None:
+        """Nothing to do."""
+
+    def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
+        """The prior, judged as told."""
+        if self.fault is not None:
+            raise self.fault
+        time.sleep(self.wait_s)
+        assert prior is not None
+        code = "ok" if self.success else "few_inliers"
+        quality = Quality(1.0, 0.0003, 0.9, 0.2, 0.0, 2000, normal_agreement=1.0)
+        return Registration(
+            prior.T_camera_model,
+            self.success,
+            code,
+            code,
+            quality,
+            1e-8 * np.eye(6),
+            "icp",
+            "cpu",
+            {"refine": 1.0},
+        )
+
+
+class Ear:
+    """Keeps what the runtime says."""
+
+    def __init__(self) -> None:
+        self.poses: list[int] = []
+        self.health: list[Health] = []
+        self.shown: list[State] = []
+        self.warned: list[tuple[str, str]] = []
+
+    def now_ns(self) -> int:
+        return 100 * SECOND
+
+    def result(self, cloud: Cloud, registration: Registration) -> None:
+        self.poses.append(cloud.stamp_ns)
+
+    def segmentation(self, cloud: Cloud, registration: Registration | None) -> None:
+        pass
+
+    def show(self, state: State) -> None:
+        self.shown.append(state)
+
+    def status(self, health: Health) -> None:
+        counts = health.counters
+        assert counts.received == counts.processed + counts.total_dropped + counts.pending
+        self.health.append(health)
+
+    def warn(self, reason_code: str, text: str) -> None:
+        self.warned.append((reason_code, text))
+
+    @property
+    def last(self) -> Health:
+        return self.health[-1]
+
+
+class Bench:
+    """A runtime with its stand-ins, and a camera that can be told to misbehave."""
+
+    def __init__(self) -> None:
+        case = load_case(bundled_case_path())
+        self.registrar = StandIn()
+        self.ear = Ear()
+        self.random = np.random.default_rng(0)
+        self.stamp_ns = 10 * SECOND
+        settings = RuntimeSettings(
+            identity=IDENTITY,
+            stream=StreamSettings(),
+            watchdog=WatchdogSettings(first_s=0.3, gap_s=0.2, source="/points"),
+            limits=CloudLimits(expected_frame="camera", max_points=100_000),
+            prior_stddev_m=0.003,
+            decode=decode,
+            data=lambda message: message.data,
+        )
+        self.runtime = TrackerRuntime(Tracker(self.registrar, case), settings, self.ear)
+        self.runtime.activate()
+        self.wait(lambda: bool(self.ear.health) and self.ear.last.judgement.reason_code == "waiting")
+
+    def cloud(self, **changes: Any) -> PointCloud2Data:
+        self.stamp_ns += 66_000_000
+        data = (0.5 + 0.1 * self.random.random((500, 3))).astype("<f4").tobytes()
+        header = Header(Stamp.from_ns(self.stamp_ns), "camera")
+        return replace(PointCloud2Data(header, 1, 500, FIELDS, False, 12, 6000, data), **changes)
+
+    def send(self, message: PointCloud2Data | None = None) -> Health:
+        """Send one cloud and wait for what is said about it."""
+        before = len(self.ear.health)
+        self.runtime.receive(message or self.cloud())
+        self.wait(lambda: len(self.ear.health) > before and self.ear.last.counters.pending == 0)
+        return self.ear.last
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"timed out; last: {self.ear.health[-1:]}"
+            time.sleep(0.002)
+
+    def tick_until(self, condition: Callable[[], bool]) -> None:
+        """As the node's timer does."""
+
+        def ticked() -> bool:
+            self.runtime.tick()
+            return condition()
+
+        self.wait(ticked)
+
+    def track(self) -> None:
+        self.runtime.offer_prior(PriorRequest("camera", self.stamp_ns, np.eye(4), np.zeros((6, 6))))
+        self.wait(lambda: self.send().judgement.state == State.TRACKING)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    assert made.runtime.close(2.0)
+
+
+def test_no_pose_without_a_start_then_poses_with_the_stamps_of_their_clouds(bench: Bench) -> None:
+    judgement = bench.send().judgement
+    assert (judgement.state, judgement.reason_code) == (State.SEARCHING, "no_prior")
+    assert bench.ear.poses == []
+    bench.track()
+    first = len(bench.ear.poses)
+    health = bench.send()
+    assert health.judgement.stamp_ns == bench.stamp_ns == bench.ear.poses[-1]
+    assert len(bench.ear.poses) == first + 1 == health.counters.poses_published
+    assert list(health.judgement.timings_ms) == ["wait", "decode", "refine", "publish"]
+    assert health.judgement.pose_age_ms == pytest.approx(1e-6 * (100 * SECOND - bench.stamp_ns))
+    assert len(set(bench.ear.poses)) == len(bench.ear.poses)
+
+
+def header(stamp_ns: int, frame: str) -> Header:
+    return Header(Stamp.from_ns(stamp_ns), frame)
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "wrong_frame": {"header": header(20 * SECOND, "other")},
+    "empty_frame": {"header": header(20 * SECOND, "")},
+    "zero_stamp": {"header": header(0, "camera")},
+    "stamp_backwards": {"header": header(10 * SECOND - 100_000_000, "camera")},
+    "no_xyz_fields": {"fields": FIELDS[:2]},
+    "short_data": {"data": b"\0" * 100},
+    "empty_cloud": {"width": 0, "data": b""},
+    "all_invalid": {"data": np.full((500, 3), np.nan, "<f4").tobytes()},
+    "bad_point_step": {"point_step": 8},
+    "out_of_range": {"data": np.full((500, 3), 50.0, "<f4").tobytes()},
+}
+
+
+@pytest.mark.parametrize("code", BAD)
+def test_a_bad_cloud_is_a_counted_and_published_reason_and_no_pose(bench: Bench, code: str) -> None:
+    bench.track()
+    poses = len(bench.ear.poses)
+    health = bench.send(bench.cloud(**BAD[code]))
+    assert health.judgement.reason_code == code
+    assert health.judgement.reason
+    assert health.counters.dropped == {code: 1}
+    assert len(bench.ear.poses) == poses
+    assert bench.ear.warned[-1][0] == code
+
+
+def test_a_frozen_camera_leads_to_lost_and_silence(bench: Bench) -> None:
+    bench.track()
+    frozen = bench.cloud()
+    bench.send(frozen)
+    poses = len(bench.ear.poses)
+    assert bench.send(frozen).judgement.reason_code == "frozen"
+    deadline = time.monotonic() + 5
+    while bench.ear.last.judgement.state != State.LOST and time.monotonic() < deadline:
+        bench.send(bench.cloud(data=frozen.data))
+        bench.runtime.tick()
+        time.sleep(0.02)
+    assert (bench.ear.last.judgement.state, bench.ear.last.judgement.reason_code) == (State.LOST, "frozen")
+    assert len(bench.ear.poses) == poses
+    assert bench.ear.shown[-1] == State.LOST
+
+
+def test_the_watchdog_speaks_when_no_cloud_ever_comes(bench: Bench) -> None:
+    bench.tick_until(lambda: bench.ear.last.judgement.reason_code == "no_cloud")
+    assert bench.ear.last.judgement.state == State.SEARCHING
+    assert bench.ear.last.judgement.reason.startswith("nothing has arrived on /points in 0.")
+    assert bench.ear.last.since_last_cloud_s == -1.0
+
+
+def test_the_track_is_lost_when_clouds_stop_and_the_status_is_repeated(bench: Bench) -> None:
+    bench.track()
+    bench.tick_until(lambda: bench.ear.last.judgement.state == State.LOST)
+    assert bench.ear.last.judgement.reason_code == "no_cloud"
+    said = len(bench.ear.health)
+    bench.tick_until(lambda: len(bench.ear.health) > said)
+    assert bench.ear.last.judgement.state == State.LOST
+
+
+def test_a_replayed_recording_starts_over_with_a_reason(bench: Bench) -> None:
+    bench.track()
+    bench.stamp_ns = 2 * SECOND
+    bench.send()
+    reasons = [health.judgement.reason_code for health in bench.ear.health]
+    assert "clock_jumped_back" in reasons
+    after = bench.ear.health[reasons.index("clock_jumped_back")]
+    assert after.judgement.state == State.SEARCHING
+    assert all(stamp > 10 * SECOND for stamp in bench.ear.poses)
+    # it starts again from the same prior
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+
+
+def test_disabled_means_lost_and_silent(bench: Bench) -> None:
+    bench.track()
+    bench.runtime.enable(False)
+    poses = len(bench.ear.poses)
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "disabled")
+    assert bench.ear.last.judgement.state == State.LOST
+    bench.runtime.receive(bench.cloud())
+    bench.wait(lambda: bench.runtime.voice.counters.snapshot().dropped == {"disabled": 1})
+    assert len(bench.ear.poses) == poses
+    bench.runtime.enable(True)
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+
+
+def test_nothing_is_published_once_deactivate_has_returned(bench: Bench) -> None:
+    bench.track()
+    bench.registrar.wait_s = 0.2
+    bench.runtime.receive(bench.cloud())
+    time.sleep(0.05)
+    bench.runtime.deactivate()
+    poses = len(bench.ear.poses)
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "inactive")
+    assert len(bench.ear.poses) == poses
+    assert bench.ear.last.judgement.state == State.SEARCHING
+
+
+def test_relocalize_keeps_the_start_reset_forgets_it(bench: Bench) -> None:
+    bench.track()
+    bench.runtime.relocalize()
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "relocalize")
+    assert bench.ear.last.judgement.state == State.SEARCHING
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+    bench.runtime.reset()
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "reset")
+    assert bench.send().judgement.reason_code == "no_prior"
+
+
+def test_a_refused_start_stays_readable(bench: Bench) -> None:
+    bench.runtime.offer_prior(PriorRequest("map", SECOND, np.eye(4), np.zeros((6, 6))))
+    judgement = bench.send().judgement
+    assert (judgement.state, judgement.reason_code) == (State.SEARCHING, "prior_refused")
+    assert judgement.reason == (
+        "initial_pose refused: it is in 'map', the cloud in 'camera': "
+        "tf2_ros is not installed: send the pose in the camera's frame"
+    )
+    assert bench.send().judgement.reason_code == "prior_refused"
+    bench.track()
+
+
+def test_a_slow_registration_works_on_the_newest_cloud(bench: Bench) -> None:
+    bench.track()
+    bench.registrar.wait_s = 0.1
+    processed = bench.runtime.voice.counters.snapshot().processed
+    for _ in range(6):
+        bench.runtime.receive(bench.cloud())
+        time.sleep(0.002)
+    bench.wait(lambda: bench.runtime.voice.counters.snapshot().pending == 0)
+    counts = bench.runtime.voice.counters.snapshot()
+    assert counts.processed == processed + 2
+    assert counts.dropped == {"superseded": 4}
+    assert bench.ear.poses[-1] == bench.stamp_ns
+
+
+def test_a_fault_in_the_code_is_a_counted_reason_and_lost(bench: Bench) -> None:
+    bench.track()
+    bench.registrar.fault = RuntimeError("a bug")
+    bench.runtime.receive(bench.cloud())
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "internal_error")
+    assert bench.ear.last.judgement.state == State.LOST
+    assert bench.ear.last.counters.dropped == {"internal_error": 1}
+    assert ("internal_error", "RuntimeError: a bug") in bench.ear.warned
+    bench.registrar.fault = None
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+
+
+def test_a_cloud_of_ten_million_points_is_bounded_in_time(bench: Bench) -> None:
+    bench.track()
+    data = np.zeros((10_000_000, 3), "<f4")
+    data[:] = 0.5
+    data[::7, 0] = 0.6
+    message = bench.cloud(width=10_000_000, row_step=120_000_000, data=data.data.cast("B"))
+    began = time.monotonic()
+    health = bench.send(message)
+    assert time.monotonic() - began < 2.0
+    assert health.counters.points_truncated >= 9_900_000
+    assert health.counters.dropped == {}
