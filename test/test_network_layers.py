@@ -182,8 +182,8 @@ def test_sinkhorn_marginals_and_padding() -> None:
     alone = sinkhorn(scores[:, :8, :7], torch.ones(5, 8), torch.ones(5, 7)).exp()
     kept = plan[:, [*range(8), 12]][:, :, [*range(7), 9]]
     assert (kept - alone).abs().max() < 1e-5
-    few = Sinkhorn(20)(scores, rows, columns).exp()
-    assert (few - plan)[:, :-1, :-1].abs().max() < 5e-3
+    weak = scores / 3
+    assert (Sinkhorn(20)(weak, rows, columns).exp() - sinkhorn(weak, rows, columns).exp()).abs().max() < 2e-4
     empty = sinkhorn(scores, torch.zeros(5, 12), torch.zeros(5, 9))
     assert torch.isfinite(empty).all() and empty[:, :12, :9].exp().max() == 0
 

@@ -129,7 +129,7 @@ def realtime() -> Profile:
     scene = PyramidSpec(
         voxels=(0.05, 0.1, 0.2),
         radius_voxels=2.5,
-        capacities=(2560, 768, 192),
+        capacities=(2560, 768, 208),
         neighbours=(26, 26, 26),
         fine_level=0,
         patch_points=32,
