@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -214,6 +217,33 @@ def test_watchdog_tells_why_clouds_that_arrive_are_of_no_use() -> None:
     assert watchdog.check(2.0) == Silence("wrong_frame", "frame 'a', expected 'b'")
     watchdog.used(2.1)
     assert watchdog.check(2.2) is None
+
+
+# Memory
+
+
+FAULTS = """
+import resource, sys
+from end2reg_ros.ros.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+blocks = lambda: [bytearray(b"x" * 18_000_000) for _ in range(2)]
+blocks(), blocks()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    blocks()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_big_blocks_are_reused_without_page_faults() -> None:
+    def faults(how: str) -> int:
+        command = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert faults("leave") > 10_000
+    assert faults("keep") < 500
 
 
 # Parameters

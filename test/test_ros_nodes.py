@@ -395,14 +395,14 @@ def test_bad_clouds_are_counted_by_reason_and_give_no_pose(scene: Scene) -> None
     }
     poses = scene.poses()
     before = dict(zip(scene.last.drop_reasons, scene.last.drop_counts, strict=True))
-    for code, message in bad.items():
+
+    def send(code: str, message: PointCloud2) -> None:
         said = len(scene.statuses)
         publisher.publish(message)
-        wait(
-            lambda said=said, code=code: any(s.reason_code == code for s in scene.statuses[said:]),
-            5,
-            lambda code=code: f"{code}: {scene.say()}",
-        )
+        wait(lambda: any(s.reason_code == code for s in scene.statuses[said:]), 5, lambda: code + scene.say())
+
+    for code, message in bad.items():
+        send(code, message)
     after = dict(zip(scene.last.drop_reasons, scene.last.drop_counts, strict=True))
     assert {code: after.get(code, 0) - before.get(code, 0) for code in bad} == dict.fromkeys(bad, 1)
     # a scene without a spine, then a recording that starts over

@@ -10,8 +10,9 @@ import pytest
 from end2reg_ros.case.model import Case, Mesh, Vertebra
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.types import Prior, Quality, Registration
-from end2reg_ros.se3 import from_rotation_translation, rotation_from_vector
+from end2reg_ros.se3 import apply, from_rotation_translation, rotation_from_vector
 from end2reg_ros.tracking import State, Tracker, TrackerSettings
+from end2reg_ros.tracking.motion import MotionMemory
 from end2reg_ros.tracking.transitions import TRANSITIONS, Event, next_state
 from end2reg_ros.tracking.types import PUBLISHING_STATES, TrackingUpdate
 
@@ -68,7 +69,7 @@ class Stream:
     def feed(
         self, T: np.ndarray, quality: Quality = GOOD, success: bool = True, dt: float = 1 / 15
     ) -> TrackingUpdate:
-        self.registrar.answers.append(answer(T, quality, success))
+        self.registrar.answers = [answer(T, quality, success)] * 2  # a failed frame is tried twice
         self.time_ns += int(dt * 1e9)
         return self.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", self.time_ns))
 
@@ -169,7 +170,7 @@ def test_a_jump_is_not_believed() -> None:
     stream = Stream().to_tracking()
     update = stream.feed(at(x_mm=20))
     assert (update.state, update.published, update.reason_code) == (State.LOST, False, "jump")
-    assert update.reason == "moved 20.0 mm in 0.07 s"
+    assert update.reason == "20.0 mm and 0.0 deg from where it was expected after 0.07 s"
     turned = Stream().to_tracking().feed(at(turn_deg=8))
     assert (turned.state, turned.reason_code) == (State.LOST, "jump")
 
@@ -178,6 +179,25 @@ def test_a_motion_as_fast_as_a_spine_moves_is_followed() -> None:
     stream = Stream().to_tracking()
     for k in range(30):
         assert stream.feed(at(x_mm=5 * k)).published
+
+
+def test_each_frame_starts_where_constant_velocity_leads() -> None:
+    stream = Stream().to_tracking()
+    stream.feed(at(x_mm=3))
+    stream.feed(at(x_mm=6))
+    prior = stream.registrar.priors[-1]
+    assert prior is not None and prior.source == "last_frame"
+    assert 1000 * prior.T_camera_model[0, 3] == pytest.approx(6.0, abs=0.01)
+
+
+def test_a_failed_frame_is_searched_more_widely_once() -> None:
+    """A knocked camera: the first fit of the frame fails, the wider one succeeds, and the pose goes out."""
+    stream = Stream().to_tracking()
+    stream.registrar.answers = [answer(at(), success=False), answer(at(x_mm=8))]
+    stream.time_ns += 66_000_000
+    update = stream.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", stream.time_ns))
+    assert update.published
+    assert [p.stddev_m for p in stream.registrar.priors[-2:] if p is not None] == [0.001, 0.004]
 
 
 def test_a_track_found_again_one_level_off_is_refused() -> None:
@@ -197,7 +217,7 @@ def test_a_lost_track_is_searched_wider_and_wider_around_the_last_pose() -> None
     for _ in range(4):
         stream.feed(at(), success=False)
     reaches = [p.stddev_m for p in stream.registrar.priors[-4:] if p is not None]
-    assert reaches == [0.002, 0.004, 0.008, 0.002]
+    assert reaches == [0.002, 0.004, 0.008, 0.016]
 
 
 def test_silence_loses_the_track_and_never_publishes() -> None:
@@ -237,11 +257,36 @@ def test_a_new_prior_drops_the_track() -> None:
 
 def test_an_uncertain_pose_is_degraded() -> None:
     stream = Stream().to_tracking()
-    stream.registrar.answers.append(
-        Registration(
-            at(), True, "ok", "registered", GOOD, (0.0015**2) * np.eye(6) * [1, 0, 0, 0, 0, 0], "s", "n"
-        )
-    )
+    covariance = np.diag([0.0015**2, 0, 0, 0, 0, 0])
+    stream.registrar.answers = [Registration(at(), True, "ok", "registered", GOOD, covariance, "s", "n")]
     stream.time_ns += 66_000_000
     update = stream.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", stream.time_ns))
     assert (update.state, update.reason) == (State.DEGRADED, "position uncertain by 1.5 mm")
+
+
+def test_motion_memory_predicts_shift_and_turn() -> None:
+    """5 mm and 2 degrees a frame: the next frame is predicted to 0.01 mm at a point 90 mm from the centre."""
+    memory = MotionMemory(np.array([0.0, 0.0, 0.3]), horizon_s=0.5)
+
+    def pose(k: int) -> np.ndarray:
+        R = rotation_from_vector(np.array([0.0, np.radians(2.0 * k), 0.0]))
+        centre = np.array([0.005 * k, 0.0, 0.5])
+        return from_rotation_translation(R, centre - R @ memory.centre)
+
+    for k in range(3):
+        memory.remember(pose(k), int(k * 66e6))
+    far = np.array([0.0, 0.0, 0.39])
+    error = apply(memory.predicted(int(3 * 66e6)), far) - apply(pose(3), far)
+    assert 1000 * np.linalg.norm(error) < 0.01
+    np.testing.assert_array_equal(memory.predicted(int(5e9)), pose(2))  # too old a velocity says nothing
+
+
+def test_a_track_lost_in_motion_is_also_searched_where_it_last_stood_still() -> None:
+    memory = MotionMemory(np.zeros(3), horizon_s=0.5)
+    for k, x_mm in enumerate((0, 0, 0, 6, 12)):
+        memory.remember(at(x_mm=x_mm), int(k * 66e6))
+    anchors = memory.anchors(int(2e9))
+    assert [round(1000 * T[0, 3]) for T in anchors] == [12, 0]
+    memory.forget()
+    with pytest.raises(LookupError, match="no pose to predict from"):
+        memory.predicted(0)

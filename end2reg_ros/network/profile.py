@@ -136,7 +136,7 @@ def realtime() -> Profile:
     )
     return Profile(
         name="realtime",
-        model=replace(scene, capacities=(3584, 1024, 240)),
+        model=replace(scene, capacities=(3584, 1024, 224)),
         scene=scene,
         segmentation=None,
         kernel_points=15,

@@ -85,7 +85,10 @@ class LocalRegistration:
         refined = refine(region.points, region.normals, self.surface, best, self.settings.refine)
         clock.lap("refine")
         fit = Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree))
-        registration = self.judge(fit, region, method)
+        accept = self.settings.accept
+        searched = len(starts) > 1
+        level_limit = accept.min_level_inlier_ratio if searched else accept.min_level_inlier_ratio_following
+        registration = self.judge(fit, region, method, level_limit)
         clock.lap("quality")
         return replace(registration, timings_ms=clock.laps)
 
@@ -101,7 +104,7 @@ class LocalRegistration:
             fits.append(Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree)))
         return max(fits, key=lambda fit: fit.score).refined.T_camera_model
 
-    def judge(self, fit: Fit, region: Region, method: str) -> Registration:
+    def judge(self, fit: Fit, region: Region, method: str, level_limit: float) -> Registration:
         """Quality, verdict and per-level results of a refined pose."""
         refined = fit.refined
         inliers = int(refined.inliers.sum())
@@ -110,7 +113,7 @@ class LocalRegistration:
         levels = self.levels(fit, inliers)
         code, reason = verdict(quality, largest_stddev(at_centre)[0], self.settings.accept)
         if code == "ok":
-            code, reason = self.level_verdict(fit.agreement)
+            code, reason = self.level_verdict(fit.agreement, level_limit)
         local = apply(inverse(refined.T_camera_model), region.dense)
         on_bone, _ = self.surface.nearest(local, self.settings.refine.gates[-1])
         return Registration(
@@ -126,10 +129,9 @@ class LocalRegistration:
             relevant=region.index[np.isfinite(on_bone)],
         )
 
-    def level_verdict(self, found: Agreement) -> tuple[str, str]:
+    def level_verdict(self, found: Agreement, limit: float) -> tuple[str, str]:
         """(reason code, reason): the first level whose own surface speaks against the pose, else ``ok``."""
         of_sample = self.surface.level_index[found.samples]
-        limit = self.settings.accept.min_level_inlier_ratio
         for k, vertebra in enumerate(self.case.vertebrae):
             mine = of_sample == k
             supported, violated = int(found.supported[mine].sum()), int(found.violated[mine].sum())

@@ -17,6 +17,8 @@ class AcceptSettings:
         max_free_space_violation: share of the camera-facing surface that the camera sees through.
         min_level_inlier_ratio: the same for each single level that is seen well enough to tell; a spine that is right
             at one end and tilted at the other shows there first.
+        min_level_inlier_ratio_following: the same for a fit that continues a track: an instrument's edge may cost one
+            level a few samples, and from so near no fit tilts away.
         min_normal_agreement: share of the points on the model whose surface is turned as the model's is: the best
             single sign of a fit to the wrong place (right fits: 0.77 and more; wrong ones: 0.64 and less).
         min_visible_fraction: share of the camera-facing surface that is not covered.
@@ -27,6 +29,7 @@ class AcceptSettings:
     min_inliers: int = 250
     min_inlier_ratio: float = 0.95
     min_level_inlier_ratio: float = 0.95
+    min_level_inlier_ratio_following: float = 0.88
     max_free_space_violation: float = 0.04
     min_normal_agreement: float = 0.68
     min_visible_fraction: float = 0.10

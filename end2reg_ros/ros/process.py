@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.ros.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -70,6 +71,7 @@ class Application(Protocol):
 def run(make: Callable[[], Application], arguments: Sequence[str] | None = None) -> int:
     """Set up ROS, make and spin the application in one single-threaded executor; return the exit code."""
     stop = StopSignal()
+    keep_freed_memory()
     try:
         return _serve(stop, make, sys.argv if arguments is None else arguments)
     except Stop:

@@ -33,8 +33,9 @@ class TrackerSettings:
         confirm_frames: consecutive good fits that agree, before the first pose goes out.
         confirm_distance_m: how far apart those may lie.
         promote_frames: consecutive fits above the upper thresholds that lead from DEGRADED back to TRACKING.
-        step_m, step_rad: largest motion of the spine's centre between two frames that is believed, plus ...
-        speed_m_s, turn_rad_s: ... these times the time between them.
+        step_m, step_rad: largest distance of the spine's centre from where constant velocity puts it, plus ...
+        speed_m_s, turn_rad_s: ... these times the time since the last pose.
+        retry_reach_m: how far around the predicted pose a frame is searched when its first fit fails.
         resume_s: a track lost for less than this resumes with one good fit where it was last seen.
         search_reaches_m: how far around the last good pose a lost track is searched, one reach a frame, in turn.
         max_axis_move_m: a lost track found further than this along the spine's axis is refused: it may be a slip by
@@ -46,11 +47,12 @@ class TrackerSettings:
     confirm_frames: int = 2
     confirm_distance_m: float = 0.003
     promote_frames: int = 3
-    step_m: float = 0.006
+    step_m: float = 0.010
     step_rad: float = 0.06
     speed_m_s: float = 0.1
     turn_rad_s: float = 0.5
+    retry_reach_m: float = 0.004
     resume_s: float = 0.5
-    search_reaches_m: tuple[float, ...] = (0.002, 0.004, 0.008)
+    search_reaches_m: tuple[float, ...] = (0.002, 0.004, 0.008, 0.016)
     max_axis_move_m: float = 0.012
     silence_s: float = 0.5

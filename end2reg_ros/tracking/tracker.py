@@ -11,7 +11,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.types import Prior, Registrar, Registration
 from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev
-from end2reg_ros.se3 import apply, rotation_angle
+from end2reg_ros.tracking.motion import MotionMemory
 from end2reg_ros.tracking.settings import TrackerSettings
 from end2reg_ros.tracking.transitions import Event, next_state
 from end2reg_ros.tracking.types import PUBLISHING_STATES, State, TrackingUpdate
@@ -34,7 +34,7 @@ class Tracker:
         self.axis = spine_axis(case)
         self.state = State.SEARCHING
         self._prior: Prior | None = None
-        self._last: tuple[Array, int] | None = None  # last published pose and its stamp
+        self._memory = MotionMemory(self.centre, self.settings.resume_s)
         self._candidate: tuple[Array, int] | None = None  # unconfirmed pose and how many fits agreed so far
         self._streak = 0
         self._attempt = 0
@@ -46,7 +46,7 @@ class Tracker:
 
     def relocalize(self) -> None:
         """Forget the last pose and the candidate; search again from the prior."""
-        self._last = None
+        self._memory.forget()
         self._candidate = None
         self._streak = self._attempt = 0
         self.state = next_state(self.state, Event.RESTART)
@@ -67,8 +67,12 @@ class Tracker:
         if prior is None and self.registrar.needs_prior:
             reason = "waiting for a start: pick landmarks or send initial_pose"
             return self._finish(cloud.stamp_ns, cloud.frame_id, Event.FAILED, "no_prior", reason, None)
-        registration = self.registrar.register(cloud, prior)
-        registration = self._believe(registration, prior, cloud.stamp_ns)
+        registration = self._believe(self.registrar.register(cloud, prior), prior, cloud.stamp_ns)
+        if prior is not None and prior.source == "last_frame" and not registration.success:
+            # A knocked camera moves further between two frames than the refinement reaches: look around, once.
+            wider = replace(prior, stddev_m=self.settings.retry_reach_m)
+            retried = self._believe(self.registrar.register(cloud, wider), wider, cloud.stamp_ns)
+            registration = merged_timings(registration, retried)
         event, code, reason = self._judge(registration, cloud.stamp_ns)
         return self._finish(cloud.stamp_ns, cloud.frame_id, event, code, reason, registration)
 
@@ -76,37 +80,34 @@ class Tracker:
         """Where this frame's registration begins."""
         if self._candidate is not None:
             return Prior(self._candidate[0], "candidate", LAST_FRAME_STDDEV_M)
-        if self._last is None:
+        if self._memory.last is None:
             return self._prior
         if self.state in PUBLISHING_STATES:
-            return Prior(self._last[0], "last_frame", LAST_FRAME_STDDEV_M)
-        reach = self.settings.search_reaches_m[self._attempt % len(self.settings.search_reaches_m)]
+            return Prior(self._memory.predicted(stamp_ns), "last_frame", LAST_FRAME_STDDEV_M)
+        anchors, reaches = self._memory.anchors(stamp_ns), self.settings.search_reaches_m
+        reach = reaches[self._attempt // len(anchors) % len(reaches)]
+        anchor = anchors[self._attempt % len(anchors)]
         self._attempt += 1
-        return Prior(self._last[0], "last_pose", reach)
+        return Prior(anchor, "last_pose", reach)
 
     def _believe(self, registration: Registration, prior: Prior | None, stamp_ns: int) -> Registration:
         """Turn a fit that moved further than a spine can into a failed one."""
         if not registration.success or prior is None:
             return registration
         s, T = self.settings, registration.T_camera_model
-        shift, angle = self._motion(prior.T_camera_model, T)
+        shift, angle = self._memory.difference(prior.T_camera_model, T)
         distance = float(np.linalg.norm(shift))
-        if prior.source == "last_frame" and self._last is not None:
-            dt = max((stamp_ns - self._last[1]) * 1e-9, 0.0)
+        if prior.source == "last_frame":
+            dt = self._memory.seconds_since(stamp_ns)
             if distance > s.step_m + s.speed_m_s * dt or angle > s.step_rad + s.turn_rad_s * dt:
-                return refused(registration, "jump", f"moved {1000 * distance:.1f} mm in {dt:.2f} s")
+                text = f"{1000 * distance:.1f} mm and {np.degrees(angle):.1f} deg from where it was expected"
+                return refused(registration, "jump", f"{text} after {dt:.2f} s")
         elif prior.source == "last_pose":
             along = abs(float(shift @ (prior.T_camera_model[:3, :3] @ self.axis)))
             if along > s.max_axis_move_m:
                 text = f"found {1000 * along:.0f} mm along the spine from where it was lost: this may be another level"
                 return refused(registration, "ambiguous_level", text)
         return registration
-
-    def _motion(self, T_from: Array, T_to: Array) -> tuple[Array, float]:
-        """Shift of the spine's centre (3,) in metres, camera axes, and the turn in radians."""
-        return apply(T_to, self.centre) - apply(T_from, self.centre), rotation_angle(
-            T_to[:3, :3] @ T_from[:3, :3].T
-        )
 
     def _judge(self, registration: Registration, stamp_ns: int) -> tuple[Event, str, str]:
         """The event that a registration is, with reason code and reason."""
@@ -131,11 +132,11 @@ class Tracker:
         T = registration.T_camera_model
         seen = 1
         if self._candidate is not None:
-            shift, _ = self._motion(self._candidate[0], T)
+            shift, _ = self._memory.difference(self._candidate[0], T)
             if float(np.linalg.norm(shift)) <= self.settings.confirm_distance_m:
                 seen = self._candidate[1] + 1
-        lost_for = (stamp_ns - self._last[1]) * 1e-9 if self._last is not None else np.inf
-        needed = 1 if 0 <= lost_for <= self.settings.resume_s else self.settings.confirm_frames
+        resumes = self._memory.seconds_since(stamp_ns) <= self.settings.resume_s
+        needed = 1 if resumes else self.settings.confirm_frames
         if seen >= needed:
             self._candidate, self._streak, self._attempt = None, 0, 0
             return Event.CONFIRMED, "ok", "tracking"
@@ -174,7 +175,7 @@ class Tracker:
         self.state = next_state(before, event)
         published = self.state in PUBLISHING_STATES and registration is not None and registration.success
         if published and registration is not None:
-            self._last = (registration.T_camera_model, stamp_ns)
+            self._memory.remember(registration.T_camera_model, stamp_ns)
         timings = dict(registration.timings_ms) if registration is not None else {}
         return TrackingUpdate(
             stamp_ns,
@@ -187,6 +188,13 @@ class Tracker:
             published,
             timings,
         )
+
+
+def merged_timings(first: Registration, second: Registration) -> Registration:
+    """The second registration with the time of both."""
+    names = {**first.timings_ms, **second.timings_ms}
+    total = {n: first.timings_ms.get(n, 0.0) + second.timings_ms.get(n, 0.0) for n in names}
+    return replace(second, timings_ms=total)
 
 
 def refused(registration: Registration, code: str, reason: str) -> Registration:
