@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
@@ -18,6 +17,11 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.settings import TrackerParameters
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 
 class Receiver(Protocol):

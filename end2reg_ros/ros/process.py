@@ -72,6 +72,9 @@ def run(make: Callable[[], Application], arguments: Sequence[str] | None = None)
     """Set up ROS, make and spin the application in one single-threaded executor; return the exit code."""
     stop = StopSignal()
     keep_freed_memory()
+    # OpenBLAS wakes all cores for products of (N, 3) with (3, 3) and lets them spin: on two cores twice the CPU time and
+    # twice the latency. It reads this when numpy is first imported, which no module imported so far does.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         return _serve(stop, make, sys.argv if arguments is None else arguments)
     except Stop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -56,9 +57,14 @@ def choose_input(recording: Recording, topic: str | None) -> OfflineInput:
     )
     if topic is None or types.get(topic) != IMAGE:
         return OfflineInput(recording.choose_topic(POINT_CLOUD, topic), None, poses)
-    beside = topic.rsplit("/", 1)[0] + "/camera_info"
-    wanted = beside if types.get(beside) == CAMERA_INFO else None
-    return OfflineInput(topic, recording.choose_topic(CAMERA_INFO, wanted), poses)
+    infos = [name for name, kind in types.items() if kind == CAMERA_INFO]
+    if not infos:
+        raise CloudError(
+            "no_camera_info", f"{recording.path}: no camera_info for the depth images of {topic}"
+        )
+    # Drivers keep an image and its calibration in one branch of the topic tree: the longest common beginning wins.
+    nearest = max(infos, key=lambda name: len(os.path.commonprefix([name, topic])))
+    return OfflineInput(topic, nearest, poses)
 
 
 def track_recording(
