@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from end2reg_ros.errors import CloudError
+from end2reg_ros.registration.initial_pose import PriorRefused, PriorRequest, no_lookup, prior_for
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.ros.counters import Counters
 from end2reg_ros.ros.parameters import ParameterFault, build, config_hash, parameter, specs
-from end2reg_ros.ros.picks import prior_covariance
-from end2reg_ros.ros.prior_input import PriorRefused, PriorRequest, no_lookup, prior_for
 from end2reg_ros.ros.rate import RateMeter
 from end2reg_ros.ros.settings import TrackerParameters
-from end2reg_ros.ros.stream_guard import StreamGuard, StreamSettings
 from end2reg_ros.ros.watchdog import Silence, Watchdog, WatchdogSettings
 from end2reg_ros.ros.worker import Worker
+from end2reg_ros.simulation.picked_prior import prior_covariance
+from end2reg_ros.tracking.stream_guard import StreamGuard, StreamSettings
 
 SECOND = 1_000_000_000
 
@@ -337,7 +337,7 @@ def test_a_prior_in_the_clouds_frame_is_taken_with_its_uncertainty_at_the_spine(
         ),
         (
             request(covariance=np.diag([0.25] * 3 + [0.0] * 3)),
-            "it is uncertain by 500 mm at the spine; a start needs 50 mm or better",
+            "it is uncertain by 500 mm at the spine; a start needs 10 mm or better",
         ),
     ],
 )

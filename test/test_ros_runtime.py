@@ -16,13 +16,13 @@ from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stamp
 from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.initial_pose import PriorRequest
 from end2reg_ros.registration.types import Prior, Quality, Registration
 from end2reg_ros.ros.health import Health, Identity
-from end2reg_ros.ros.prior_input import PriorRequest
 from end2reg_ros.ros.runtime import RuntimeSettings, TrackerRuntime
-from end2reg_ros.ros.stream_guard import StreamSettings
 from end2reg_ros.ros.watchdog import WatchdogSettings
 from end2reg_ros.tracking import State, Tracker
+from end2reg_ros.tracking.stream_guard import StreamSettings
 
 SECOND = 1_000_000_000
 FIELDS = tuple(PointField(name, 4 * k) for k, name in enumerate("xyz"))

@@ -19,7 +19,7 @@ from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.recording import Recording
 from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.simulation.bag import POINTS_TOPIC, START_NS, TF_TOPIC, BagSettings, write_bag
+from end2reg_ros.simulation.bag import INITIAL_POSE_TOPIC, POINTS_TOPIC, START_NS, TF_TOPIC, BagSettings, write_bag
 from end2reg_ros.simulation.benchmark import (
     FRAME_ID,
     RANGES,
@@ -105,6 +105,7 @@ def test_recording_reads_back_with_its_truth(sequence: SimulatedSequence, tmp_pa
     with Recording(tmp_path / "bag") as recording:
         assert [(t.name, t.type, t.count) for t in recording.topics] == [
             (POINTS_TOPIC, "sensor_msgs/msg/PointCloud2", 3),
+            (INITIAL_POSE_TOPIC, "geometry_msgs/msg/PoseWithCovarianceStamped", 1),
             (TF_TOPIC, "tf2_msgs/msg/TFMessage", 3),
         ]
         messages = list(recording.messages())

@@ -11,7 +11,7 @@ from end2reg_ros.cloud.limits import CloudLimits, check_header
 from end2reg_ros.cloud.messages import stamp_ns
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
-from end2reg_ros.ros.stream_guard import Restart, StreamGuard
+from end2reg_ros.tracking.stream_guard import Restart, StreamGuard
 from end2reg_ros.tracking.types import TrackingUpdate
 
 

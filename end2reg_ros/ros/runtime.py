@@ -15,15 +15,15 @@ from typing import Any, Protocol
 
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.initial_pose import Lookup, PriorRefused, PriorRequest, no_lookup, prior_for
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.ros.frame import Arrival, FrameProcess, Outcome
 from end2reg_ros.ros.health import Health, Identity, Judgement
-from end2reg_ros.ros.prior_input import Lookup, PriorRefused, PriorRequest, no_lookup, prior_for
-from end2reg_ros.ros.stream_guard import Restart, StreamGuard, StreamSettings
 from end2reg_ros.ros.voice import Voice
 from end2reg_ros.ros.watchdog import Silence, Watchdog, WatchdogSettings
 from end2reg_ros.ros.worker import Worker
 from end2reg_ros.tracking import State, Tracker
+from end2reg_ros.tracking.stream_guard import Restart, StreamGuard, StreamSettings
 
 
 class Output(Protocol):

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.registration.settings import AcceptSettings, RegistrationSettings
 from end2reg_ros.ros.parameters import LIVE, START, ParameterFault, group, parameter
-from end2reg_ros.ros.stream_guard import StreamSettings
 from end2reg_ros.ros.watchdog import WatchdogSettings
 from end2reg_ros.tracking import TrackerSettings
+from end2reg_ros.tracking.stream_guard import StreamSettings
 
 # Ten metres around the camera: no box.
 NO_BOX = (-10.0, -10.0, -10.0, 10.0, 10.0, 10.0)

@@ -17,6 +17,7 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.registration import Registrar, create_registrar
+from end2reg_ros.registration.initial_pose import PriorRequest
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.claim import DISCOVERY_S, NameClaim
 from end2reg_ros.ros.conversions import matrix_from_pose, ns_from_stamp
@@ -25,7 +26,6 @@ from end2reg_ros.ros.health import Identity
 from end2reg_ros.ros.inputs import CameraInput, decoder
 from end2reg_ros.ros.outputs import TopicOutput
 from end2reg_ros.ros.parameters import config_hash, declare, guard_changes, read
-from end2reg_ros.ros.prior_input import PriorRequest
 from end2reg_ros.ros.publishers import StatusPublisher
 from end2reg_ros.ros.runtime import RuntimeSettings, TrackerRuntime
 from end2reg_ros.ros.settings import TrackerParameters

@@ -1,4 +1,5 @@
-"""A moving sequence as a rosbag2 (mcap): the camera's clouds as a RealSense would send them, and the truth on /tf."""
+"""A moving sequence as a rosbag2 (mcap): the camera's clouds as a RealSense would send them, the truth on /tf, and a start
+from simulated landmark picks on /initial_pose."""
 
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ import numpy as np
 from end2reg_ros import se3
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.simulation.benchmark import FRAME_ID
+from end2reg_ros.simulation.picked_prior import picked_prior, prior_covariance
+from end2reg_ros.simulation.picks import PICK_RMS_M
 from end2reg_ros.simulation.pointcloud2_fields import encode_realsense
 from end2reg_ros.simulation.sequence import SimulatedFrame, SimulatedSequence
 
 POINTS_TOPIC = "/camera/depth/color/points"
 TF_TOPIC = "/tf"
+INITIAL_POSE_TOPIC = "/initial_pose"
 TRUTH_PREFIX = "ground_truth/"
 START_NS = (
     1_700_000_000_000_000_000  # stamps of recordings start here: a stamp of zero means "no time" to ROS
@@ -69,10 +73,16 @@ def write_bag(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         points = writer.add_connection(POINTS_TOPIC, "sensor_msgs/msg/PointCloud2", typestore=store)
+        start = writer.add_connection(
+            INITIAL_POSE_TOPIC, "geometry_msgs/msg/PoseWithCovarianceStamped", typestore=store
+        )
         tf = writer.add_connection(TF_TOPIC, "tf2_msgs/msg/TFMessage", typestore=store)
         for k in range(count):
             frame = sequence.frame(k / settings.rate_hz)
             stamp = START_NS + round(frame.t_s * 1e9)
+            if k == 0 and frame.tags["spine"] and len(sequence.case.landmark_array()) >= 3:
+                message = _initial_pose(store.types, sequence, frame, settings.frame_id, stamp)
+                writer.write(start, stamp, store.serialize_cdr(message, start.msgtype))
             for connection, message in (
                 (points, _cloud(store.types, frame, settings, stamp)),
                 (tf, _truth(store.types, frame, settings.frame_id, stamp)),
@@ -126,6 +136,24 @@ def _truth(types: Any, frame: SimulatedFrame, frame_id: str, stamp_ns: int) -> A
             T = T_model_camera @ T_camera_level
             transforms.append(_transform(types, spine, TRUTH_PREFIX + level, T, stamp_ns))
     return types["tf2_msgs/msg/TFMessage"](transforms=transforms)
+
+
+def _initial_pose(
+    types: Any, sequence: SimulatedSequence, frame: SimulatedFrame, frame_id: str, stamp_ns: int
+) -> Any:
+    """The pose that picks with 3 mm of noise give, with its covariance."""
+    prior = picked_prior(sequence.case, frame.T_camera_model, sequence.settings.seed, PICK_RMS_M)
+    x, y, z, w = (float(v) for v in se3.quaternion_from_rotation(prior.T_camera_model[:3, :3]))
+    px, py, pz = (float(v) for v in prior.T_camera_model[:3, 3])
+    pose = types["geometry_msgs/msg/Pose"](
+        position=types["geometry_msgs/msg/Point"](x=px, y=py, z=pz),
+        orientation=types["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w),
+    )
+    covariance = prior_covariance(prior, sequence.case.centroid()).ravel()
+    return types["geometry_msgs/msg/PoseWithCovarianceStamped"](
+        header=_header(types, frame_id, stamp_ns),
+        pose=types["geometry_msgs/msg/PoseWithCovariance"](pose=pose, covariance=covariance),
+    )
 
 
 def _transform(types: Any, parent: str, child: str, T: np.ndarray, stamp_ns: int) -> Any:

@@ -7,18 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from end2reg_ros.cloud.depth import decode_depth
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.messages import stamp_ns
 from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.errors import CloudError, RegistrationError
-from end2reg_ros.registration.pose_prior import prior_from_pose
+from end2reg_ros.errors import CloudError
+from end2reg_ros.registration.initial_pose import PriorRefused, PriorRequest, no_lookup, prior_for
+from end2reg_ros.se3 import from_rotation_translation, rotation_from_quaternion
 from end2reg_ros.tracking.stream_guard import StreamGuard, StreamSettings
 from end2reg_ros.tracking.tracker import Tracker
 from end2reg_ros.tracking.types import TrackingUpdate
 
+UNKNOWN_STDDEV_M = 0.003  # of a pose that tells no covariance, as of picked landmarks
 POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
 
 
@@ -63,7 +67,7 @@ def choose_input(recording: Recording, topic: str | None) -> OfflineInput:
             "no_camera_info", f"{recording.path}: no camera_info for the depth images of {topic}"
         )
     # Drivers keep an image and its calibration in one branch of the topic tree: the longest common beginning wins.
-    nearest = max(infos, key=lambda name: len(os.path.commonprefix([name, topic])))
+    nearest = max(infos, key=lambda name: len(os.path.commonpath([name, topic])))
     return OfflineInput(topic, nearest, poses)
 
 
@@ -76,14 +80,25 @@ def track_recording(
     info: Any = None
     for topic, _, message in recording.messages(*topics):
         if topic in chosen.initial_poses:
-            try:
-                tracker.set_prior(prior_from_pose(message.pose.pose, message.pose.covariance))
-            except RegistrationError:
-                continue  # a pose that is none starts nothing; the clouds go on
+            offer_prior(message, tracker)
         elif topic == chosen.camera_info:
             info = message
         else:
             yield process(message, info, guard, tracker, limits)
+
+
+def offer_prior(message: Any, tracker: Tracker) -> None:
+    """Start the tracker from a recorded pose; one that is none starts nothing, and the clouds go on."""
+    p, q = message.pose.pose.position, message.pose.pose.orientation
+    try:
+        rotation = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
+        T = from_rotation_translation(rotation, np.array([p.x, p.y, p.z]))
+        covariance = np.asarray(message.pose.covariance, dtype=np.float64).reshape(6, 6)
+        frame = message.header.frame_id
+        request = PriorRequest(frame, stamp_ns(message), T, covariance)
+        tracker.set_prior(prior_for(frame, request, tracker.centre, UNKNOWN_STDDEV_M, no_lookup))
+    except (ValueError, PriorRefused):
+        return
 
 
 def process(
@@ -92,10 +107,11 @@ def process(
     """One cloud or depth image through guard, decoder and tracker."""
     stamp = stamp_ns(message)
     try:
-        cloud = decode_message(message, info, limits)
-        if guard.check_order(cloud.frame_id, stamp) is not None:
+        restart = guard.check_order(message.header.frame_id, stamp)
+        if restart is not None:
             tracker.relocalize()
-        guard.check_data(message.data)
+        cloud = decode_message(message, info, limits)
+        guard.check_data(bytes(message.data))  # an array would compare element by element
     except CloudError as fault:
         return FrameRecord(stamp, None, fault.code, 0)
     return FrameRecord(stamp, tracker.update(cloud), None, len(cloud.points))

@@ -1,4 +1,4 @@
-"""The ``initial_pose`` input: a pose message becomes a prior, or a refusal that says why. Free of ROS."""
+"""The ``initial_pose`` input: a pose with covariance, live or recorded, becomes a prior, or a refusal that says why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from end2reg_ros.registration.types import Prior
 Array = NDArray[np.float64]
 # T_target_source at a stamp in nanoseconds; raises LookupError with a sentence when TF does not know it.
 Lookup = Callable[[str, str, int], Array]
-MAX_STDDEV_M = 0.05
+MAX_STDDEV_M = 0.010
 
 
 class PriorRefused(Exception):

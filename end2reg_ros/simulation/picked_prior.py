@@ -1,4 +1,4 @@
-"""A start as surgeons give it: simulated landmark picks, registered by paired points. Free of ROS."""
+"""A start as surgeons give it: simulated landmark picks, registered by paired points."""
 
 from __future__ import annotations
 
