@@ -44,7 +44,7 @@ class Transport:
             tracker with a camera's own driver), or by both (the tracker with the simulated camera).
     """
 
-    clouds: int = 150
+    clouds: int = 300
     rate: float = 30.0
     out: Path = RESULTS
     shapes: tuple[str, ...] = tuple(SHAPES)
@@ -65,6 +65,7 @@ class Row:
     latency_p50_ms: float
     latency_p99_ms: float
     sent_hz: float
+    lost_in_first_second: int
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,20 @@ def subscribe(job: Job, results: Any) -> None:
     rclpy.init()
     node = rclpy.create_node("transport_subscriber")
     latencies_ms: list[float] = []
+    numbers: list[int] = []
     state = {"last_s": time.monotonic() + 8.0}
 
     def on_cloud(message: PointCloud2) -> None:
         now_ns = time.monotonic_ns()
         sent_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
         latencies_ms.append(1e-6 * (now_ns - sent_ns))
+        numbers.append(int(message.header.frame_id))
         state["last_s"] = time.monotonic()
 
     node.create_subscription(PointCloud2, "transport_cloud", on_cloud, qos(job.reliable))
     while time.monotonic() - state["last_s"] < 2.0 and len(latencies_ms) < job.clouds:
         rclpy.spin_once(node, timeout_sec=0.1)
-    results.put(latencies_ms)
+    results.put((latencies_ms, numbers))
     node.destroy_node()
     rclpy.shutdown()
 
@@ -144,6 +147,7 @@ def publish(job: Job, results: Any) -> None:
     for k in range(job.clouds):
         time.sleep(max(0.0, began + k / job.rate - time.monotonic()))
         now_ns = time.monotonic_ns()
+        message.header.frame_id = str(k)
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, 1_000_000_000)
         publisher.publish(message)
     results.put((job.clouds - 1) / (time.monotonic() - began))
@@ -166,7 +170,8 @@ def measure(transport: str, reliable: bool, shape: str, options: Transport, doma
     writer = context.Process(target=publish, args=(job, rates))
     reader.start()
     writer.start()
-    sent_hz, latencies = rates.get(timeout=120), arrivals.get(timeout=120)
+    sent_hz, (latencies, numbers) = rates.get(timeout=120), arrivals.get(timeout=120)
+    lost = sorted(set(range(job.clouds)) - set(numbers))
     writer.join()
     reader.join()
     p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (float("nan"), float("nan"))
@@ -181,6 +186,7 @@ def measure(transport: str, reliable: bool, shape: str, options: Transport, doma
         latency_p50_ms=float(p50),
         latency_p99_ms=float(p99),
         sent_hz=float(sent_hz),
+        lost_in_first_second=sum(k < job.rate for k in lost),
     )
 
 
@@ -209,14 +215,15 @@ def processor() -> str:
 def table(rows: list[Row]) -> str:
     """Markdown."""
     lines = [
-        "| transport | reliability | cloud | MB | delivered | latency p50 / p99 ms |",
-        "|---|---|---|---|---|---|",
+        "| transport | reliability | cloud | MB | delivered | lost in the first second | latency p50 / p99 ms |",
+        "|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         delivered = f"{r.delivered} of {r.sent} ({100 * r.delivered_share:.0f} %)"
         latency = f"{r.latency_p50_ms:.1f} / {r.latency_p99_ms:.1f}"
         lines.append(
-            f"| {r.transport} | {r.reliability} | {r.shape} | {r.megabytes:.1f} | {delivered} | {latency} |"
+            f"| {r.transport} | {r.reliability} | {r.shape} | {r.megabytes:.1f} | {delivered} "
+            f"| {r.lost_in_first_second} | {latency} |"
         )
     return "\n".join(lines)
 
