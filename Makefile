@@ -1,19 +1,23 @@
 # make help lists what there is. Every target sets up what it needs; PYTHON=... chooses the interpreter for that.
-VENV ?= .venv
+VENV := .venv
 BIN := $(VENV)/bin
 CASE ?=
 ARGS ?=
 # Left behind by another environment of ROS wheels; with it set ours would not find its libraries.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup setup-train demo test lint bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: ## make the environment in .venv (ROS 2 included, unless one is sourced); nothing when it is there
 	@tools/setup.sh $(VENV)
+
+setup-train: setup ## add what the network needs (torch: several GB unless pip finds a CPU build)
+	@$(BIN)/python tools/run_step.py "torch and what it needs" $(VENV)/setup.log 0 '^$$' -- \
+		$(BIN)/python -m pip install --progress-bar off --disable-pip-version-check -r requirements/train.txt
 
 demo: setup ## simulated camera -> ROS 2 -> tracker -> TF, with a live table and a report; CASE=folder, ARGS=...
 	@$(BIN)/end2reg demo $(if $(CASE),--case "$(CASE)") $(ARGS)
@@ -30,5 +34,5 @@ bench: setup ## speed, latency and memory, as JSON; ARGS=...
 	@$(BIN)/end2reg bench --json $(ARGS)
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) build install log .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv build install log .pytest_cache .mypy_cache .ruff_cache *.egg-info
 	find end2reg_ros test tools launch -name __pycache__ -type d -prune -exec rm -rf {} +

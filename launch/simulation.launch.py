@@ -36,17 +36,13 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "input", default_value="points", choices=["points"], description="the simulation sends clouds"
     ),
-    DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
+    DeclareLaunchArgument("use_sim_time", default_value="", description="take the time from /clock"),
     DeclareLaunchArgument("rviz", default_value="false", description="show it in rviz2"),
     DeclareLaunchArgument(
         "prefix", default_value="", description="put before every TF frame name of the tracker"
     ),
-    DeclareLaunchArgument(
-        "params_file",
-        default_value=str(SHARE / "config" / "tracker.yaml"),
-        description="parameters of the tracker",
-    ),
-    DeclareLaunchArgument("namespace", default_value="", description="ROS namespace of the tracker"),
+    DeclareLaunchArgument("params_file", default_value="", description="parameters of the tracker"),
+    DeclareLaunchArgument("namespace", default_value="", description="ROS namespace of tracker and camera"),
 ]
 
 
@@ -62,6 +58,8 @@ def camera(context: LaunchContext) -> list[Node]:
             package="end2reg_ros",
             executable="simulated_camera",
             name="simulated_camera",
+            # initial_pose is named relatively, so that it reaches the tracker in its namespace.
+            namespace=LaunchConfiguration("namespace").perform(context),
             parameters=[{**parameters, "case": case} if case else parameters],
             remappings=[(SIMULATED_TOPIC, topic)],
             output="screen",

@@ -33,15 +33,17 @@ ARGUMENTS = [
         choices=["", "points", "depth"],
         description="cloud or depth image; empty: the camera's",
     ),
-    DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
+    DeclareLaunchArgument(
+        "use_sim_time", default_value="", description="take the time from /clock; empty: as params_file says"
+    ),
     DeclareLaunchArgument("rviz", default_value="false", description="show it in rviz2"),
     DeclareLaunchArgument(
         "prefix", default_value="", description="put before every TF frame name, such as 'patient/'"
     ),
     DeclareLaunchArgument(
         "params_file",
-        default_value=str(SHARE / "config" / "tracker.yaml"),
-        description="parameters of the tracker",
+        default_value="",
+        description="parameters of the tracker, above the camera preset; empty: config/tracker.yaml, below it",
     ),
     DeclareLaunchArgument("namespace", default_value="", description="ROS namespace of the tracker"),
 ]
@@ -55,7 +57,10 @@ def transport() -> list[SetEnvironmentVariable]:
 
 
 def nodes(context: LaunchContext) -> list[Node]:
-    """Return the tracker, with the camera preset below the arguments that were given, and rviz2 when asked for."""
+    """Return the tracker and, when asked for, rviz2.
+
+    Parameters, each above the one before: defaults, camera preset, the user's file, arguments that were given.
+    """
 
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
@@ -67,16 +72,19 @@ def nodes(context: LaunchContext) -> list[Node]:
     topics = dict(preset["topics"])
     if given("points_topic"):
         topics["points"] = given("points_topic")
-    parameters = {**preset["parameters"], "use_sim_time": true("use_sim_time")}
+    parameters: dict[str, object] = {}
+    if given("use_sim_time"):
+        parameters["use_sim_time"] = true("use_sim_time")
     for argument, parameter in (("case", "case"), ("input", "input"), ("prefix", "frame_prefix")):
         if given(argument):
             parameters[parameter] = given(argument)
+    above = [*filter(None, [given("params_file"), parameters])]
     tracker = Node(
         package="end2reg_ros",
         executable="tracker",
         name="tracker",
         namespace=given("namespace"),
-        parameters=[given("params_file"), parameters],
+        parameters=[str(SHARE / "config" / "tracker.yaml"), preset["parameters"], *above],
         remappings=list(topics.items()),
         output="screen",
         emulate_tty=True,

@@ -53,6 +53,15 @@ def test_show_as_json(folder: Path, capsys: Capture) -> None:
     np.testing.assert_allclose(third["landmarks_mm"]["spinous"], marks.spinous * 1000, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["[/b]", "[red]x[/red]", "[link=x]y"])
+def test_a_name_with_markup_is_printed_as_it_is(folder: Path, capsys: Capture, name: str) -> None:
+    document = (folder / "case.yaml").read_text().splitlines()
+    document[0] = f"name: {json.dumps(name)}"
+    (folder / "case.yaml").write_text("\n".join(document))
+    assert main(["case", "show", str(folder), "--table-only"]) == 0
+    assert f"{name}: 5 levels, hash " in capsys.readouterr().out
+
+
 def test_validate_names_faults_and_fails(folder: Path, capsys: Capture) -> None:
     (folder / "meshes" / "L2.stl").unlink()
     assert main(["case", "validate", str(folder)]) == 1

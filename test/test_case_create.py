@@ -14,6 +14,7 @@ from case_shapes import moved, without_triangles, write_nifti
 from end2reg_ros.case import Case, Mesh, load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.create import CreateRequest, create_case
+from end2reg_ros.case.isosurface import SurfaceSettings
 from end2reg_ros.case.levels import default_colour, level_of_file, sort_levels
 from end2reg_ros.case.meshes import inspect
 from end2reg_ros.case.validate import validate_case
@@ -172,6 +173,15 @@ def test_bad_meshes(files: Path, bundled: Case, tmp_path: Path) -> None:
         refusal(out=out, meshes=(files,), ct=empty)
         == "a CT (--ct) is only used together with its label map (--labels)"
     )
+    for given in ({"numbering": "verse"}, {"label_numbers": {"L3": 22}}):
+        text = "--numbering and --label-numbers are only used with a label map (--labels)"
+        assert refusal(out=out, meshes=(files,), **given) == text
+    text = "--spacing and --smoothing are only used with a label map (--labels)"
+    assert refusal(out=out, meshes=(files,), surface=SurfaceSettings(spacing_mm=1.0)) == text
+    numbers = {"labels": tmp_path / "seg.nii", "label_numbers": {"L3": 22}}
+    text = "give --levels or --label-numbers, not both: exactly the numbered levels are made"
+    assert refusal(out=out, levels=("L3",), **numbers) == text
+    assert refusal(out=out, numbering="verse", **numbers) == "give --numbering or --label-numbers, not both"
     assert not out.exists()
 
 
@@ -183,6 +193,9 @@ def test_bad_meshes(files: Path, bundled: Case, tmp_path: Path) -> None:
         ('{"L3": {"spinous": [0, 0, 0]}}', "L3: landmark transverse_left is missing"),
         ('{"L3": {"spinous": [NaN, 0, 0], "transverse_left": [0, 0, 0], "transverse_right": [0, 0, 0]}}',
          "L3 spinous: expected three finite numbers in mm, not [nan, 0, 0]"),
+        ('{"L3": {"spinous": [' + "7" * 400 + ', 0, 0], "transverse_left": [0, 0, 0], "transverse_right": [0, 0, 0]}}',
+         "L3 spinous: expected three finite numbers in mm, not [" + "7" * 76 + "..."),
+        ("[" * 100_000, "not valid JSON ("),
         ('{"L9": {"spinous": [0, 0, 0], "transverse_left": [0, 0, 0], "transverse_right": [0, 0, 0]}}',
          "L9 is not in the case (L2, L3, L4)"),
     ],
@@ -214,6 +227,10 @@ def test_landmarks_in_metres_are_refused(files: Path, bundled: Case, tmp_path: P
             "L3 left: entry and tip are the same point",
         ),
         ("L3: {left: {entry: [0, 0, 0], tip: [0, 9, 0]}}", "L3 left: diameter is missing"),
+        (
+            "L3: {left: {entry: [0, 0, 0], tip: [0, 9, 0], diameter: 0x" + "f" * 5000 + "}}",
+            "L3 left diameter: expected a number of mm above zero, not a number of thousands of digits",
+        ),
         (
             "L3: {left: {entry: [0, 0], tip: [0, 9, 0], diameter: 5}}",
             "L3 left entry: expected three finite numbers in mm",
@@ -253,7 +270,7 @@ def test_a_case_from_a_label_map(bundled: Case, tmp_path: Path) -> None:
     assert case.levels == ("L3", "L4")
     assert (
         case.source.startswith("label map seg.nii.gz (sha256 ")
-        and "), labels L3=29, L4=28; CT ct.nii.gz " in case.source
+        and "), totalsegmentator numbering (guessed): L3=29, L4=28; CT ct.nii.gz " in case.source
     )
     for made, truth in zip(case.vertebrae, bundled.vertebrae[2:4], strict=True):
         from end2reg_ros.case.distance import signed_distance
@@ -264,7 +281,8 @@ def test_a_case_from_a_label_map(bundled: Case, tmp_path: Path) -> None:
         assert made.landmarks is not None and truth.landmarks is not None
         assert np.linalg.norm(made.landmarks.as_array() - truth.landmarks.as_array(), axis=1).max() < 0.007
     by_hand = CreateRequest(tmp_path / "d", labels=seg, label_numbers={"L1": 29})
-    assert load_case(create_case(by_hand).path).levels == ("L1",)
+    case = load_case(create_case(by_hand).path)
+    assert case.levels == ("L1",) and "), by hand: L1=29" in case.source
 
 
 def test_a_wrong_numbering_shows_as_upside_down(bundled: Case, tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from case_shapes import ellipsoid_labels, write_nifti
 from end2reg_ros import se3
 from end2reg_ros.case.distance import signed_distance
 from end2reg_ros.case.isosurface import SurfaceSettings, decimate, label_surface
-from end2reg_ros.case.labels import TOTALSEGMENTATOR, VERSE, check_ct, choose_labels, read_label_map
+from end2reg_ros.case.labels import (
+    NUMBERINGS,
+    TOTALSEGMENTATOR,
+    TOTALSEGMENTATOR_V1,
+    VERSE,
+    check_ct,
+    choose_labels,
+    guess_numbering,
+    read_label_map,
+)
 from end2reg_ros.case.meshes import face_geometry, inspect, read_mesh, volume_centroid
 from end2reg_ros.case.model import Mesh
 from end2reg_ros.errors import CaseError
@@ -132,9 +141,10 @@ def test_numberings() -> None:
     )
     assert [TOTALSEGMENTATOR[f"L{i}"] for i in range(1, 6)] == [31, 30, 29, 28, 27]
     assert [TOTALSEGMENTATOR[n] for n in ("S1", "T12", "T1", "C7", "C1")] == [26, 32, 43, 44, 50]
-    assert len(set(VERSE.values())) == len(VERSE) and len(set(TOTALSEGMENTATOR.values())) == len(
-        TOTALSEGMENTATOR
-    )
+    assert [TOTALSEGMENTATOR_V1[f"L{i}"] for i in range(1, 6)] == [22, 21, 20, 19, 18]
+    assert [TOTALSEGMENTATOR_V1[n] for n in ("T12", "T8", "T4", "T1", "C7", "C1")] == [23, 27, 31, 34, 35, 41]
+    for numbering in NUMBERINGS.values():
+        assert len(set(numbering.values())) == len(numbering)
 
 
 def label_map(tmp_path: Path, *numbers: int) -> Path:
@@ -149,9 +159,35 @@ def test_labels_are_chosen_by_numbering_or_by_hand(tmp_path: Path) -> None:
     assert choose_labels(verse) == {"L1": 20, "L2": 21, "L5": 24}
     assert choose_labels(verse, levels=("L2", "T12")) == {"T12": 19, "L2": 21}
     assert choose_labels(verse, numbers={"L4": 24, "L3": 21}) == {"L3": 21, "L4": 24}
-    total = read_label_map(label_map(tmp_path, 5, 20, 21, 27, 28, 29, 30, 31, 32, 90))
+    total = read_label_map(label_map(tmp_path, 5, 20, 21, 27, 28, 29, 30, 31, 32, 105))
     assert choose_labels(total) == {"L1": 31, "L2": 30, "L3": 29, "L4": 28, "L5": 27}
     assert choose_labels(total, "verse") == {"L1": 20, "L2": 21}  # as told, not as guessed
+
+
+def test_the_numbering_is_guessed_only_where_the_numbers_are_clear(tmp_path: Path) -> None:
+    def guess(*numbers: int) -> str:
+        return guess_numbering(read_label_map(label_map(tmp_path, *numbers)))
+
+    assert guess(8, 19, 20, 21, 22, 23, 24, 26) == "verse"
+    assert guess(26, 27, 28, 29, 30, 31, 32) == "totalsegmentator"
+    assert guess(*range(18, 32), 117) == "totalsegmentator"  # v1 ends at 104
+    # A whole body without ribs: the lumbar levels of v1 are organs in v2, those of v2 thoracic levels in v1.
+    for call in (guess, lambda *n: str(choose_labels(read_label_map(label_map(tmp_path, *n))))):
+        with pytest.raises(CaseError) as error:
+            call(5, 18, 20, 22, 27, 28, 31, 90)
+        assert str(error.value) == (
+            f"{tmp_path / 'seg.nii.gz'}: lumbar levels are 27, 28, 31 in totalsegmentator numbering, "
+            "lumbar levels are 18, 20, 22 in totalsegmentator_v1 numbering: say which with --numbering"
+        )
+    with pytest.raises(CaseError) as error:
+        guess(20, 21, 28)
+    assert str(error.value) == (
+        f"{tmp_path / 'seg.nii.gz'}: lumbar levels are 20, 21 in verse numbering, "
+        "lumbar levels are 28 in totalsegmentator numbering: say which with --numbering"
+    )
+    whole = read_label_map(label_map(tmp_path, 5, 18, 20, 22, 27, 28, 31, 90))
+    assert choose_labels(whole, "totalsegmentator_v1") == {"L1": 22, "L3": 20, "L5": 18}
+    assert choose_labels(whole, "totalsegmentator") == {"L1": 31, "L4": 28, "L5": 27}
 
 
 def test_absent_labels_name_what_there_is(tmp_path: Path) -> None:
@@ -216,6 +252,14 @@ def bad_maps(folder: Path) -> list[tuple[Path, str]]:
         (
             write_nifti(folder / "big.nii", ones.astype(np.float64) * 1e9, eye),
             "not a label map: it has values up to 1000000000",
+        ),
+        (
+            write_nifti(folder / "rgb.nii", np.ones((4, 5, 6), dtype=[(c, "u1") for c in "RGB"]), eye),
+            "its voxels are not single numbers (a colour image?)",
+        ),
+        (
+            write_nifti(folder / "zero.nii", np.ones((4, 0, 6), dtype=np.int16), eye),
+            "has no voxels (4 x 0 x 6)",
         ),
         (write_nifti(folder / "shear.nii", ones, shear), "sheared voxels (a tilted gantry); resample it"),
     ]

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,18 +55,13 @@ def test_help_lists_every_command_without_heavy_imports() -> None:
     code = (
         "import sys; from end2reg_ros.cli.main import main; code = main(['--help']); "
         "heavy = {'open3d', 'matplotlib', 'rclpy', 'scipy', 'tyro', 'numpy', 'trimesh'} & set(sys.modules); "
-        "print('HEAVY', sorted(heavy)); sys.exit(code)"
+        "print('HEAVY', sorted(heavy)); import time; print('CPU', time.process_time()); sys.exit(code)"
     )
-    seconds = []
-    for _ in range(3):  # the best of three: other tests may be running beside this one
-        start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=ENV, timeout=30
-        )
-        seconds.append(time.monotonic() - start)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENV, timeout=60)
     assert done.returncode == 0
     assert "HEAVY []" in done.stdout
-    assert min(seconds) < 1.0
+    # Processor time, not the clock's: other things may be running beside this test.
+    assert float(done.stdout.split("CPU ")[1]) < 1.0
     for entry in cli.COMMANDS:
         assert re.search(
             rf"^  {' '.join(entry.words)} +{re.escape(entry.summary)}$", done.stdout, re.MULTILINE

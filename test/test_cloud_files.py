@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,9 @@ def test_scene_round_trip(tmp_path: Path) -> None:
     assert (back.name, back.cloud.frame_id, back.tags) == ("scene_0000", "cam", written.tags)
     assert back.case_path == tmp_path / "case"
     content = json.loads((tmp_path / "scenes" / "scene_0000" / "scene.json").read_text())
-    assert content["case"] == "../../case"
+    assert content["case"] == "../../case" and "case_hash" not in content
+    write_scene(tmp_path / "known", replace(written, case_hash="ab12"))
+    assert read_scene(tmp_path / "known").case_hash == "ab12"
     assert len(content["T_camera_model"]) == 16
 
 
@@ -227,6 +230,8 @@ SCENE_FAULTS = [
     ({"tags": [1]}, "tags must map names to values"),
     ({"T_camera_levels": [1]}, "T_camera_levels must map level names to 16 numbers each"),
     ({"case": 3}, "case must be a path"),
+    ({"case_hash": 3}, "case_hash must be a text"),
+    ({"T_camera_model": [10**400] * 16}, "T_camera_model must be 16 numbers (4x4, row-major, metres)"),
     ({"cloud": 3}, "cloud must be a file name"),
 ]
 

@@ -169,9 +169,9 @@ def test_ten_million_points_in_bounded_time() -> None:
     table[:, 2] = 0.6
     fields = [PointField("x", 0), PointField("y", 4), PointField("z", 8)]
     message = PointCloud2Data(HEADER, 1, count, fields, False, 16, 16 * count, table.view(np.uint8).ravel())
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock on the wall: the machine may be busy
     cloud = decode(message)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert (len(cloud.points), cloud.truncated) == (2_000_000, 8_000_000)
 
 

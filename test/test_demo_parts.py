@@ -28,13 +28,16 @@ from end2reg_ros.cli.demo_processes import (
     nodes_environment,
     stop_all,
 )
-from end2reg_ros.cli.demo_report import assess
+from end2reg_ros.cli.demo_report import assess, machine
 from end2reg_ros.cli.demo_run import RunRecord
 from end2reg_ros.cli.demo_view import Now, PlainView, live_table
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.evaluation import host
+from end2reg_ros.evaluation.report_figures import verdict
 from end2reg_ros.evaluation.report_log import FrameRow
 from end2reg_ros.evaluation.report_run import Run, Usage
 from end2reg_ros.evaluation.report_summary import summarise
+from end2reg_ros.evaluation.tables import environment
 from end2reg_ros.simulation.motion import SCENARIOS
 
 
@@ -151,18 +154,73 @@ def row(t: float, error: float = 0.5, state: str = "TRACKING", visible: float = 
 
 def test_the_verdict_names_every_reason() -> None:
     good = summarise([row(t / 10) for t in range(20)])
-    assert assess(good, []) == []
-    assert assess(summarise([row(0, state="LOST")]), ["the camera ended with exit code 1"]) == [
+    assert assess(good, [], "demo") == []
+    assert assess(summarise([row(0, state="LOST")]), ["the camera ended with exit code 1"], "demo") == [
         "the camera ended with exit code 1",
         "no pose was published",
     ]
-    bad = replace(good, false_tracking=2, false_degraded=1, blind_poses=3, repeated_poses=4)
-    assert assess(bad, []) == [
+    bad = replace(
+        good,
+        false_tracking=2,
+        false_degraded=1,
+        blind_poses=3,
+        repeated_poses=4,
+        unknown_poses=5,
+        uncompared_poses=6,
+    )
+    assert assess(bad, [], "demo") == [
         "2 poses published as TRACKING are off by more than 10 mm",
         "1 poses published as DEGRADED are off by more than 10 mm",
         "3 poses were published while nothing of the spine was in view",
         "4 poses were sent again under a stamp already published",
+        "5 poses were published under a stamp at which the camera sent no cloud",
+        "6 poses could not be compared with the truth",
     ]
+
+
+def test_a_pose_without_a_truth_is_not_right() -> None:
+    rows = [
+        row(0.0),
+        replace(row(0.1), errors_mm={}),
+        replace(row(0.2), errors_mm={"L1": [float("nan")] * 3}),
+    ]
+    assert assess(summarise(rows), [], "demo") == ["2 poses could not be compared with the truth"]
+
+
+def test_a_track_that_is_lost_for_good_is_not_good() -> None:
+    def run(lost: int, visible: float = 0.6, judged: bool = True) -> list[str]:
+        rows = [row(t / 10) for t in range(100)]
+        silent = [
+            replace(row(10 + t / 10, state="LOST", visible=visible), judged=judged) for t in range(lost)
+        ]
+        return assess(summarise([*rows, *silent]), [], "demo")
+
+    text = "the track was lost for good: no pose came back although at least 50% of the spine stayed in view for {} s"
+    assert run(41) == [text.format("4.0")]
+    assert run(41, judged=False) == [text.format("4.0")]  # a tracker that fell silent
+    assert run(30) == [] and run(41, visible=0.4) == [] and run(41, visible=0.0) == []
+    assert summarise([row(0), row(1, state="LOST")]).never_reacquired == 1
+    assert run(120)[1:] == ["poses for only 45 % of the judged clouds that show the spine, 50 % needed"]
+
+
+def test_without_a_spine_a_good_run_has_no_pose() -> None:
+    silent = [row(t / 10, state="SEARCHING", visible=0.0) for t in range(20)]
+    assert assess(summarise(silent), [], "empty") == []
+    assert assess(summarise([*silent, row(2.0, visible=0.0)]), ["x"], "empty") == [
+        "x",
+        "1 poses were published although there is no spine",
+    ]
+    assert verdict(summarise(silent)) == "No pose was published, and there was no spine to be seen."
+
+
+def test_the_machine_is_told_without_its_kernel_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(host.platform, "release", lambda: "6.1.0-18-cloud-someone")
+    assert host.system() == "Linux 6.1"
+    assert machine() == f"{host.processor()}, {host.cores()} cores, Linux 6.1"
+    about = environment()
+    assert set(about) == {"system", "processor", "cpus", "versions"}
+    assert about["system"] == "Linux 6.1"
 
 
 def test_the_plain_view_writes_a_line_a_second() -> None:
@@ -215,7 +273,7 @@ def test_the_bench_table_and_its_totals() -> None:
             "",
             rows,
             summary,
-            assess(summary, []),
+            assess(summary, [], "demo"),
             {"tracker": Usage(80.0, 90.0, 400.0)},
             {"superseded": 3},
         )

@@ -15,20 +15,20 @@ from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.cli.evaluate import Evaluate
-from end2reg_ros.cloud.scene_folder import Scene, find_scenes, write_scene
+from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene, write_scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CaseError, CloudError, End2RegError
 from end2reg_ros.evaluation.benchmark import (
     BenchmarkSettings,
     CaseBench,
     Trial,
-    cloud_of_region,
     make_prior,
     run_benchmark,
-    true_pose,
 )
 from end2reg_ros.evaluation.metrics import Pose, pose_errors, targets_from_case
-from end2reg_ros.evaluation.summary import summarise
+from end2reg_ros.evaluation.plots import draw_success
+from end2reg_ros.evaluation.scenes import cloud_of_region, true_pose
+from end2reg_ros.evaluation.summary import misalignment_bins, summarise
 from end2reg_ros.evaluation.tables import document, markdown
 from end2reg_ros.registration.types import Prior, Quality, Registration
 
@@ -143,12 +143,78 @@ def test_perturbed_prior_stays_in_its_limits_and_fills_them(bench: CaseBench) ->
 def test_region_bone_gives_only_bone(scenes: Path, bench: CaseBench) -> None:
     fake = FakeRegistrar()
     bench.registrars["fake"] = fake
-    run(scenes, bench, BenchmarkSettings(("fake",), ("none",), region="bone"))
+    run(scenes, bench, BenchmarkSettings(("fake",), ("none",), ("bone",)))
     assert all(cloud.points[:, 0].max() < 0.15 for cloud in fake.clouds)
     scene = Scene("bare", fake.clouds[0], None, TRUTH)
     with pytest.raises(CloudError) as caught:
         cloud_of_region(scene, "bone")
-    assert str(caught.value) == "scene bare: has no bone label, which --region bone needs"
+    assert str(caught.value) == "scene bare: has no bone label, which --regions bone needs"
+    covered = Scene("covered", fake.clouds[0], np.zeros(len(fake.clouds[0].points), bool), TRUTH)
+    with pytest.raises(CloudError) as caught:
+        cloud_of_region(covered, "bone")
+    assert str(caught.value) == "scene covered: no point is bone, which --regions bone needs"
+
+
+def test_both_regions_in_one_run(scenes: Path, bench: CaseBench) -> None:
+    bench.registrars["fake"] = FakeRegistrar()
+    trials = run(scenes, bench, BenchmarkSettings(("fake",), ("none", "landmarks"), ("view", "bone")))
+    rows = [(s.prior, s.region, s.all.trials) for s in summarise(trials)]
+    assert rows == [(prior, region, 3) for region in ("view", "bone") for prior in ("none", "landmarks")]
+    # The same scene has the same prior on either region.
+    with_prior = {(t.scene, t.region): t.initial_tre_mm for t in trials if t.prior == "landmarks"}
+    assert with_prior["scene_1", "view"] == with_prior["scene_1", "bone"]
+    text = markdown(summarise(trials), "x", [])
+    assert "| fake | none | view | 3 |" in text and "| fake | landmarks | bone | 3 | 3 | 0 |" in text
+    tables = [line for line in text.splitlines() if line.startswith("| method")]
+    assert (
+        tables[0]
+        == tables[1]
+        == (
+            "| method | prior | region | n | TRE mm | TRE vertebra poses mm | landmarks > 10 mm | < 2 mm | < 3 mm | < 5 mm "
+            "| RMSE mm | mean_distance mm | RRE deg | RTE mm | level slips |"
+        )
+    )
+    assert tables[2] == (
+        "| method | prior | region | scenes | reported success | of these wrong (a vertebra > 10 mm) "
+        "| initial TRE mm | ms a registration | ms p95 | reasons |"
+    )
+
+
+def test_success_against_misalignment(scenes: Path, bench: CaseBench, tmp_path: Path) -> None:
+    bench.registrars["fake"] = FakeRegistrar()
+    (trial,) = run(scenes, bench, BenchmarkSettings(("fake",), ("landmarks",)))[:1]
+    assert trial.errors is not None
+    off = [3.5, 1.0, 4.0, 2.5, 8.0, 1.5, 2.2, 9.0]  # mm; as far as their priors
+    trials = [
+        replace(
+            trial, initial_tre_mm=x, errors=replace(trial.errors, tre_mm={"L1": np.full(3, x)}), wall_ms=1.0
+        )
+        for x in off
+    ]
+    near, far = misalignment_bins(trials)
+    assert (near.initial_tre_mm.count, near.initial_tre_mm.median, near.initial_tre_mm.maximum) == (
+        4,
+        1.85,
+        2.5,
+    )
+    assert near.success == {2.0: 0.5, 3.0: 1.0, 5.0: 1.0}
+    assert (far.initial_tre_mm.count, far.initial_tre_mm.median, far.initial_tre_mm.maximum) == (4, 6.0, 9.0)
+    assert far.success == {2.0: 0.0, 3.0: 0.0, 5.0: 0.5}
+    assert far.interval[5.0] == pytest.approx((0.15, 0.85), abs=0.005)
+    assert misalignment_bins([replace(trial, initial_tre_mm=None)]) == []
+    settings = BenchmarkSettings(("fake",), ("landmarks",))
+    written = json.loads(json.dumps(document(trials, summarise(trials), settings, {}), allow_nan=False))
+    assert [b["success"] for b in written["summaries"][0]["by_misalignment"]] == [
+        {"2.0": 0.5, "3.0": 1.0, "5.0": 1.0},
+        {"2.0": 0.0, "3.0": 0.0, "5.0": 0.5},
+    ]
+    from matplotlib import pyplot
+
+    figure = draw_success(pyplot, {"fake": trials})
+    assert [axes.get_title() for axes in figure.axes] == ["TRE < 2 mm", "TRE < 3 mm", "TRE < 5 mm"]
+    for axes, rates in zip(figure.axes, ([0.5, 0.0], [1.0, 0.0], [1.0, 0.5]), strict=True):
+        np.testing.assert_allclose(axes.lines[0].get_ydata(orig=False), rates)
+    pyplot.close(figure)
 
 
 def test_truth_of_another_anatomy_is_refused(case: Case) -> None:
@@ -187,8 +253,10 @@ def test_tables_and_json(scenes: Path, bench: CaseBench) -> None:
     text = markdown(summaries, "Evaluation of 3 scenes", ["note"])
     assert text.startswith("# Evaluation of 3 scenes\n\n- note\n")
     tre = summaries[0].all.tre_mm
-    assert f"| fake | landmarks | 3 | {tre.median:.2f} [{tre.q1:.2f}, {tre.q3:.2f}] | – | 0 % |" in text
-    assert "| fake | landmarks | 3 | 3 | 0 |" in text
+    assert (
+        f"| fake | landmarks | view | 3 | {tre.median:.2f} [{tre.q1:.2f}, {tre.q3:.2f}] | – | 0 % |" in text
+    )
+    assert "| fake | landmarks | view | 3 | 3 | 0 |" in text
     content = document(trials, summaries, settings, {"command": "end2reg evaluate"})
     parsed = json.loads(json.dumps(content, allow_nan=False))
     assert parsed["settings"]["seed"] == 0
@@ -219,6 +287,17 @@ def test_whole_run_on_the_bundled_case(
     assert names == ["evaluation.json", "evaluation.md", "time.png", "tre.png"]
 
 
+def test_json_on_stdout_is_nothing_but_json(
+    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = Evaluate(
+        scenes, tmp_path / "out", methods=("ransac_icp",), priors=("none",), regions=("bone",), limit=1, json=True
+    )
+    assert command.run() == 0
+    # Open3D writes its warnings to stdout.
+    assert json.loads(capfd.readouterr().out)["scenes"] == 1
+
+
 def test_faults_of_the_command(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(CloudError) as caught:
         Evaluate(tmp_path, tmp_path / "out").run()
@@ -229,8 +308,42 @@ def test_faults_of_the_command(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(End2RegError) as fault:
         Evaluate(scenes, tmp_path / "out", limit=0).run()
     assert str(fault.value) == "--limit is 0, must be at least 1"
+    with pytest.raises(End2RegError) as fault:
+        Evaluate(scenes, tmp_path / "out", seed=-1).run()
+    assert str(fault.value) == "--seed is -1, must be at least 0"
     scene = Scene("alone", Cloud(np.ones((4, 3), np.float32), None, "cam", 0), None, TRUTH)
     write_scene(tmp_path / "alone", scene)
     with pytest.raises(CaseError) as nameless:
         Evaluate(tmp_path / "alone", tmp_path / "out").run()
     assert str(nameless.value) == "scene alone names no case: give one with --case"
+    write_scene(tmp_path / "alone", replace(scene, case_path=tmp_path / "gone"))
+    with pytest.raises(CaseError) as nameless:
+        Evaluate(tmp_path / "alone", tmp_path / "out").run()
+    assert str(nameless.value) == f"scene alone: {tmp_path / 'gone'}: no such case folder"
+
+
+def test_a_bad_scene_is_told_before_any_work(scenes: Path, case: Case, tmp_path: Path) -> None:
+    folder, out = tmp_path / "scenes", tmp_path / "out"
+    first = read_scene(scenes / "scene_0")
+
+    def refused() -> str:
+        with pytest.raises(CloudError) as caught:
+            Evaluate(folder, out, methods=("icp",), priors=("landmarks",), regions=("view", "bone")).run()
+        assert not out.exists()
+        return str(caught.value)
+
+    write_scene(folder / "scene_0", first)
+    write_scene(folder / "scene_1", replace(first, bone=None))
+    assert refused() == "scene scene_1: has no bone label, which --regions bone needs"
+    write_scene(folder / "scene_1", first)
+    cut = folder / "scene_1" / "cloud.ply"
+    cut.write_bytes(cut.read_bytes()[:-1])
+    count = len(first.cloud.points)
+    assert refused() == f"{cut}: is truncated, {count - 1} of {count} points are there"
+    write_scene(folder / "scene_1", replace(first, case_hash="0" * 64))
+    assert refused() == (
+        f"scene scene_1: was made with another version of case {case.path} "
+        f"(hash 000000000000, now {case.hash[:12]})"
+    )
+    write_scene(folder / "scene_1", replace(first, case_hash=case.hash))
+    assert Evaluate(folder, out, methods=("icp",), priors=("landmarks",)).run() == 0

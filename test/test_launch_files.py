@@ -113,7 +113,7 @@ def test_camera_preset_reaches_the_tracker(camera: str) -> None:
     assert dict(tracker["remappings"]) == preset["topics"]
     file, parameters = tracker["parameters"]
     assert file.endswith("config/tracker.yaml")
-    assert parameters == {**preset["parameters"], "use_sim_time": False}
+    assert parameters == preset["parameters"]
 
 
 def test_presets_name_real_inputs_and_parameters() -> None:
@@ -137,9 +137,17 @@ def test_arguments_win_over_the_preset() -> None:
         namespace="n",
     ).nodes["tracker"]
     assert dict(tracker["remappings"])["points"] == "/mine"
-    expected = {"input": "depth", "frame_prefix": "p/", "case": "/c", "use_sim_time": True}
-    assert tracker["parameters"][1] == {**expected, "input_reliability": "best_effort"}
+    given = {"input": "depth", "frame_prefix": "p/", "case": "/c", "use_sim_time": True}
+    assert tracker["parameters"][2:] == [given]
     assert tracker["namespace"] == "n"
+
+
+def test_the_users_file_is_above_the_preset_and_below_the_arguments() -> None:
+    preset = yaml.safe_load((ROOT / "config" / "cameras" / "zed.yaml").read_text())["parameters"]
+    tracker = launch("tracking.launch.py", camera="zed", params_file="/mine.yaml", case="/c").nodes["tracker"]
+    defaults, *above = tracker["parameters"]
+    assert defaults.endswith("config/tracker.yaml")
+    assert above == [preset, "/mine.yaml", {"case": "/c"}]
 
 
 def test_rviz_shows_the_topic_in_use_only_when_asked() -> None:
@@ -164,7 +172,9 @@ def test_transport_profile_is_set_unless_the_user_has_one(monkeypatch: pytest.Mo
 
 
 def test_simulation_includes_the_tracker_and_starts_the_camera() -> None:
-    found = launch("simulation.launch.py", case="/c", points_topic="/mine")
+    found = launch("simulation.launch.py", case="/c", points_topic="/mine", namespace="or_1")
+    # initial_pose is a relative name: camera and tracker must share the namespace
+    assert found.nodes["simulated_camera"]["namespace"] == "or_1"
     assert found.nodes["simulated_camera"]["remappings"] == [("/camera/depth/color/points", "/mine")]
     assert found.nodes["simulated_camera"]["parameters"] == [{"use_sim_time": False, "case": "/c"}]
     (include,) = found.includes

@@ -8,7 +8,9 @@ from boxes_case import LEVELS, boxes_case
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.report_log import landmark_errors_mm
+from end2reg_ros.cli.demo_report import assess
+from end2reg_ros.evaluation.report_log import landmark_errors_mm, latest
+from end2reg_ros.evaluation.report_summary import summarise
 from end2reg_ros.ros.listener import FrameMatcher, StampedTransform, StatusHeard
 
 START = 1_700_000_000_000_000_000
@@ -95,8 +97,85 @@ def test_an_incomplete_stamp_is_waited_for_and_then_given(case: Case) -> None:
     assert matcher.finished(START + 1000 * MS) == []
     (row,) = matcher.finished(START + 1600 * MS)
     assert (row.published, row.age_ms, row.errors_mm) == (False, None, {})
-    matcher.hear_transforms(chain(case, T_TRUE, START), START + 1700 * MS)
-    assert matcher.late > 0
+
+
+def test_a_late_pose_gives_the_row_again_with_its_error_and_age(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    truth(matcher, case, START)
+    assert len(matcher.finished(START + 1600 * MS)) == 1
+    wrong = T_TRUE.copy()
+    wrong[0, 3] += 0.012
+    matcher.hear_transforms(chain(case, wrong, START), START + 1700 * MS)
+    matcher.hear_status(StatusHeard(START, "TRACKING", "ok", ""), START + 1701 * MS)
+    (row,) = matcher.finished(START + 1750 * MS)
+    assert (row.published, row.late, row.repeats, row.age_ms) == (True, True, 0, 1700.0)
+    assert (row.state, row.judged) == ("TRACKING", True)
+    assert row.worst_level_mm() == pytest.approx(12.0)
+    assert matcher.finished(START + 1800 * MS) == []
+    s = summarise([row])
+    assert (s.late_poses, s.late_wrong, s.false_tracking) == (1, 1, 1)
+
+
+def test_a_pose_sent_again_after_its_row_was_given_is_a_repeat(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    rows = []
+    for k in range(2):
+        stamp_ns = START + 66 * k * MS
+        truth(matcher, case, stamp_ns)
+        matcher.hear_transforms(chain(case, T_TRUE, stamp_ns), stamp_ns + 40 * MS)
+        matcher.hear_status(StatusHeard(stamp_ns, "TRACKING", "ok", ""), stamp_ns + 41 * MS)
+        rows += matcher.finished(stamp_ns + 50 * MS)
+    assert [row.repeats for row in rows] == [0, 0]
+    for _ in range(2):
+        matcher.hear_transforms(chain(case, T_TRUE, START), START + 5000 * MS)
+    again = matcher.finished(START + 5050 * MS)
+    assert [(row.stamp_ns, row.repeats, row.late, row.age_ms) for row in again] == [(START, 2, False, 40.0)]
+    s = summarise(latest([*rows, *again]))
+    assert (s.clouds, s.published, s.repeated_poses) == (2, 2, 2)
+    assert assess(s, [], "demo") == ["2 poses were sent again under a stamp already published"]
+
+
+def test_a_pose_after_the_memory_belongs_to_no_cloud(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    truth(matcher, case, START)
+    matcher.hear_transforms(chain(case, T_TRUE, START), START + 40 * MS)
+    matcher.hear_status(StatusHeard(START, "TRACKING", "ok", ""), START + 41 * MS)
+    rows = matcher.finished(START + 50 * MS) + matcher.finished(START + 11_000 * MS)
+    truth(matcher, case, START)  # nothing is known of it any more: no cloud of its own
+    assert matcher.finished(START + 11_100 * MS, flush=True) == []
+    matcher.hear_transforms(chain(case, T_TRUE, START), START + 12_000 * MS)
+    rows = latest([*rows, *matcher.finished(START + 12_100 * MS, flush=True)])
+    assert [(row.unknown, row.published) for row in rows] == [(False, True), (True, True)]
+    assert summarise(rows).unknown_poses == 1
+
+
+def test_a_pose_from_the_future_does_not_stop_the_rows(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    matcher.hear_transforms(chain(case, T_TRUE, START + 3_600_000 * MS), START)
+    (strange,) = matcher.finished(START + 1600 * MS)
+    assert strange.unknown
+    truth(matcher, case, START + 1700 * MS)
+    matcher.hear_status(StatusHeard(START + 1700 * MS, "LOST", "low_overlap", ""), START + 1701 * MS)
+    (row,) = matcher.finished(START + 1750 * MS)
+    assert (row.unknown, row.stamp_ns) == (False, START + 1700 * MS)
+
+
+def test_a_pose_that_is_not_a_number_is_published_and_not_compared(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    truth(matcher, case, START)
+    matcher.hear_transforms(chain(case, np.full((4, 4), np.nan), START), START + MS)
+    (row,) = matcher.finished(START, flush=True)
+    assert (row.published, row.errors_mm, row.T_camera_levels) == (True, {}, {})
+    assert summarise([row]).uncompared_poses == 1
+
+
+def test_a_scene_without_a_spine_is_complete_without_transforms(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    matcher.hear_truth(StatusHeard(START, "SEARCHING", "no_spine", "", 0.0), START)
+    assert matcher.finished(START + MS) == []
+    matcher.hear_status(StatusHeard(START, "SEARCHING", "no_prior", ""), START + 2 * MS)
+    (row,) = matcher.finished(START + 3 * MS)
+    assert (row.published, row.T_camera_levels_true) == (False, {})
 
 
 def test_a_pose_sent_twice_is_counted(case: Case) -> None:
@@ -113,7 +192,9 @@ def test_a_pose_without_a_cloud_is_counted(case: Case) -> None:
     matcher = FrameMatcher(case)
     matcher.hear_transforms(chain(case, T_TRUE, START), START + MS)
     (row,) = matcher.finished(START, flush=True)
-    assert (matcher.unknown, row.published, row.errors_mm) == (1, True, {})
+    assert (row.unknown, row.published, row.errors_mm) == (True, True, {})
+    s = summarise([row])
+    assert (s.clouds, s.published, s.unknown_poses) == (0, 0, 1)
 
 
 def test_poses_in_another_camera_frame_have_no_error(case: Case) -> None:
@@ -122,6 +203,7 @@ def test_poses_in_another_camera_frame_have_no_error(case: Case) -> None:
     matcher.hear_transforms(chain(case, T_TRUE, START, camera="other"), START + MS)
     (row,) = matcher.finished(START, flush=True)
     assert row.published and row.errors_mm == {}
+    assert summarise([row]).uncompared_poses == 1
 
 
 def test_the_watchdogs_repetition_does_not_change_a_judgement(case: Case) -> None:

@@ -10,7 +10,14 @@ import pytest
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case, Landmarks, Mesh, Vertebra
 from end2reg_ros.errors import CaseError
-from end2reg_ros.evaluation.metrics import Pose, level_slip, point_errors_mm, pose_errors, targets_from_case
+from end2reg_ros.evaluation.metrics import (
+    Pose,
+    level_slip,
+    level_transform,
+    point_errors_mm,
+    pose_errors,
+    targets_from_case,
+)
 from end2reg_ros.evaluation.spread import share, spread, wilson
 from end2reg_ros.evaluation.stream import StreamFrame, stream_figures
 from end2reg_ros.tracking.types import State
@@ -147,8 +154,15 @@ def test_wilson_interval() -> None:
 def frame(
     t: float, pose: Pose | None, visible: bool = True, state: State = State.TRACKING, rest: bool = False
 ) -> StreamFrame:
-    age = None if pose is None else 10.0 + t
-    return StreamFrame(int(t * 1e9), state if pose else State.LOST, pose, TRUE, visible, age, rest)
+    stamp_ns, share = int(t * 1e9), 1.0 if visible else 0.0
+    if pose is None:
+        return StreamFrame(stamp_ns, State.LOST, False, visible_fraction=share, at_rest=rest)
+    errors = pose_errors(pose, TRUE, TARGETS)
+    places = [(level_transform(pose, n, TARGETS) @ T)[:3, 3] for n, T in TARGETS.T_model_levels.items()]
+    tre = {level: list(e) for level, e in errors.tre_mm.items()}
+    return StreamFrame(
+        stamp_ns, state, True, tre, np.array(places), errors.level_slip, share, age_ms=10.0 + t, at_rest=rest
+    )
 
 
 def test_stream_availability_first_pose_and_reacquisition() -> None:
@@ -168,9 +182,9 @@ def test_stream_availability_first_pose_and_reacquisition() -> None:
         frame(11.0, near, visible=False),
         frame(12.0, None),
     ]
-    figures = stream_figures(frames, TARGETS)
-    assert (figures.frames, figures.visible_frames, figures.published) == (13, 10, 6)
-    assert figures.availability == pytest.approx(5 / 10)
+    figures = stream_figures(frames)
+    assert (figures.frames, figures.published, figures.uncompared) == (13, 6, 0)
+    assert figures.availability == pytest.approx(5 / 9)  # in view from the first pose on: 2, 3, 5 to 10, 12
     assert figures.time_to_first_pose_s == pytest.approx(1.0)
     assert figures.reacquisition_s == pytest.approx((2.0, 1.0))
     assert figures.never_reacquired == 1
@@ -188,11 +202,11 @@ def test_stream_jitter_counts_only_what_is_at_rest() -> None:
     poses = [moved(shift=(x, 0, 0)) for x in (0.0, 0.001, -0.001, 0.05)]
     frames = [frame(t, pose, rest=t in (1, 2)) for t, pose in enumerate(poses)]
     # Frames 0, 1, 2 are one stretch at rest: deviations 0, 1 and -1 mm about their mean.
-    assert stream_figures(frames, TARGETS).jitter_mm == pytest.approx(np.sqrt(2 / 3))
-    assert np.isnan(stream_figures(frames[:2], TARGETS).jitter_mm)
+    assert stream_figures(frames).jitter_mm == pytest.approx(np.sqrt(2 / 3))
+    assert np.isnan(stream_figures(frames[:2]).jitter_mm)
 
 
 def test_stream_of_nothing() -> None:
-    figures = stream_figures([], TARGETS)
+    figures = stream_figures([])
     assert (figures.frames, figures.published, figures.reacquisition_s) == (0, 0, ())
     assert np.isnan(figures.availability) and np.isnan(figures.time_to_first_pose_s)

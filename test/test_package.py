@@ -73,6 +73,19 @@ def test_ros_dependencies_of_the_code_are_declared() -> None:
     assert used - declared <= {"rcl_interfaces"}, used - declared
 
 
+def test_what_the_build_and_the_launch_files_look_for_is_declared() -> None:
+    declared = {element.text for element in package_xml() if element.tag.endswith("depend")}
+    built_with = re.findall(r"find_package\((\w+) REQUIRED\)", (ROOT / "CMakeLists.txt").read_text())
+    launched = [
+        name
+        for file in (ROOT / "launch").glob("*.py")
+        for name in re.findall(r'package="(\w+)"', file.read_text())
+    ]
+    assert "ament_cmake" in built_with
+    assert "rviz2" in launched
+    assert {*built_with, *launched} - {"end2reg_ros"} <= declared
+
+
 @pytest.mark.parametrize("file", REQUIREMENTS, ids=lambda f: f.name)
 def test_every_requirement_is_pinned_and_explained(file: Path) -> None:
     generated = file.name == "constraints.txt"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from views import bundled_case, cloud_of, frame, prior, registrar, shifted, tre_mm
@@ -9,11 +11,16 @@ from views import bundled_case, cloud_of, frame, prior, registrar, shifted, tre_
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import RegistrationError
 from end2reg_ros.registration import create_registrar
+from end2reg_ros.registration.classical import start_stddev, unguided_start
 from end2reg_ros.registration.landmarks import prior_from_landmarks
-from end2reg_ros.registration.quality import Agreement, agreement
+from end2reg_ros.registration.quality import Agreement, agreement, depth_in_front
+from end2reg_ros.registration.refine import Refined
 from end2reg_ros.registration.region import ThinSettings, crop, make_region
-from end2reg_ros.registration.types import Prior
+from end2reg_ros.registration.rivals import neighbouring_poses, threatens
+from end2reg_ros.registration.types import Prior, Quality
 from end2reg_ros.se3 import apply
+from end2reg_ros.simulation.field_settings import FieldSettings
+from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 
 def picked_prior(seed: int, T_true: np.ndarray) -> Prior:
@@ -105,7 +112,7 @@ def test_ransac_icp_with_a_rough_prior_agrees_with_icp() -> None:
     found = chosen.register(cloud_of(seen), picked_prior(0, seen.T_camera_model))
     assert "ransac" in found.timings_ms
     assert not found.success or tre_mm(found.T_camera_model, seen.T_camera_model) < 1.5
-    follow = chosen.register(cloud_of(seen), prior(seen.T_camera_model, stddev_m=0.001))
+    follow = chosen.register(cloud_of(seen), Prior(seen.T_camera_model, "last_frame", 0.001, continues=True))
     assert follow.success and tre_mm(follow.T_camera_model, seen.T_camera_model) < 1.0
     assert "ransac" not in follow.timings_ms
 
@@ -125,7 +132,7 @@ def test_see_through_and_cover_are_told_apart() -> None:
     def classes(pose: np.ndarray) -> Agreement:
         cropped = crop(cloud.points, pose, local.box, 0.03)
         near = local.surface.near(cropped.local) < 0.03
-        region = make_region(cloud.points, cropped.index, near, ThinSettings(0.002))
+        region = make_region(cloud.points, cropped, near, ThinSettings(0.002))
         return agreement(local.surface, pose, region, cKDTree(region.points))
 
     right, high, deep = classes(T), classes(shifted(T, y_mm=-12)), classes(shifted(T, y_mm=12))
@@ -139,3 +146,85 @@ def test_registration_is_deterministic() -> None:
     one, two = (registrar().register(cloud_of(seen), picked_prior(2, seen.T_camera_model)) for _ in range(2))
     np.testing.assert_array_equal(one.T_camera_model, two.T_camera_model)
     assert one.quality == two.quality
+
+
+@pytest.mark.parametrize("exposed", [("L2",), ("L2", "L3"), ("L4", "L5")])
+def test_a_slip_by_one_level_is_refused_also_where_few_levels_are_seen(exposed: tuple[str, ...]) -> None:
+    """One or two levels exposed: a neighbouring level fits within 1.2 mm. The true pose is accepted, slips are not."""
+    case = bundled_case()
+    field = FieldSettings(seed=3, exposed_levels=exposed)
+    settings = SequenceSettings(seed=3, scenario="still", field=field)
+    seen = SimulatedSequence(case, settings).frame(0.0)
+    T = seen.T_camera_model
+    right = registrar().register(cloud_of(seen), prior(T))
+    assert right.success, right.reason
+    origins = [v.T_model_level[:3, 3] for v in case.vertebrae]
+    spacing_mm = 1000 * float(np.linalg.norm(origins[2] - origins[3]))
+    for shift_mm in (-spacing_mm, spacing_mm):
+        slipped = registrar().register(cloud_of(seen), prior(shifted(T, z_mm=shift_mm)))
+        assert not slipped.success or tre_mm(slipped.T_camera_model, T) < 2.0
+
+
+def test_rivals_stand_one_level_higher_and_lower() -> None:
+    """The best-seen level is put exactly where its neighbour is; past the end, where the next one would be."""
+    case, T = bundled_case(), frame(0).T_camera_model
+    frames = [T @ v.T_model_level for v in case.vertebrae]
+    (up, higher), (down, lower) = neighbouring_poses(case, T, np.array([1, 9, 1, 1, 1]))
+    assert (up, down) == ("higher", "lower")
+    np.testing.assert_allclose(higher @ case.vertebrae[1].T_model_level, frames[0], atol=1e-12)
+    np.testing.assert_allclose(lower @ case.vertebrae[1].T_model_level, frames[2], atol=1e-12)
+    (_, past), _ = neighbouring_poses(case, T, np.array([9, 1, 1, 1, 1]))
+    step = past @ case.vertebrae[0].T_model_level[:, 3] - frames[0][:, 3]
+    np.testing.assert_allclose(step, frames[0][:, 3] - frames[1][:, 3], atol=1e-12)
+
+
+def test_a_rival_threatens_only_when_it_fits_nearly_as_well() -> None:
+    inliers = np.ones(1000, dtype=bool)
+    fit = Refined(np.eye(4), np.eye(6), 0.00095, inliers, 0.78, 9)
+    good = Quality(inlier_ratio=0.98)
+    assert threatens(fit, replace(fit, rmse=0.00100, normal_agreement=0.75), good)
+    assert threatens(
+        fit, replace(fit, rmse=0.00080, normal_agreement=0.85), good
+    )  # the rival is the right one
+    assert not threatens(fit, replace(fit, rmse=0.00115), good)
+    assert not threatens(fit, replace(fit, normal_agreement=0.60), good)
+    assert not threatens(fit, replace(fit, inliers=inliers[:300]), good)
+    assert not threatens(fit, fit, Quality(inlier_ratio=0.80))
+
+
+@pytest.mark.parametrize("floor_m", [0.03, 0.10, 0.60])
+def test_bone_posed_where_the_camera_sees_a_far_floor_is_seen_through(floor_m: float) -> None:
+    """Half the spine is missing and a floor lies behind, near or far: the pose is refused at any distance."""
+    local = registrar().local
+    T = unguided_start(local.centre, np.array([0.0, 0.0, 0.5]))
+    surface = local.surface
+    half = surface.points[surface.points[:, 2] > local.centre[2]]
+    x, y = np.meshgrid(np.linspace(-0.4, 0.4, 500), np.linspace(-0.4, 0.4, 500))
+    floor = np.stack([x.ravel(), y.ravel(), np.full(x.size, 0.55 + floor_m)], axis=1)
+    cloud = np.concatenate([apply(T, half), floor]).astype(np.float32)
+    found = registrar().register(Cloud(cloud, None, "camera", 1), prior(T))
+    assert not found.success
+    assert found.quality.free_space_violation > 0.2
+
+
+def test_a_pose_behind_or_at_the_camera_has_no_depth_in_front() -> None:
+    seen = np.array([[0.0, 0.0, 0.5]], dtype=np.float32)
+    posed = np.array([[0.0, 0.0, -0.5], [0.0, 0.0, 0.0], [0.1, 0.0, 1e-9], [0.0, 0.0, 0.4], [9.0, 0.0, 0.06]])
+    found = depth_in_front(seen, posed)
+    assert np.isnan(found[[0, 1, 2, 4]]).all()
+    assert found[3] == pytest.approx(0.5)
+    local = registrar().local
+    behind = unguided_start(local.centre, np.array([0.0, 0.0, -0.5]))
+    cloud = cloud_of(frame(0))
+    assert registrar().register(cloud, prior(behind)).reason_code == "no_points"
+    assert not registrar().register(cloud, prior(np.eye(4))).success
+
+
+def test_a_start_is_never_searched_so_widely_that_the_next_level_is_in_reach() -> None:
+    """Told to be 50 mm uncertain, a start is still held to 26 mm; told to be exact, it is still searched around."""
+    seen = frame(0)
+    wide = registrar().request(prior(seen.T_camera_model, stddev_m=0.05))
+    assert len(wide.starts) == 19 and wide.margin == pytest.approx(0.016)
+    exact = registrar().request(prior(seen.T_camera_model, stddev_m=0.0001))
+    assert len(exact.starts) == 19 and not exact.continues
+    assert start_stddev(prior(np.eye(4), 0.05)) == pytest.approx(0.008)

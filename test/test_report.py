@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from end2reg_ros.evaluation.report import write_report
-from end2reg_ros.evaluation.report_log import FrameRow, read_rows, to_line, write_rows
+from end2reg_ros.evaluation.report_log import FrameRow, latest, read_rows, to_line, write_rows
 from end2reg_ros.evaluation.report_run import Picture, Run, Usage
-from end2reg_ros.evaluation.report_summary import intervals, reacquisitions, slipped, summarise
+from end2reg_ros.evaluation.report_summary import intervals, summarise
 
 LEVELS = ("L1", "L2", "L3")
 START = 1_700_000_000_000_000_000
@@ -57,7 +58,8 @@ def test_figures_of_a_run() -> None:
     assert s.first_pose_s == pytest.approx(1.0)
     # visible from 1.0 on: 70 clouds, less 13 hidden ones; 40 with poses
     assert s.availability == pytest.approx(40 / 57)
-    assert s.availability_judged is not None and s.availability < s.availability_judged < 1.0
+    assert s.availability is not None and s.availability_judged is not None
+    assert s.availability < s.availability_judged < 1.0
     assert [(round(i.start, 2), round(i.end, 2)) for i in s.lost] == [(4.0, 6.0)]
     assert s.reacquisition_s == [pytest.approx(0.5)]
     assert (s.false_tracking, s.false_degraded, s.blind_poses, s.level_slips) == (0, 0, 0, 0)
@@ -80,16 +82,39 @@ def test_false_and_blind_poses_and_slips_are_counted() -> None:
     assert (s.false_tracking, s.false_degraded, s.blind_poses) == (1, 1, 1)
     assert s.outliers == pytest.approx(2 / 5)
     one_level_off = {level: pose(0, k + 1) for k, level in enumerate(LEVELS)}
-    assert slipped(
-        FrameRow(
-            0.0,
-            START,
-            "TRACKING",
-            T_camera_levels=one_level_off,
-            T_camera_levels_true=rows[0].T_camera_levels_true,
-        )
-    )
-    assert not slipped(rows[1])
+    assert summarise([replace(rows[0], T_camera_levels=one_level_off)]).level_slips == 1
+    assert s.level_slips == 0
+
+
+def test_late_and_strange_poses_are_in_the_figures() -> None:
+    rows = [
+        row(0.0),
+        replace(row(0.1, error=11.0), late=True),
+        replace(row(0.2), late=True),
+        replace(row(5.0), unknown=True, repeats=2, errors_mm={}),
+    ]
+    s = summarise(rows)
+    assert (s.clouds, s.published, s.late_poses, s.late_wrong, s.false_tracking) == (3, 3, 2, 1, 1)
+    assert (s.unknown_poses, s.repeated_poses, s.uncompared_poses) == (1, 2, 0)
+    assert s.duration_s == pytest.approx(0.2)
+
+
+def test_the_last_row_of_a_cloud_holds() -> None:
+    first, corrected = row(0.0), replace(row(0.0), repeats=1)
+    strange = replace(row(0.0), unknown=True)
+    assert latest([row(0.1), first, corrected]) == [corrected, row(0.1)]
+    assert latest([strange, first]) == [first]
+    assert latest([first, strange]) == [first, strange]
+
+
+def test_jitter_is_told_at_rest_only() -> None:
+    rows = [row(t / 10, error=1.0 + 0.2 * (-1) ** t) for t in range(6)]
+    assert summarise(rows).jitter_mm == pytest.approx(0.2)
+    moving = [
+        replace(r, T_camera_levels_true={n: pose(k, i) for i, n in enumerate(LEVELS)})
+        for k, r in enumerate(rows)
+    ]
+    assert summarise(moving).jitter_mm is None
 
 
 def test_one_wrong_vertebra_makes_a_false_pose() -> None:
@@ -122,7 +147,7 @@ def test_intervals_and_reacquisition() -> None:
     ]
     assert [(i.state, i.start, i.end) for i in intervals(rows)] == [
         ("SEARCHING", 0, 1), ("TRACKING", 1, 2), ("LOST", 2, 5), ("TRACKING", 5, 6)]  # fmt: skip
-    assert reacquisitions(rows) == [1]
+    assert summarise(rows).reacquisition_s == [1]
 
 
 def test_the_log_keeps_every_row(tmp_path: Path) -> None:

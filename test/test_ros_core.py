@@ -7,16 +7,18 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from end2reg_ros.errors import CloudError
-from end2reg_ros.registration.initial_pose import PriorRefused, PriorRequest, no_lookup, prior_for
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.initial_pose import PriorRefused, PriorRequest, PriorRules, no_lookup, prior_for
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.ros.counters import Counters
-from end2reg_ros.ros.parameters import ParameterFault, build, config_hash, parameter, specs
+from end2reg_ros.ros.parameters import ParameterFault, build, config_hash, group_maximum, parameter, specs
 from end2reg_ros.ros.rate import RateMeter
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.ros.watchdog import Silence, Watchdog, WatchdogSettings
@@ -101,6 +103,36 @@ def test_a_fault_is_told_and_the_thread_goes_on() -> None:
     assert done.wait(5)
     assert told == ["broken frame"]
     assert worker.stop(2.0)
+
+
+def test_a_fault_that_cannot_be_told_is_counted_and_the_thread_goes_on() -> None:
+    failing = True
+    worked: list[int] = []
+
+    def work(frame: int) -> None:
+        if failing:
+            raise ValueError("broken frame")
+        worked.append(frame)
+
+    def on_fault(fault: Exception) -> None:
+        raise RuntimeError("cannot publish")
+
+    worker: Worker[int] = Worker(work, lambda frame: None, on_fault)
+    worker.start()
+    for frame in range(3):
+        worker.submit(frame)
+        wait_for(lambda count=frame + 1: worker.untold == count)  # type: ignore[misc]
+    failing = False
+    worker.submit(3)
+    wait_for(lambda: worked == [3] and worker.untold == 0)
+    assert worker.stop(2.0)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 # Counters
@@ -294,6 +326,34 @@ def test_every_tracker_parameter_is_described_and_reaches_the_settings() -> None
     assert config_hash(manual.hashed()) == config_hash(TrackerParameters().hashed())
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"accept.min_inlier_ratio": 95.0}, "parameter 'accept.min_inlier_ratio' is 95.0, must lie in 0 .. 1"),
+        (
+            {"tracking.upper.max_position_stddev_m": 1.2},
+            "parameter 'tracking.upper.max_position_stddev_m' is 1.2, must lie in 0 .. 1",
+        ),
+        ({"prior_stddev_m": 0.01}, "parameter 'prior_stddev_m' is 0.01, must lie in 0.0001 .. 0.008"),
+        ({"max_prior_age_s": 0.0}, "parameter 'max_prior_age_s' is 0.0, must lie in 0.1 .. 600"),
+    ],
+)
+def test_thresholds_in_the_wrong_unit_are_refused(values: dict[str, float], text: str) -> None:
+    with pytest.raises(ParameterFault) as fault:
+        build(TrackerParameters, values)
+    assert str(fault.value) == text
+
+
+def test_every_number_of_the_tracker_has_a_range() -> None:
+    for spec in specs(TrackerParameters):
+        sample = spec.default[0] if isinstance(spec.default, tuple) else spec.default
+        if isinstance(sample, int | float) and not isinstance(sample, bool):
+            assert spec.minimum is not None and spec.maximum is not None, spec.name
+            spec.coerce(spec.default)
+    names = ("min_level_inlier_ratio_following", "step_m", "speed_m_s", "step_rad", "turn_rad_s", "silence_s")
+    assert [group_maximum(n) for n in names] == [1.0, 1.0, 10.0, pytest.approx(3.14159, abs=1e-4), 100.0, 600.0]
+
+
 def test_limits_of_the_cloud_come_from_the_parameters() -> None:
     assert TrackerParameters().limits().crop is None
     box = build(TrackerParameters, {"crop_box": [-1, -1, 0, 1, 1, 2], "z_max": 1.5}).limits()
@@ -308,19 +368,30 @@ def test_limits_of_the_cloud_come_from_the_parameters() -> None:
 # Priors
 
 
-def request(frame: str = "camera", covariance: np.ndarray | None = None) -> PriorRequest:
-    return PriorRequest(frame, SECOND, np.eye(4), np.zeros((6, 6)) if covariance is None else covariance)
+CLOUD = Cloud(np.zeros((1, 3), np.float32), None, "camera", 5 * SECOND)
+RULES = PriorRules(default_stddev_m=0.003, max_age_s=10.0)
+
+
+def request(
+    frame: str = "camera",
+    covariance: np.ndarray | None = None,
+    stamp_ns: int = SECOND,
+    distance_m: float = 0.0,
+) -> PriorRequest:
+    T = np.eye(4)
+    T[2, 3] = distance_m
+    return PriorRequest(frame, stamp_ns, T, np.zeros((6, 6)) if covariance is None else covariance)
 
 
 def test_a_prior_in_the_clouds_frame_is_taken_with_its_uncertainty_at_the_spine() -> None:
     centre = np.array([0.0, 0.4, 1.0])  # the model's origin is a metre away from the spine
     truth = Prior(np.eye(4), "landmarks", 0.0025)
     told = request(covariance=prior_covariance(truth, centre))
-    prior = prior_for("camera", told, centre, 0.003, no_lookup)
+    prior = prior_for(CLOUD, told, centre, RULES)
     assert prior.source == "initial_pose"
     assert prior.stddev_m == pytest.approx(0.0025, rel=1e-6)
     assert np.sqrt(told.covariance[0, 0]) > 0.02  # about the origin it is far larger
-    assert prior_for("camera", request(), centre, 0.003, no_lookup).stddev_m == 0.003
+    assert prior_for(CLOUD, request(), centre, RULES).stddev_m == 0.003
 
 
 @pytest.mark.parametrize(
@@ -339,12 +410,29 @@ def test_a_prior_in_the_clouds_frame_is_taken_with_its_uncertainty_at_the_spine(
             request(covariance=np.diag([0.25] * 3 + [0.0] * 3)),
             "it is uncertain by 500 mm at the spine; a start needs 10 mm or better",
         ),
+        (
+            request(stamp_ns=15 * SECOND + 100_000_000),
+            "its stamp is 10.1 s newer than the cloud's (limit 10 s)",
+        ),
+        (
+            request("map", stamp_ns=0),
+            "it is in 'map', the cloud in 'camera': between frames its stamp must not be zero",
+        ),
+        (request(distance_m=450.0), "it lies 450 m away: its unit seems to be mm, metres are needed"),
     ],
 )
 def test_a_prior_that_cannot_be_used_is_refused_with_a_reason(told: PriorRequest, text: str) -> None:
     with pytest.raises(PriorRefused) as refused:
-        prior_for("camera", told, np.zeros(3), 0.003, no_lookup)
+        prior_for(CLOUD, told, np.zeros(3), RULES, no_lookup)
     assert str(refused.value) == text
+
+
+def test_a_prior_older_than_the_limit_is_refused_and_stamp_zero_means_now() -> None:
+    late = replace(CLOUD, stamp_ns=20 * SECOND)
+    with pytest.raises(PriorRefused, match=r"^its stamp is 19\.0 s older than the cloud's \(limit 10 s\)$"):
+        prior_for(late, request(), np.zeros(3), RULES)
+    assert prior_for(late, request(), np.zeros(3), replace(RULES, max_age_s=19.0)).stddev_m == 0.003
+    assert prior_for(late, request(stamp_ns=0), np.zeros(3), RULES).stddev_m == 0.003
 
 
 def test_a_prior_in_another_frame_is_moved_by_tf_at_its_own_stamp() -> None:
@@ -356,6 +444,6 @@ def test_a_prior_in_another_frame_is_moved_by_tf_at_its_own_stamp() -> None:
         T[:3, 3] = [1.0, 2.0, 3.0]
         return T
 
-    prior = prior_for("camera", request("map"), np.zeros(3), 0.003, lookup)
+    prior = prior_for(CLOUD, request("map"), np.zeros(3), RULES, lookup)
     assert asked == [("camera", "map", SECOND)]
     assert prior.T_camera_model[:3, 3].tolist() == [1.0, 2.0, 3.0]

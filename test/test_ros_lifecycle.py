@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ros_rig import Ear, Process, free_domain, wait
+from ros_rig import END_LIMIT_S, Ear, Process, free_domain, wait
 
 pytestmark = pytest.mark.ros
 
@@ -80,7 +80,7 @@ def test_states_by_services_and_a_bad_case_goes_back_to_unconfigured(ear: tuple[
         assert state() == "unconfigured"
         assert change(Transition.TRANSITION_CONFIGURE)
         code, seconds = tracker.end()
-        assert (code, seconds < 2.0) == (0, True)
+        assert (code, seconds < END_LIMIT_S) == (0, True)
         assert "Traceback" not in tracker.output
     finally:
         tracker.close()

@@ -14,6 +14,7 @@ from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case, Screw
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.initial_pose import matrix_from_pose
 from end2reg_ros.registration.types import LevelResult, Quality, Registration
 from end2reg_ros.ros.counters import CounterSnapshot
 from end2reg_ros.ros.health import Health, Identity, Judgement
@@ -38,7 +39,7 @@ def transform(seed: int = 0) -> np.ndarray:
 
 
 def registration(T: np.ndarray, levels: tuple[LevelResult, ...] = ()) -> Registration:
-    quality = Quality(0.9, 0.0006, 0.5, 0.2, 0.01, 800)
+    quality = Quality(0.9, 0.0006, 0.5, 0.2, 0.01, 800, 0.81)
     covariance = np.diag([1e-6, 4e-6, 1e-6, 1e-5, 4e-5, 1e-5])
     relevant = np.array([1], dtype=np.int64)
     return Registration(
@@ -51,7 +52,7 @@ def test_transforms_and_stamps_survive_the_round_trip() -> None:
 
     T = transform()
     np.testing.assert_allclose(
-        conversions.matrix_from_pose(conversions.pose_from_matrix(T)), T, atol=1e-15, rtol=1e-12
+        matrix_from_pose(conversions.pose_from_matrix(T)), T, atol=1e-15, rtol=1e-12
     )
     sent = conversions.transform_stamped("a", "b", T, STAMP_NS)
     np.testing.assert_allclose(conversions.matrix_from_transform(sent.transform), T, atol=1e-15, rtol=1e-12)
@@ -62,8 +63,6 @@ def test_transforms_and_stamps_survive_the_round_trip() -> None:
 @pytest.mark.parametrize("field", ["position", "orientation"])
 def test_a_pose_that_is_none_is_refused(field: str) -> None:
     from geometry_msgs.msg import Pose
-
-    from end2reg_ros.ros.conversions import matrix_from_pose
 
     pose = Pose()
     getattr(pose, field).x = float("nan")
@@ -168,6 +167,8 @@ def test_status_of_a_moment(case: Case) -> None:
         "camera",
         STAMP_NS,
         registration(np.eye(4)),
+        0.002,
+        0.006,
         {"wait": 1.0, "decode": 2.5},
         latency_ms=40.0,
         pose_age_ms=55.0,
@@ -177,10 +178,12 @@ def test_status_of_a_moment(case: Case) -> None:
     assert (status.clouds_received, status.clouds_processed, status.clouds_dropped) == (10, 7, 3)
     assert (status.drop_reasons, list(status.drop_counts)) == (["frozen", "superseded"], [1, 2])
     assert list(zip(status.stage_names, status.stage_ms, strict=True)) == [("wait", 1.0), ("decode", 2.5)]
-    assert status.position_stddev == pytest.approx(0.002)
-    assert status.rotation_stddev == pytest.approx(math.sqrt(4e-5))
+    assert (status.position_stddev, status.rotation_stddev) == pytest.approx((0.002, 0.006))
+    assert (status.normal_agreement, status.inliers) == (pytest.approx(0.81), 800)
     empty = status_message(Health(IDENTITY, Judgement(), CounterSnapshot(), -1.0))
-    assert math.isnan(empty.inlier_ratio)
+    assert math.isnan(empty.inlier_ratio) and math.isnan(empty.normal_agreement)
+    assert math.isnan(empty.position_stddev) and math.isnan(empty.rotation_stddev)
+    assert empty.inliers == 0
     assert math.isnan(empty.pose_age_ms)
     assert (empty.header.stamp.sec, empty.header.frame_id) == (0, "")
     assert empty.since_last_cloud == -1.0
@@ -237,8 +240,8 @@ class StandInReceiver:
     def receive(self, message: Any) -> None:
         self.frames.append(message)
 
-    def drop(self, reason_code: str) -> None:
-        self.dropped.append(reason_code)
+    def drop(self, reason_code: str, reason: str) -> None:
+        self.dropped.append((reason_code, reason))
 
     def count_lost(self, total: int) -> None:
         raise AssertionError
@@ -249,9 +252,10 @@ def test_depth_and_colour_are_paired_by_equal_stamps_and_the_rest_is_counted() -
 
     from end2reg_ros.errors import CloudError
     from end2reg_ros.ros.conversions import header
-    from end2reg_ros.ros.inputs import CameraInput, decoder
+    from end2reg_ros.ros.inputs import CameraInput
     from end2reg_ros.ros.parameters import build
     from end2reg_ros.ros.settings import TrackerParameters
+    from end2reg_ros.tracking.decoding import decoder
 
     def image(second: int, encoding: str, size: int, value: int) -> Image:
         data = np.full((2, 2, size), value, np.uint8).tobytes()
@@ -266,7 +270,9 @@ def test_depth_and_colour_are_paired_by_equal_stamps_and_the_rest_is_counted() -
     for second in (1, 2):
         node.callbacks["depth/image"](image(second, "16UC1", 2, 2))  # 0x0202 mm
     node.callbacks["color/image"](image(2, "rgb8", 3, 7))
-    assert receiver.dropped == ["no_colour_image"]
+    assert receiver.dropped == [
+        ("no_colour_image", "a depth image came without a color/image of its stamp")
+    ]
     assert [frame.header.stamp.sec for frame in receiver.frames] == [2]
     limits = parameters.limits()
     with pytest.raises(CloudError, match=r"^no depth/camera_info has arrived") as fault:

@@ -16,10 +16,11 @@ from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stamp
 from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.initial_pose import PriorRequest
+from end2reg_ros.registration.initial_pose import PriorRequest, PriorRules
 from end2reg_ros.registration.types import Prior, Quality, Registration
 from end2reg_ros.ros.health import Health, Identity
-from end2reg_ros.ros.runtime import RuntimeSettings, TrackerRuntime
+from end2reg_ros.ros.runtime import TrackerRuntime
+from end2reg_ros.ros.runtime_types import RuntimeSettings
 from end2reg_ros.ros.watchdog import WatchdogSettings
 from end2reg_ros.tracking import State, Tracker
 from end2reg_ros.tracking.stream_guard import StreamSettings
@@ -71,6 +72,7 @@ class Ear:
         self.health: list[Health] = []
         self.shown: list[State] = []
         self.warned: list[tuple[str, str]] = []
+        self.broken = False
 
     def now_ns(self) -> int:
         return 100 * SECOND
@@ -85,6 +87,8 @@ class Ear:
         self.shown.append(state)
 
     def status(self, health: Health) -> None:
+        if self.broken:
+            raise RuntimeError("the middleware is gone")
         counts = health.counters
         assert counts.received == counts.processed + counts.total_dropped + counts.pending
         self.health.append(health)
@@ -111,7 +115,7 @@ class Bench:
             stream=StreamSettings(),
             watchdog=WatchdogSettings(first_s=0.3, gap_s=0.2, source="/points"),
             limits=CloudLimits(expected_frame="camera", max_points=100_000),
-            prior_stddev_m=0.003,
+            prior=PriorRules(default_stddev_m=0.003, max_age_s=10.0),
             decode=decode,
             data=lambda message: message.data,
         )
@@ -169,6 +173,8 @@ def test_no_pose_without_a_start_then_poses_with_the_stamps_of_their_clouds(benc
     assert health.judgement.stamp_ns == bench.stamp_ns == bench.ear.poses[-1]
     assert len(bench.ear.poses) == first + 1 == health.counters.poses_published
     assert list(health.judgement.timings_ms) == ["wait", "decode", "refine", "publish"]
+    assert health.judgement.position_stddev_m == pytest.approx(1e-4, rel=0.5)
+    assert health.judgement.rotation_stddev_rad == pytest.approx(1e-4)
     assert health.judgement.pose_age_ms == pytest.approx(1e-6 * (100 * SECOND - bench.stamp_ns))
     assert len(set(bench.ear.poses)) == len(bench.ear.poses)
 
@@ -195,8 +201,12 @@ BAD: dict[str, dict[str, Any]] = {
 def test_a_bad_cloud_is_a_counted_and_published_reason_and_no_pose(bench: Bench, code: str) -> None:
     bench.track()
     poses = len(bench.ear.poses)
+    registered = bench.ear.last.judgement
     health = bench.send(bench.cloud(**BAD[code]))
     assert health.judgement.reason_code == code
+    # the state rests on the last cloud registered: its header stays
+    assert (health.judgement.state, health.judgement.stamp_ns) == (State.TRACKING, registered.stamp_ns)
+    assert (health.judgement.frame_id, health.judgement.registration) == ("camera", None)
     assert health.judgement.reason
     assert health.counters.dropped == {code: 1}
     assert len(bench.ear.poses) == poses
@@ -235,6 +245,32 @@ def test_the_track_is_lost_when_clouds_stop_and_the_status_is_repeated(bench: Be
     assert bench.ear.last.judgement.state == State.LOST
 
 
+def test_a_cloud_that_waited_while_the_camera_died_does_not_keep_the_track(bench: Bench) -> None:
+    bench.track()
+    bench.registrar.wait_s = 0.4  # longer than the watchdog's patience
+    bench.runtime.receive(bench.cloud())
+    time.sleep(0.05)
+    bench.runtime.receive(bench.cloud())  # in the mailbox when the camera dies
+    processed = bench.runtime.voice.counters.snapshot().processed
+    bench.tick_until(lambda: bench.runtime.voice.counters.snapshot().processed == processed + 2)
+    bench.tick_until(lambda: bench.ear.last.judgement.reason_code == "no_cloud")
+    assert bench.ear.last.judgement.state == State.LOST
+    said = len([w for w in bench.ear.warned if w[0] == "no_cloud"])
+    for _ in range(30):
+        bench.runtime.tick()
+        time.sleep(0.01)
+    assert bench.ear.last.judgement.state == State.LOST
+    assert len([w for w in bench.ear.warned if w[0] == "no_cloud"]) == said  # told once, not at every tick
+
+
+def test_a_new_stream_begins_without_the_old_start(bench: Bench) -> None:
+    bench.track()
+    bench.stamp_ns = 2 * SECOND
+    bench.send()
+    assert bench.send().judgement.reason_code == "no_prior"
+    bench.track()
+
+
 def test_a_replayed_recording_starts_over_with_a_reason(bench: Bench) -> None:
     bench.track()
     bench.stamp_ns = 2 * SECOND
@@ -244,8 +280,7 @@ def test_a_replayed_recording_starts_over_with_a_reason(bench: Bench) -> None:
     after = bench.ear.health[reasons.index("clock_jumped_back")]
     assert after.judgement.state == State.SEARCHING
     assert all(stamp > 10 * SECOND for stamp in bench.ear.poses)
-    # it starts again from the same prior
-    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+    bench.track()
 
 
 def test_disabled_means_lost_and_silent(bench: Bench) -> None:
@@ -273,19 +308,78 @@ def test_nothing_is_published_once_deactivate_has_returned(bench: Bench) -> None
     assert bench.ear.last.judgement.state == State.SEARCHING
 
 
-def test_relocalize_keeps_the_start_reset_forgets_it(bench: Bench) -> None:
+def test_disabled_deactivated_and_activated_it_works_again(bench: Bench) -> None:
+    bench.runtime.enable(False)
+    bench.runtime.deactivate()
+    bench.runtime.activate()
     bench.track()
-    bench.runtime.relocalize()
-    bench.wait(lambda: bench.ear.last.judgement.reason_code == "relocalize")
-    assert bench.ear.last.judgement.state == State.SEARCHING
-    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
-    bench.runtime.reset()
-    bench.wait(lambda: bench.ear.last.judgement.reason_code == "reset")
+
+
+def test_a_start_offered_while_nothing_works_is_dropped(bench: Bench) -> None:
+    start = PriorRequest("camera", bench.stamp_ns, np.eye(4), np.zeros((6, 6)))
+    bench.runtime.offer_prior(start)
+    bench.runtime.enable(False)
+    bench.runtime.offer_prior(start)
+    bench.runtime.enable(True)
+    assert bench.send().judgement.reason_code == "no_prior"
+    assert ("prior_refused", "initial_pose refused: the tracker is stopped") in bench.ear.warned
+    bench.runtime.deactivate()
+    bench.runtime.offer_prior(start)
+    bench.runtime.activate()
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "waiting")
     assert bench.send().judgement.reason_code == "no_prior"
 
 
+@pytest.mark.parametrize("action", ["relocalize", "reset"])
+def test_relocalize_and_reset_forget_the_start(bench: Bench, action: str) -> None:
+    bench.track()
+    getattr(bench.runtime, action)()
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == action)
+    assert bench.ear.last.judgement.state == State.SEARCHING
+    assert bench.send().judgement.reason_code == "no_prior"
+    bench.runtime.offer_prior(PriorRequest("camera", bench.stamp_ns, np.eye(4), np.zeros((6, 6))))
+    getattr(bench.runtime, action)()  # a start not used yet is forgotten too
+    assert bench.send().judgement.reason_code == "no_prior"
+    bench.track()
+
+
+def test_an_old_start_is_refused(bench: Bench) -> None:
+    bench.runtime.offer_prior(
+        PriorRequest("camera", bench.stamp_ns - 11 * SECOND + SECOND // 2, np.eye(4), np.zeros((6, 6)))
+    )
+    judgement = bench.send().judgement
+    assert judgement.reason_code == "prior_refused"
+    assert judgement.reason == (
+        "initial_pose refused: its stamp is 10.6 s older than the cloud's (limit 10 s)"
+    )
+
+
+def test_frames_dropped_before_they_are_whole_keep_the_watchdog_informed(bench: Bench) -> None:
+    bench.track()
+
+    def lost() -> bool:
+        bench.runtime.drop("no_colour_image", "a depth image came without a color/image of its stamp")
+        return bench.ear.last.judgement.state == State.LOST
+
+    bench.tick_until(lost)
+    judgement = bench.ear.last.judgement
+    assert judgement.reason_code == "no_colour_image"
+    assert judgement.reason == "a depth image came without a color/image of its stamp"
+
+
+def test_it_knows_when_it_cannot_make_itself_heard(bench: Bench) -> None:
+    bench.track()
+    bench.ear.broken = True
+    assert not bench.runtime.is_mute
+    bench.runtime.receive(bench.cloud())
+    bench.tick_until(lambda: bench.runtime.is_mute)
+    bench.ear.broken = False
+    bench.tick_until(lambda: not bench.runtime.is_mute)
+    bench.track()
+
+
 def test_a_refused_start_stays_readable(bench: Bench) -> None:
-    bench.runtime.offer_prior(PriorRequest("map", SECOND, np.eye(4), np.zeros((6, 6))))
+    bench.runtime.offer_prior(PriorRequest("map", bench.stamp_ns, np.eye(4), np.zeros((6, 6))))
     judgement = bench.send().judgement
     assert (judgement.state, judgement.reason_code) == (State.SEARCHING, "prior_refused")
     assert judgement.reason == (

@@ -19,7 +19,14 @@ from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.recording import Recording
 from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.simulation.bag import INITIAL_POSE_TOPIC, POINTS_TOPIC, START_NS, TF_TOPIC, BagSettings, write_bag
+from end2reg_ros.simulation.bag import (
+    INITIAL_POSE_TOPIC,
+    POINTS_TOPIC,
+    START_NS,
+    TF_TOPIC,
+    BagSettings,
+    write_bag,
+)
 from end2reg_ros.simulation.benchmark import (
     FRAME_ID,
     RANGES,
@@ -155,6 +162,13 @@ def test_recording_refuses_an_existing_folder_and_no_frames(
         write_bag(tmp_path, sequence, BagSettings())
     with pytest.raises(End2RegError, match=r"^no frame in 0.05 s at 10 Hz: longer or faster, please$"):
         write_bag(tmp_path / "bag", sequence, BagSettings(rate_hz=10.0, duration_s=0.05))
+    for settings, text in (
+        (BagSettings(rate_hz=float("nan")), "the rate is nan Hz, must be above 0 and at most 1000"),
+        (BagSettings(rate_hz=-1.0), "the rate is -1 Hz, must be above 0 and at most 1000"),
+        (BagSettings(duration_s=float("inf")), "the duration is inf s, must be above 0 and at most 86400"),
+    ):
+        with pytest.raises(End2RegError, match=f"^{text}$"):
+            write_bag(tmp_path / "bag", sequence, settings)
     assert not (tmp_path / "bag").exists()
 
 
@@ -177,6 +191,7 @@ def test_scene_folder_reads_back(case: Case, tmp_path: Path) -> None:
     tags = write_simulated_scene(tmp_path / "s0", case, SceneSettings("standard", 4, SMALL_FAR))
     scene = read_scene(tmp_path / "s0")
     assert scene.tags == tags and scene.cloud.frame_id == FRAME_ID
+    assert scene.case_hash == case.hash
     assert scene.case_path is not None and scene.case_path.resolve() == case.path.resolve()
     assert scene.bone is not None and len(scene.bone) == len(scene.cloud.points)
     frame = simulate_scene(case, SceneSettings("standard", 4, SMALL_FAR)).frame
@@ -237,6 +252,10 @@ def test_command_writes_a_recording(tmp_path: Path, capsys: pytest.CaptureFixtur
             ["--out", "a", "--bag", "b"],
             "give --out FOLDER for scene folders, or --bag FOLDER for a recording",
         ),
+        (["--out", "a", "--seed", "-1"], "--seed must be 0 or more, not -1"),
+        (["--bag", "a", "--rate", "nan"], "the rate is nan Hz, must be above 0 and at most 1000"),
+        (["--bag", "a", "--duration", "inf"], "the duration is inf s, must be above 0 and at most 86400"),
+        (["--bag", "a", "--seed", "-1"], "--seed must be 0 or more, not -1"),
         (["--out", "a", "--count", "0"], "--count must be 1 or more, not 0"),
         (["--case", "/nowhere", "--out", "a"], "/nowhere: no such case folder"),
     ],

@@ -131,7 +131,7 @@ def test_sparse_rays_see_what_all_rays_see(case: Case) -> None:
 
 def test_towel_covers_the_wound_and_leaves(demo: SimulatedSequence) -> None:
     free, covered, after = demo.frame(7.5), demo.frame(9.5), demo.frame(12.0)
-    assert free.visible_fraction == 1.0 and after.visible_fraction == 1.0
+    assert free.visible_fraction > 0.95 and after.visible_fraction > 0.95  # breathing and table drift only
     assert covered.visible_fraction < 0.05
     assert covered.tags["occluders"] == ["towel"] and free.tags["occluders"] == []
     assert covered.tags["bone_pixels_uncovered"] > 1000
@@ -158,6 +158,17 @@ def test_spine_leaves_the_view_and_returns(case: Case) -> None:
     away = sequence.frame(9.0)
     assert away.visible_fraction == 0.0
     assert away.T_camera_model.shape == (4, 4)
+
+
+def test_a_sliver_at_the_edge_of_the_image_is_not_the_whole_spine(case: Case) -> None:
+    sequence = SimulatedSequence(case, SequenceSettings(seed=0, scenario="leave", sensor=SMALL))
+    whole = sequence.frame(0.0)
+    assert whole.visible_fraction == 1.0
+    leaving = [sequence.frame(t) for t in np.arange(6.0, 7.6, 0.05)]
+    slivers = [f for f in leaving if 0 < f.bone_pixels < 0.2 * whole.bone_pixels]
+    assert slivers
+    for frame in slivers:
+        assert frame.visible_fraction == pytest.approx(frame.bone_pixels / whole.bone_pixels)
 
 
 @pytest.mark.parametrize("t", [0.0, 9.5, 17.0])

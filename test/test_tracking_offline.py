@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from views import bundled_case, cloud_of, frame, tre_mm
+from views import bundled_case, cloud_of, frame, registrar, tre_mm
 
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cli.main import main
 from end2reg_ros.cloud.ply import PlyPoints, write_ply
+from end2reg_ros.registration.initial_pose import PriorRequest
 from end2reg_ros.se3 import from_rotation_translation, inverse, rotation_from_quaternion
 from end2reg_ros.simulation.bag import BagSettings, write_bag
 from end2reg_ros.simulation.picks import simulate_picks
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
+from end2reg_ros.tracking import Tracker
+from end2reg_ros.tracking.offline import start_from
 
 CASE = str(bundled_case_path())
 NAMES = ("spinous", "transverse_left", "transverse_right")
@@ -127,6 +130,15 @@ def test_track_is_deterministic_and_right(
                 T = T @ inverse(bundled_case().vertebrae[2].T_model_level)
             assert tre_mm(T, truth) < 1.0
     assert len((tmp_path / "one" / "frames.csv").read_text().splitlines()) == 7
+
+
+def test_a_recorded_start_in_another_frame_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker(registrar(), bundled_case())
+    request = PriorRequest("map", 5, frame(0).T_camera_model, np.zeros((6, 6)))
+    start_from(request, "camera", tracker)
+    update = tracker.update(cloud_of(frame(0)))
+    assert update.reason_code == "no_prior"
+    assert "initial_pose of the recording not used: it is in 'map', the cloud in 'camera'" in caplog.text
 
 
 @pytest.mark.shared

@@ -60,8 +60,13 @@ find_ros() {
 
 numpy_of_ros() { "$python" -c 'import numpy; print(numpy.__version__.split(".")[0])' 2>/dev/null || echo 2; }
 
+# The builds that the environment's packages fit; a security update of the same Python leaves it unchanged.
+interpreter() {
+  "$python" -c 'import sys, sysconfig; print(sys.version_info[:2], sys.base_prefix, sysconfig.get_config_var("SOABI"))'
+}
+
 fingerprint() { # fingerprint FILE...: what an earlier result must agree with
-  { echo "$mode" && "$python" -c 'import sys; print(sys.version)' && pwd && sha256sum "$@"; } | sha256sum | cut -d ' ' -f 1
+  { echo "$mode" && interpreter && pwd && sha256sum "$@"; } | sha256sum | cut -d ' ' -f 1
 }
 
 unchanged() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
@@ -101,13 +106,19 @@ step() { # step LABEL EXPECTED PATTERN -- COMMAND...
     fail "stopped at: $label. The environment is incomplete; run the same command again to go on"
 }
 
+# Nothing that somebody else made is ever removed: ours carries these two files from its first moment on.
+check_folder() {
+  [ ! -e "$venv" ] || { [ -f "$venv/COLCON_IGNORE" ] && [ -f "$venv/setup.log" ]; } ||
+    fail "$venv was not made by this script and is left alone. Remove it yourself, or name another folder"
+}
+
 make_environment() {
   if [ -d "$venv" ]; then
     echo "setup: the pinned requirements, the interpreter or the ROS 2 in use changed; making $venv anew"
     rm -rf "$venv"
   fi
   mkdir -p "$venv"
-  touch "$venv/COLCON_IGNORE"
+  touch "$venv/COLCON_IGNORE" "$venv/setup.log"
   local options=()
   [ "$mode" = wheels ] || options=(--system-site-packages)
   step "[1/4] virtual environment ($("$python" --version), $mode)" 0 '^$' -- "$python" -m venv "${options[@]}" "$venv"
@@ -133,6 +144,7 @@ packages_print=$(fingerprint requirements/*.txt)
 messages_print=$packages_print-$(fingerprint msg/*.msg CMakeLists.txt package.xml runtime/**/*.{txt,xml,msg} tools/build_ros_runtime.py)
 complete_print=$messages_print-$(fingerprint pyproject.toml setup.py)
 unchanged "$stamp" "$complete_print" && exit 0
+check_folder
 rm -f "$stamp"
 
 check_system
@@ -147,9 +159,8 @@ if ! unchanged "$venv/.messages" "$messages_print"; then
   step "[3/4] ROS 2 messages" 0 '^$' -- "$venv/bin/python" tools/build_ros_runtime.py "${sourced[@]}"
   echo "$messages_print" >"$venv/.messages"
 fi
-# "compat" puts the checkout itself on the path; the default hook would lose against the folder of the messages.
 step "[4/4] end2reg_ros from this checkout" 0 '^$' -- "$venv/bin/python" -m pip install --disable-pip-version-check \
-  --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+  --no-deps --no-build-isolation --editable .
 "$venv/bin/python" -c 'import rclpy; from tf2_msgs.msg import TFMessage; from end2reg_ros.msg import TrackingStatus' ||
   fail "the ROS 2 messages do not import. Type: make clean setup"
 echo "$complete_print" >"$stamp"

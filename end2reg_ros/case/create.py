@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from end2reg_ros.case.checks import Fault, check_levels
-from end2reg_ros.case.document import parse_landmarks, parse_screws
 from end2reg_ros.case.isosurface import SurfaceSettings, label_surface
-from end2reg_ros.case.labels import check_ct, choose_labels, read_label_map
+from end2reg_ros.case.labels import check_ct, choose_labels, guess_numbering, read_label_map
 from end2reg_ros.case.landmarks import propose_landmarks
 from end2reg_ros.case.levels import level_of_file, sort_levels
 from end2reg_ros.case.meshes import MESH_SUFFIXES, oriented, read_bytes, read_mesh
-from end2reg_ros.case.model import Array, Landmarks, Mesh, Screw
+from end2reg_ros.case.model import Mesh
+from end2reg_ros.case.point_files import Axes, read_landmarks, read_screws
 from end2reg_ros.case.store import CaseSpec, LevelSpec, check_target, write_case
 from end2reg_ros.errors import CaseError
 
@@ -37,8 +34,8 @@ class CreateRequest:
         meshes: files in mm (STL, PLY, OBJ) named after their level, or folders of such files.
         labels: CT label map (NIfTI).
         ct: the CT of the label map; only checked against it and named in the case's source.
-        numbering: of the label map: ``auto``, ``verse`` or ``totalsegmentator``.
-        label_numbers: level -> label number, instead of a numbering.
+        numbering: of the label map: ``auto`` or a name in ``labels.NUMBERINGS``.
+        label_numbers: level -> label number, instead of a numbering and of ``levels``.
         levels: only these levels; empty takes all.
         landmarks: JSON, mm: ``{"L3": {"spinous": [x, y, z], "transverse_left": ..., "transverse_right": ...}}``;
             levels without an entry get proposed ones.
@@ -60,7 +57,7 @@ class CreateRequest:
     landmarks: Path | None = None
     screws: Path | None = None
     name: str = ""
-    axes: Literal["ras", "lps"] = "ras"
+    axes: Axes = "ras"
     overwrite: bool = False
     allow_faults: bool = False
     surface: SurfaceSettings = field(default_factory=SurfaceSettings)
@@ -87,12 +84,11 @@ def create_case(request: CreateRequest, progress: Progress | None = None) -> Cre
     report = progress or (lambda text, done, total: None)
     if bool(request.meshes) == (request.labels is not None):
         raise CaseError("give either meshes (--meshes) or a label map (--labels)")
-    if request.ct is not None and request.labels is None:
-        raise CaseError("a CT (--ct) is only used together with its label map (--labels)")
+    _check_request(request)
     check_target(request.out, request.overwrite)
     # Small inputs first: a slip in them must not cost the minutes of the large ones.
-    landmarks = _read_landmarks(request)
-    screws = _read_screws(request)
+    landmarks = read_landmarks(request.landmarks, request.axes) if request.landmarks else {}
+    screws = read_screws(request.screws, request.axes) if request.screws else {}
     if request.labels is not None:
         meshes, notes, source = _from_labels(request, request.labels, report)
     else:
@@ -120,12 +116,32 @@ def create_case(request: CreateRequest, progress: Progress | None = None) -> Cre
     return CreatedCase(request.out, tuple(faults))
 
 
+def _check_request(request: CreateRequest) -> None:
+    """Refuse what would be given in vain."""
+    if request.labels is None:
+        if request.ct is not None:
+            raise CaseError("a CT (--ct) is only used together with its label map (--labels)")
+        if request.label_numbers or request.numbering != "auto":
+            raise CaseError("--numbering and --label-numbers are only used with a label map (--labels)")
+        if request.surface != SurfaceSettings():
+            raise CaseError("--spacing and --smoothing are only used with a label map (--labels)")
+    if request.label_numbers and request.numbering != "auto":
+        raise CaseError("give --numbering or --label-numbers, not both")
+    if request.label_numbers and request.levels:
+        raise CaseError("give --levels or --label-numbers, not both: exactly the numbered levels are made")
+
+
 def _from_labels(
     request: CreateRequest, path: Path, report: Progress
 ) -> tuple[dict[str, Mesh], list[Fault], str]:
     labels = read_label_map(path)
-    numbers = choose_labels(labels, request.numbering, request.label_numbers, request.levels)
-    source = f"label map {path.name} (sha256 {_digest(path)}), labels "
+    numbering, known = request.numbering, "by hand"
+    if not request.label_numbers:
+        guessed = numbering == "auto"
+        numbering = guess_numbering(labels) if guessed else numbering
+        known = f"{numbering} numbering" + (" (guessed)" if guessed else "")
+    numbers = choose_labels(labels, numbering, request.label_numbers, request.levels)
+    source = f"label map {path.name} (sha256 {_digest(path)}), {known}: "
     source += ", ".join(f"{level}={number}" for level, number in numbers.items())
     if request.ct is not None:
         check_ct(request.ct, labels, numbers)
@@ -198,49 +214,6 @@ def _with_landmarks(spec: LevelSpec, notes: list[Fault]) -> LevelSpec:
     except CaseError as error:
         notes.append(Fault("no_landmarks", spec.level, f"{spec.level}: {error}", "warning"))
         return spec
-
-
-def _read_landmarks(request: CreateRequest) -> dict[str, Landmarks]:
-    path = request.landmarks
-    if path is None:
-        return {}
-    try:
-        content = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise CaseError(f"{path}: not valid JSON ({error})") from None
-    marks = {str(k): parse_landmarks(v, f"{path}: {k}") for k, v in _by_level(content, path).items()}
-    if request.axes == "ras":
-        return marks
-    turn = np.array([-1.0, -1.0, 1.0])
-    return {level: _turned(m, turn) for level, m in marks.items()}
-
-
-def _turned(marks: Landmarks, turn: Array) -> Landmarks:
-    spinous, left, right = marks.as_array() * turn
-    return Landmarks(spinous, left, right, proposed=marks.proposed)
-
-
-def _read_screws(request: CreateRequest) -> dict[str, tuple[Screw, ...]]:
-    path = request.screws
-    if path is None:
-        return {}
-    try:
-        content = yaml.safe_load(read_bytes(path))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise CaseError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
-    screws = {str(k): parse_screws(v, f"{path}: {k}") for k, v in _by_level(content, path).items()}
-    if request.axes == "ras":
-        return screws
-    turn = np.array([-1.0, -1.0, 1.0])
-    return {
-        k: tuple(replace(s, entry=s.entry * turn, tip=s.tip * turn) for s in v) for k, v in screws.items()
-    }
-
-
-def _by_level(content: object, path: Path) -> dict[Any, Any]:
-    if not isinstance(content, dict):
-        raise CaseError(f"{path}: expected one entry per level (L3: ...)")
-    return content
 
 
 def _digest(path: Path) -> str:

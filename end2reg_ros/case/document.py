@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -151,7 +152,7 @@ def _level(value: object, index: int, where: str) -> LevelDocument:
         raise CaseError(f"{here}: no sha256 of {mesh} (64 hexadecimal digits)")
     colour = entry.get("colour", list(default_colour(level, index)))
     if not (isinstance(colour, list) and len(colour) == 3 and all(_is_byte(c) for c in colour)):
-        raise CaseError(f"{here}: colour must be three whole numbers from 0 to 255, not {colour!r}")
+        raise CaseError(f"{here}: colour must be three whole numbers from 0 to 255, not {_short(colour)}")
     landmarks, screws = entry.get("landmarks"), entry.get("screws")
     return LevelDocument(
         level=level,
@@ -175,22 +176,35 @@ def _mapping(value: object, where: str, known: set[str]) -> dict[str, Any]:
 def _point(value: object, where: str) -> Array:
     numbers = value if isinstance(value, list | tuple) and len(value) == 3 else [None]
     if not all(_is_number(n) for n in numbers):
-        raise CaseError(f"{where}: expected three finite numbers in mm, not {value!r}")
+        raise CaseError(f"{where}: expected three finite numbers in mm, not {_short(value)}")
     return np.array(numbers, dtype=np.float64) / 1000.0
 
 
 def _length(value: Any, where: str) -> float:
     if not _is_number(value) or value <= 0:
-        raise CaseError(f"{where}: expected a number of mm above zero, not {value!r}")
+        raise CaseError(f"{where}: expected a number of mm above zero, not {_short(value)}")
     return float(value) / 1000.0
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def _is_byte(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no whole number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _mm(point: Array) -> list[float]:

@@ -28,7 +28,18 @@ TOTALSEGMENTATOR: dict[str, int] = {
     **{f"T{i}": 44 - i for i in range(1, 13)},
     **{f"C{i}": 51 - i for i in range(1, 8)},
 }
-NUMBERINGS: dict[str, dict[str, int]] = {"verse": VERSE, "totalsegmentator": TOTALSEGMENTATOR}
+#: TotalSegmentator v1: L5-L1 = 18-22, T12-T1 = 23-34, C7-C1 = 35-41.
+TOTALSEGMENTATOR_V1: dict[str, int] = {
+    **{f"L{i}": 23 - i for i in range(1, 6)},
+    **{f"T{i}": 35 - i for i in range(1, 13)},
+    **{f"C{i}": 42 - i for i in range(1, 8)},
+}
+NUMBERINGS: dict[str, dict[str, int]] = {
+    "verse": VERSE,
+    "totalsegmentator": TOTALSEGMENTATOR,
+    "totalsegmentator_v1": TOTALSEGMENTATOR_V1,
+}
+_VERSE_TOP, _V1_TOP = 28, 104  # largest numbers
 
 _LUMBAR = ("L1", "L2", "L3", "L4", "L5", "L6")
 
@@ -82,13 +93,13 @@ def choose_labels(
 
     Args:
         labels: the label map.
-        numbering: ``verse``, ``totalsegmentator``, or ``auto``: VerSe where no label is above 28, else
-            TotalSegmentator. Both are known by name; then the lumbar levels that occur are taken.
+        numbering: one of ``NUMBERINGS``, or ``auto`` (see ``guess_numbering``); the lumbar levels that occur are
+            taken.
         numbers: label numbers given by hand; then exactly these are taken and ``numbering`` is not looked at.
         levels: only these levels, lumbar or not.
 
     Raises:
-        CaseError: a number that does not occur, or no lumbar vertebra under the numbering.
+        CaseError: a number that does not occur, no lumbar vertebra under the numbering, or one that cannot be guessed.
     """
     present = ", ".join(str(n) for n in sorted(labels.counts))
     if numbers:
@@ -97,7 +108,7 @@ def choose_labels(
                 raise CaseError(f"{labels.path}: no label {number} for {level}; it has {present}")
         return {level: numbers[level] for level in sort_levels(numbers)}
     if numbering == "auto":
-        numbering = "verse" if max(labels.counts) <= 28 else "totalsegmentator"
+        numbering = guess_numbering(labels)
     if numbering not in NUMBERINGS:
         raise CaseError(f"{numbering}: unknown numbering (known: auto, {', '.join(NUMBERINGS)})")
     known = NUMBERINGS[numbering]
@@ -107,13 +118,35 @@ def choose_labels(
             raise CaseError(f"{labels.path}: no label for {level} in {numbering} numbering; it has {present}")
     if levels:
         return {level: known[level] for level in sort_levels(levels)}
-    found = {level: known[level] for level in _LUMBAR if known.get(level) in labels.counts}
+    found = _lumbar(labels, numbering)
     if not found:
         raise CaseError(
             f"{labels.path}: no lumbar vertebra in {numbering} numbering; it has {present}; "
             "give numbers, as in --label-numbers L1=1 L2=2"
         )
     return found
+
+
+def guess_numbering(labels: LabelMap) -> str:
+    """The numbering of a label map: VerSe where no label is above 28, else TotalSegmentator v2.
+
+    VerSe counts towards the feet and TotalSegmentator towards the head, so v1 labels taken for VerSe run upside down,
+    which validation refuses. What order cannot show is refused here.
+
+    Raises:
+        CaseError: the numbers are lumbar levels in another numbering too.
+    """
+    top = max(labels.counts)
+    guess = "verse" if top <= _VERSE_TOP else "totalsegmentator"
+    # TotalSegmentator v1 has L5-L1 at 18-22 and mid-thoracic levels at 27-31, where v2 has L5-L1.
+    other = "totalsegmentator" if top <= _VERSE_TOP else "totalsegmentator_v1" if top <= _V1_TOP else ""
+    if other and _lumbar(labels, guess) and _lumbar(labels, other):
+        texts = []
+        for name in (guess, other):
+            numbers = ", ".join(str(n) for n in sorted(_lumbar(labels, name).values()))
+            texts.append(f"lumbar levels are {numbers} in {name} numbering")
+        raise CaseError(f"{labels.path}: {', '.join(texts)}: say which with --numbering")
+    return guess
 
 
 def check_ct(path: str | Path, labels: LabelMap, numbers: dict[str, int]) -> None:
@@ -163,6 +196,10 @@ def _read_nifti(path: Path) -> tuple[Array, Array]:
         raise CaseError(f"{path}: not a readable NIfTI file ({type(error).__name__})") from None
     if not isinstance(image, nib.Nifti1Image):
         raise CaseError(f"{path}: not a NIfTI file")
+    if data.dtype.kind not in "iuf":
+        raise CaseError(f"{path}: its voxels are not single numbers (a colour image?)")
+    if data.size == 0:
+        raise CaseError(f"{path}: has no voxels ({' x '.join(str(n) for n in data.shape)})")
     header: Any = image.header
     if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
         raise CaseError(
@@ -178,6 +215,11 @@ def _read_nifti(path: Path) -> tuple[Array, Array]:
     if np.abs(cosines).max() > 0.01:
         raise CaseError(f"{path}: sheared voxels (a tilted gantry); resample it to a rectangular grid first")
     return data, affine
+
+
+def _lumbar(labels: LabelMap, numbering: str) -> dict[str, int]:
+    known = NUMBERINGS[numbering]
+    return {level: known[level] for level in _LUMBAR if known.get(level) in labels.counts}
 
 
 def _name_label(number: int, known: dict[str, int]) -> str:

@@ -31,8 +31,9 @@ class CaseCreate:
     """CT label map (NIfTI) to make the surfaces from."""
     ct: Path | None = None
     """CT of the label map: checked to lie on the same grid with bone under the labels, and named in the source."""
-    numbering: Literal["auto", "verse", "totalsegmentator"] = "auto"
-    """Meaning of the label numbers; auto: VerSe (L1-L5 = 20-24) up to number 28, else TotalSegmentator v2 (31-27)."""
+    numbering: Literal["auto", "verse", "totalsegmentator", "totalsegmentator_v1"] = "auto"
+    """Meaning of the label numbers: VerSe (L1-L5 = 20-24), TotalSegmentator v2 (31-27), v1 (22-18); auto: VerSe up to
+    number 28, else v2, and an error where the numbers fit another one too."""
     label_numbers: tuple[str, ...] = ()
     """Label numbers by hand, as in L1=20 L2=21; exactly these levels are made."""
     levels: tuple[str, ...] = ()
@@ -182,12 +183,13 @@ def _label_number(text: str) -> tuple[str, int]:
 def _print_case(case: Case) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     # A pipe or a log has no width; 80 columns would break every row.
     console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(
-        title=f"{case.name}: {len(case.vertebrae)} levels, hash {case.hash[:12]}", title_justify="left"
-    )
+    # Text: a name may hold what rich takes for markup.
+    title = Text(f"{case.name}: {len(case.vertebrae)} levels, hash {case.hash[:12]}")
+    table = Table(title=title, title_justify="left")
     table.add_column("level")
     for column in ("triangles", "width x depth x height mm", "volume cm³", "centroid mm (RAS)"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -19,8 +19,10 @@ from end2reg_ros.errors import End2RegError
 
 KEPT = (
     "duration_s", "clouds", "judged", "published", "tre_median_mm", "tre_q1_mm", "tre_q3_mm", "tre_p95_mm",
-    "tre_max_mm", "outliers", "availability", "availability_judged", "false_tracking", "false_degraded", "blind_poses",
-    "level_slips", "first_pose_s", "reacquisition_s", "rate_hz", "camera_hz", "age_p50_ms", "age_p95_ms", "age_p99_ms",
+    "tre_max_mm", "outliers", "jitter_mm", "availability", "availability_judged", "false_tracking", "false_degraded",
+    "blind_poses", "level_slips", "repeated_poses", "late_poses", "late_wrong", "unknown_poses", "uncompared_poses",
+    "first_pose_s", "reacquisition_s", "never_reacquired", "unserved_s", "rate_hz", "camera_hz",
+    "age_p50_ms", "age_p95_ms", "age_p99_ms",
     "latency_p50_ms", "latency_p95_ms", "stages_ms",
 )  # fmt: skip
 
@@ -149,7 +151,9 @@ def overall(results: list[dict[str, Any]]) -> dict[str, Any]:
         "tre_median_worst_mm": max(values("tre_median_mm"), default=None),
         "tre_max_mm": max(values("tre_max_mm"), default=None),
         **{name: sum(r[name] for r in results) for name in ("published", "false_tracking", "false_degraded",
-                                                            "blind_poses", "level_slips")},
+                                                            "blind_poses", "level_slips", "repeated_poses",
+                                                            "late_wrong", "unknown_poses", "uncompared_poses",
+                                                            "never_reacquired")},
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from end2reg_ros.cli.demo_processes import (
     terminate_as_interrupt,
     wait_until,
 )
-from end2reg_ros.evaluation.report_log import FrameRow, from_dict
+from end2reg_ros.evaluation.report_log import FrameRow, from_dict, latest
 from end2reg_ros.evaluation.report_run import Usage
 
 CLOUD_TOPIC = "/camera/depth/color/points"
@@ -123,7 +123,6 @@ def run_nodes(settings: RunSettings, watcher: Watcher) -> RunRecord:
         record.faults += [
             f"the {name} ended with {exit_text(code)}" for name, code in codes.items() if code != 0
         ]
-    record.rows.sort(key=lambda row: row.stamp_ns)
     return record
 
 
@@ -139,6 +138,7 @@ def node_specs(settings: RunSettings) -> tuple[NodeSpec, NodeSpec, NodeSpec]:
             "scenario": settings.scenario,
             "rate": float(settings.rate),
             "duration": 0.0,  # endless: the demo ends it
+            "truth_wait": 10.0,  # else the first poses may be heard before their truth can be
         },
         settings.logs,
     )
@@ -165,15 +165,16 @@ class _Ear:
 
     def drain(self, record: RunRecord) -> int:
         """Put what was heard since into the record; returns the number of new rows."""
-        new = 0
+        heard = []
         while not self._lines.empty():
             data = json.loads(self._lines.get())
             if data["kind"] == "frame":
-                record.rows.append(from_dict(data))
-                new += 1
+                heard.append(from_dict(data))
             elif data["kind"] == "status":
                 record.status = data
-        return new
+        if heard:
+            record.rows = latest([*record.rows, *heard])
+        return len(heard)
 
     def join(self) -> None:
         """Wait for the end of the listener's output."""

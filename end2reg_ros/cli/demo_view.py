@@ -18,6 +18,7 @@ from end2reg_ros.cli.demo_run import RunRecord, Watcher
 from end2reg_ros.evaluation.report_figures import figures
 from end2reg_ros.evaluation.report_log import FrameRow
 from end2reg_ros.evaluation.report_run import Run
+from end2reg_ros.evaluation.report_summary import clouds
 
 STATE_STYLES = {
     "SEARCHING": "black on grey70",
@@ -91,7 +92,7 @@ class LiveView(View):
         self._live: Live | None = None
 
     def say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False)
 
     def phase(self, text: str) -> None:
         self.close()
@@ -133,7 +134,7 @@ class Now:
     """The figures of this moment."""
 
     def __init__(self, record: RunRecord) -> None:
-        rows = record.rows
+        rows = clouds(record.rows)
         last: FrameRow | None = rows[-1] if rows else None
         judged = next((row for row in reversed(rows) if row.judged), None)
         pose = next((row for row in reversed(rows[-15:]) if row.published), None)

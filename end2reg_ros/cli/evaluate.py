@@ -35,8 +35,8 @@ class Evaluate:
     """Registration methods."""
     priors: tuple[Literal["none", "landmarks", "perturbed"], ...] = ("none", "landmarks")
     """What a method is told beforehand: nothing; all landmarks picked with noise; the truth, turned and shifted."""
-    region: Literal["view", "bone"] = "view"
-    """Points a method gets: the whole view, or only the true bone (an oracle segmentation)."""
+    regions: tuple[Literal["view", "bone"], ...] = ("view",)
+    """Points a method gets: the whole view; only the true bone (an oracle segmentation)."""
     seed: int = 0
     """Of picks and perturbations."""
     pick_noise_mm: float = 3.0
@@ -49,6 +49,9 @@ class Evaluate:
     """Only the first N scenes."""
     json: bool = False
     """Print evaluation.json on standard output instead of the tables."""
+    _cases: Annotated[dict[Path, Any], tyro.conf.Suppress] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _benches: Annotated[dict[Path, Any], tyro.conf.Suppress] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -57,11 +60,13 @@ class Evaluate:
         """Run it; returns the exit code."""
         from end2reg_ros.cloud.scene_folder import find_scenes
         from end2reg_ros.evaluation.plots import write_plots
+        from end2reg_ros.evaluation.scenes import check_scenes
         from end2reg_ros.evaluation.summary import summarise
         from end2reg_ros.evaluation.tables import document, markdown
 
         settings = self._settings()
         folders = find_scenes(self.scenes)[: self.limit]
+        check_scenes(folders, self._case, settings.regions)
         self.out.mkdir(parents=True, exist_ok=True)
         trials = self._run_trials(folders, settings)
         summaries = summarise(trials)
@@ -80,8 +85,10 @@ class Evaluate:
 
         from end2reg_ros.evaluation.benchmark import BenchmarkSettings
 
-        if not self.methods or not self.priors:
-            raise End2RegError("--methods and --priors need at least one name each")
+        if not self.methods or not self.priors or not self.regions:
+            raise End2RegError("--methods, --priors and --regions need at least one name each")
+        if self.seed < 0:
+            raise End2RegError(f"--seed is {self.seed}, must be at least 0")
         if self.limit is not None and self.limit < 1:
             raise End2RegError(f"--limit is {self.limit}, must be at least 1")
         for name in ("pick_noise_mm", "max_rotation_deg", "max_offset_mm"):
@@ -92,7 +99,7 @@ class Evaluate:
         return BenchmarkSettings(
             methods=tuple(dict.fromkeys(self.methods)),
             priors=tuple(dict.fromkeys(self.priors)),
-            region=self.region,
+            regions=tuple(dict.fromkeys(self.regions)),
             seed=self.seed,
             pick_rms_m=self.pick_noise_mm / 1000.0,
             max_rotation_rad=float(np.radians(self.max_rotation_deg)),
@@ -108,32 +115,44 @@ class Evaluate:
         def bench_of(scene: Scene) -> CaseBench:
             return self._bench(scene, settings)
 
-        total = len(folders) * len(settings.methods) * len(settings.priors)
+        total = len(folders) * len(settings.methods) * len(settings.priors) * len(settings.regions)
         running = run_benchmark(folders, bench_of, settings)
         return list(track(running, "registrations", total=total, console=Console(stderr=True)))
 
-    def _bench(self, scene: Scene, settings: BenchmarkSettings) -> CaseBench:
-        """The scene's case, set up once and kept."""
+    def _case(self, scene: Scene) -> Case:
+        """The scene's case, read once and kept."""
         from end2reg_ros.case import load_case
-        from end2reg_ros.evaluation.benchmark import CaseBench
 
         path = self.case or scene.case_path
         if path is None:
             raise CaseError(f"scene {scene.name} names no case: give one with --case")
         key = path.resolve()
+        if key not in self._cases:
+            try:
+                self._cases[key] = load_case(path)
+            except CaseError as error:
+                where = f"scene {scene.name}: " if self.case is None else ""
+                raise CaseError(f"{where}{error}") from None
+        case: Case = self._cases[key]
+        return case
+
+    def _bench(self, scene: Scene, settings: BenchmarkSettings) -> CaseBench:
+        """The scene's case, set up once and kept."""
+        from end2reg_ros.evaluation.benchmark import CaseBench
+
+        case = self._case(scene)
+        key = case.path.resolve()
         if key not in self._benches:
-            loaded: Case = load_case(path)
-            self._benches[key] = CaseBench(loaded, settings.methods)
+            self._benches[key] = CaseBench(case, settings.methods)
         bench: CaseBench = self._benches[key]
         return bench
 
     def _notes(self, settings: BenchmarkSettings) -> list[str]:
         cases = ", ".join(f"{b.case.name} ({b.case.hash[:12]})" for b in self._benches.values())
-        region = (
-            "the whole view" if self.region == "view" else "the true bone points only (oracle segmentation)"
-        )
         notes = [
-            f"Case: {cases}. Points given to the methods: {region}. Seed {settings.seed}.",
+            f"Case: {cases}. Seed {settings.seed}.",
+            "Region, the points given to a method: `view`: the whole view; `bone`: the true bone only (an oracle "
+            "segmentation).",
             "Spreads are median [Q1, Q3] over scenes; a scene's TRE is the mean over its landmarks. "
             "Shares below 2, 3, 5 mm are of all n.",
             "TRE: distance between T_est p and T_true p at the landmarks. RMSE: root mean square of that distance over "

@@ -67,6 +67,8 @@ def version() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``end2reg`` with ``argv`` (default: the process's arguments); returns the exit code."""
+    # Thousands of small products a frame: a second BLAS thread only spins. Read once, when numpy is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _run(args)

@@ -57,7 +57,7 @@ class Register:
         assert isinstance(result, Registration)
         console = Console()
         verdict = "registered" if result.success else f"NO POSE: {result.reason}"
-        console.print(f"{verdict} ({result.method}, {sum(result.timings_ms.values()):.0f} ms)")
+        console.print(f"{verdict} ({result.method}, {sum(result.timings_ms.values()):.0f} ms)", markup=False)
         q = result.quality
         console.print(
             f"inlier ratio {q.inlier_ratio:.2f}, residual {1000 * q.residual_rmse_m:.2f} mm, "

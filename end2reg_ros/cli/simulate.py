@@ -48,6 +48,8 @@ class Simulate:
             raise End2RegError("give --out FOLDER for scene folders, or --bag FOLDER for a recording")
         if self.out is not None and self.count < 1:
             raise End2RegError(f"--count must be 1 or more, not {self.count}")
+        if self.seed < 0:
+            raise End2RegError(f"--seed must be 0 or more, not {self.seed}")
         case = load_case(self.case or bundled_case_path())
         return self._scenes(case, self.out) if self.out is not None else self._recording(case)
 
@@ -78,6 +80,8 @@ class Simulate:
         from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
         assert self.bag is not None
+        recorded = BagSettings(self.rate, self.duration, self.ordered)
+        recorded.frame_count()
         settings = SequenceSettings(seed=self.seed, scenario=self.scenario, sensor=SENSORS[self.sensor])
         with _progress() as bar:
             task = bar.add_task("frames", total=None)
@@ -85,7 +89,7 @@ class Simulate:
             frames = write_bag(
                 self.bag,
                 sequence,
-                BagSettings(self.rate, self.duration, self.ordered),
+                recorded,
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
         if self.json:

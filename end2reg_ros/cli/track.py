@@ -32,16 +32,23 @@ class Track:
     """Print the summary as JSON."""
 
     def run(self) -> int:
-        """Track and write the files; 0 when a pose was published, 1 when none was."""
+        """Track and write the files; 0 when a pose was published, 1 when none was.
+
+        Stopped by Ctrl-C, or where the recording is damaged, it writes what it has and fails.
+
+        Raises:
+            End2RegError: the recording was not read to its end.
+        """
         from rich.console import Console
         from rich.progress import track as progress
 
         from end2reg_ros.case import load_case
         from end2reg_ros.cloud.limits import CloudLimits
         from end2reg_ros.cloud.recording import Recording
+        from end2reg_ros.errors import CloudError, End2RegError
         from end2reg_ros.registration import create_registrar
         from end2reg_ros.tracking import Tracker
-        from end2reg_ros.tracking.offline import choose_input, track_recording
+        from end2reg_ros.tracking.offline import FrameRecord, choose_input, track_recording
         from end2reg_ros.tracking.report import write_track
 
         case = load_case(self.case)
@@ -53,8 +60,16 @@ class Track:
                 tracker.set_prior(prior)
             frames = track_recording(recording, chosen, tracker, CloudLimits())
             bar = Console(stderr=True)
-            records = list(progress(frames, "tracking", total=recording.count(chosen.clouds), console=bar))
-        summary = write_track(self.out, records)
+            records: list[FrameRecord] = []
+            stopped: str | None = None
+            try:
+                for record in progress(frames, "tracking", total=recording.count(chosen.clouds), console=bar):
+                    records.append(record)
+            except KeyboardInterrupt:
+                stopped = "interrupted"
+            except CloudError as fault:
+                stopped = str(fault)
+        summary = write_track(self.out, records, complete=stopped is None)
         if self.json:
             print(json.dumps(summary, indent=1))
         else:
@@ -62,4 +77,6 @@ class Track:
             print(
                 f"{published} poses from {received} clouds in {self.out}; states: {summary['frames_by_state']}"
             )
+        if stopped is not None:
+            raise End2RegError(f"{stopped}; {self.out} holds the {len(records)} clouds before")
         return 0 if summary["poses_published"] else 1

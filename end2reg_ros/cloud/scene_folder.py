@@ -34,6 +34,7 @@ class Scene:
         T_camera_levels: level -> (4, 4) true vertebra pose, metres; empty where only the whole is known.
         tags: what kind of scene it is ("occlusion": 0.3), for grouping results.
         case_path: case folder that it belongs to, or None.
+        case_hash: ``Case.hash`` of the case that it was made with; empty where unknown.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Scene:
     T_camera_levels: dict[str, Array] = field(default_factory=dict)
     tags: dict[str, Any] = field(default_factory=dict)
     case_path: Path | None = None
+    case_hash: str = ""
 
 
 def write_scene(folder: Path, scene: Scene) -> None:
@@ -52,6 +54,8 @@ def write_scene(folder: Path, scene: Scene) -> None:
     content: dict[str, Any] = {"cloud": "cloud.ply", "frame_id": scene.cloud.frame_id}
     if scene.case_path is not None:
         content["case"] = Path(os.path.relpath(scene.case_path.resolve(), folder.resolve())).as_posix()
+    if scene.case_hash:
+        content["case_hash"] = scene.case_hash
     content["T_camera_model"] = _numbers(scene.T_camera_model)
     if scene.T_camera_levels:
         content["T_camera_levels"] = {level: _numbers(T) for level, T in scene.T_camera_levels.items()}
@@ -78,6 +82,9 @@ def read_scene(folder: Path) -> Scene:
         raise _fault(folder, "tags must map names to values")
     if case is not None and not isinstance(case, str):
         raise _fault(folder, "case must be a path")
+    case_hash = content.get("case_hash", "")
+    if not isinstance(case_hash, str):
+        raise _fault(folder, "case_hash must be a text")
     cloud_name = content.get("cloud", "cloud.ply")
     if not isinstance(cloud_name, str):
         raise _fault(folder, "cloud must be a file name")
@@ -97,6 +104,7 @@ def read_scene(folder: Path) -> Scene:
         T_camera_levels=T_camera_levels,
         tags=tags,
         case_path=None if case is None else Path(os.path.normpath(folder / case)),
+        case_hash=case_hash,
     )
 
 
@@ -119,7 +127,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         raise CloudError("no_scene", f"{path.parent}: is not a scene folder (no {SCENE_FILE})")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CloudError("bad_scene", f"{path}: is not JSON ({error})") from error
     if not isinstance(content, dict):
         raise CloudError("bad_scene", f"{path}: must hold one JSON object")
@@ -129,7 +137,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 def _transform(folder: Path, name: str, value: Any) -> Array:
     try:
         T = np.asarray(value, dtype=np.float64).reshape(4, 4)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _fault(folder, f"{name} must be 16 numbers (4x4, row-major, metres)") from None
     if not se3.is_rigid(T):
         text = "is not a rigid transform (rotation orthonormal and right-handed, last row 0 0 0 1)"

@@ -1,9 +1,10 @@
-"""Registration methods over a folder of scenes: every scene x method x prior -> one trial."""
+"""Registration methods over a folder of scenes: every scene x region x prior x method -> one trial."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, get_args
@@ -15,7 +16,6 @@ from end2reg_ros import se3
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.scene_folder import Scene, read_scene
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.errors import CloudError
 from end2reg_ros.evaluation.metrics import (
     Pose,
     PoseErrors,
@@ -24,11 +24,11 @@ from end2reg_ros.evaluation.metrics import (
     pose_errors,
     targets_from_case,
 )
+from end2reg_ros.evaluation.scenes import Region, cloud_of_region, true_pose
 from end2reg_ros.registration.types import Prior, Registrar
 
 Array = NDArray[np.float64]
 PriorKind = Literal["none", "landmarks", "perturbed"]
-Region = Literal["view", "bone"]
 PRIOR_KINDS: tuple[PriorKind, ...] = get_args(PriorKind)
 
 
@@ -39,7 +39,7 @@ class BenchmarkSettings:
     Attributes:
         methods: names that ``create_registrar`` knows.
         priors: ``none``; ``landmarks``: all landmarks picked with noise; ``perturbed``: the truth, turned and shifted.
-        region: ``view``: the whole cloud; ``bone``: only points with the true bone label (an oracle segmentation).
+        regions: ``view``: the whole cloud; ``bone``: only points with the true bone label (an oracle segmentation).
         seed: of picks and perturbations; the same for every method.
         pick_rms_m: root mean square 3-D error of a pick.
         max_rotation_rad, max_offset_m: of the perturbed prior: angle U(0, max) about a random axis through the model's
@@ -48,7 +48,7 @@ class BenchmarkSettings:
 
     methods: tuple[str, ...] = ("icp", "ransac_icp")
     priors: tuple[PriorKind, ...] = ("none", "landmarks")
-    region: Region = "view"
+    regions: tuple[Region, ...] = ("view",)
     seed: int = 0
     pick_rms_m: float = 0.003
     max_rotation_rad: float = float(np.radians(45.0))
@@ -69,6 +69,7 @@ class Trial:
     scene: str
     method: str
     prior: PriorKind
+    region: Region
     success: bool
     reason_code: str
     errors: PoseErrors | None
@@ -77,6 +78,22 @@ class Trial:
     wall_ms: float
     timings_ms: dict[str, float] = field(default_factory=dict)
     tags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a method is given: a region of a scene and a prior.
+
+    Attributes:
+        cloud: of the region.
+        kind: of the prior.
+    """
+
+    scene: Scene
+    region: Region
+    cloud: Cloud
+    kind: PriorKind
+    prior: Prior | None
 
 
 class CaseBench:
@@ -98,35 +115,28 @@ def run_benchmark(
     """Run all trials, scene by scene.
 
     Args:
-        folders: scene folders.
+        folders: scene folders, best looked through by ``scenes.check_scenes`` before.
         bench_of: the case of a scene, set up.
 
     Raises:
-        CloudError: a scene that cannot be read; ``no_bone_label`` when region ``bone`` is asked of one without labels.
+        CloudError: a scene that cannot be read, or without the bone label that region ``bone`` needs.
     """
     for number, folder in enumerate(folders):
         scene = read_scene(folder)
         bench = bench_of(scene)
-        cloud = cloud_of_region(scene, settings.region)
         truth = true_pose(scene, bench.targets)
-        for kind in settings.priors:
+        for region, kind in product(settings.regions, settings.priors):
             prior = make_prior(kind, bench, truth, settings, number)
+            given = Given(scene, region, cloud_of_region(scene, region), kind, prior)
             for method in settings.methods:
-                yield run_trial(scene, cloud, bench, method, kind, prior, truth)
+                yield run_trial(given, bench, method, truth)
 
 
-def run_trial(
-    scene: Scene,
-    cloud: Cloud,
-    bench: CaseBench,
-    method: str,
-    kind: PriorKind,
-    prior: Prior | None,
-    truth: Pose,
-) -> Trial:
+def run_trial(given: Given, bench: CaseBench, method: str, truth: Pose) -> Trial:
     """Register one cloud once and tell its errors."""
+    prior = given.prior
     started = perf_counter()
-    result = bench.registrars[method].register(cloud, prior)
+    result = bench.registrars[method].register(given.cloud, prior)
     wall_ms = 1000.0 * (perf_counter() - started)
     errors = level_errors = None
     if np.isfinite(result.T_camera_model).all():
@@ -138,9 +148,10 @@ def run_trial(
         None if prior is None else pose_errors(Pose(prior.T_camera_model), truth, bench.targets).mean_tre_mm
     )
     return Trial(
-        scene=scene.name,
+        scene=given.scene.name,
         method=method,
-        prior=kind,
+        prior=given.kind,
+        region=given.region,
         success=result.success,
         reason_code=result.reason_code,
         errors=errors,
@@ -148,38 +159,8 @@ def run_trial(
         initial_tre_mm=initial,
         wall_ms=wall_ms,
         timings_ms=dict(result.timings_ms),
-        tags=scene.tags,
+        tags=given.scene.tags,
     )
-
-
-def true_pose(scene: Scene, targets: Targets) -> Pose:
-    """The truth of a scene.
-
-    Raises:
-        CloudError: ``bad_scene`` when its levels are none of the case's.
-    """
-    known = {name: T for name, T in scene.T_camera_levels.items() if name in targets.T_model_levels}
-    if scene.T_camera_levels and not known:
-        ours, theirs = ", ".join(targets.T_model_levels), ", ".join(scene.T_camera_levels)
-        raise CloudError(
-            "bad_scene", f"scene {scene.name}: its levels ({theirs}) are not the case's ({ours})"
-        )
-    return Pose(scene.T_camera_model, known)
-
-
-def cloud_of_region(scene: Scene, region: Region) -> Cloud:
-    """The scene's cloud, or only its bone.
-
-    Raises:
-        CloudError: ``no_bone_label``.
-    """
-    if region == "view":
-        return scene.cloud
-    if scene.bone is None:
-        raise CloudError("no_bone_label", f"scene {scene.name}: has no bone label, which --region bone needs")
-    cloud = scene.cloud
-    colours = None if cloud.colours is None else cloud.colours[scene.bone]
-    return replace(cloud, points=cloud.points[scene.bone], colours=colours)
 
 
 def make_prior(

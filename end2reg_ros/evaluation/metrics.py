@@ -141,22 +141,24 @@ def level_slip(estimated: Pose, true: Pose, targets: Targets) -> int:
     Every vertebra is compared with the true places of its neighbours. It is a slip when the best match is that of a
     shift by s levels, and lies nearer than half the spacing (otherwise the fit is plainly wrong, not one level off).
     """
-    origins = np.stack([T[:3, 3] for T in targets.T_model_levels.values()])
-    count = len(origins)
+    origins = {level: T[:3, 3] for level, T in targets.T_model_levels.items()}
+    ours, theirs = (
+        np.stack([se3.apply(level_transform(pose, level, targets), o) for level, o in origins.items()])
+        for pose in (estimated, true)
+    )
+    return slip_of_places(ours, theirs)
+
+
+def slip_of_places(estimated: Array, true: Array) -> int:
+    """``level_slip`` from the origins of the vertebra frames, (N, 3) each, cranial to caudal, in one frame."""
+    count = len(true)
     if count < 2:
         return 0
-    levels = list(targets.T_model_levels)
-    placed = [
-        np.stack(
-            [se3.apply(level_transform(pose, n, targets), o) for n, o in zip(levels, origins, strict=True)]
-        )
-        for pose in (estimated, true)
-    ]
-    half_spacing = 0.5 * float(np.linalg.norm(np.diff(origins, axis=0), axis=1).mean())
+    half_spacing = 0.5 * float(np.linalg.norm(np.diff(true, axis=0), axis=1).mean())
     best, best_distance = 0, float("inf")
     for shift in sorted(range(-(count - 1), count), key=abs):
-        ours = placed[0][max(0, -shift) : count - max(0, shift)]
-        theirs = placed[1][max(0, shift) : count - max(0, -shift)]
+        ours = estimated[max(0, -shift) : count - max(0, shift)]
+        theirs = true[max(0, shift) : count - max(0, -shift)]
         distance = float(np.linalg.norm(ours - theirs, axis=1).mean())
         if distance < best_distance:
             best, best_distance = shift, distance

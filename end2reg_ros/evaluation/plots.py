@@ -10,10 +10,10 @@ import numpy as np
 
 from end2reg_ros.evaluation.benchmark import Trial
 from end2reg_ros.evaluation.metrics import SUCCESS_MM, WRONG_MM
-from end2reg_ros.evaluation.spread import wilson
+from end2reg_ros.evaluation.summary import misalignment_bins
 
 _Groups = dict[str, list[Trial]]
-_SUCCESS_MM = SUCCESS_MM[-1]
+_MIN_TRIALS = 4  # fewer draw no line
 
 
 def write_plots(folder: Path, trials: Sequence[Trial]) -> list[Path]:
@@ -25,11 +25,11 @@ def write_plots(folder: Path, trials: Sequence[Trial]) -> list[Path]:
 
     groups: _Groups = {}
     for trial in trials:
-        groups.setdefault(f"{trial.method}, prior {trial.prior}", []).append(trial)
+        groups.setdefault(f"{trial.method}, prior {trial.prior}, {trial.region}", []).append(trial)
     written = []
     for name, draw in (
         ("tre.png", _draw_tre),
-        ("success_vs_misalignment.png", _draw_success),
+        ("success_vs_misalignment.png", draw_success),
         ("time.png", _draw_time),
     ):
         figure = draw(pyplot, groups)
@@ -65,33 +65,28 @@ def _draw_tre(pyplot: Any, groups: _Groups) -> Any:
     return figure
 
 
-def _draw_success(pyplot: Any, groups: _Groups) -> Any:
-    """Success rate in bins of equal count, with 95 % intervals: bins of equal width are empty at the ends."""
-    with_prior = {n: [t for t in g if t.initial_tre_mm is not None] for n, g in groups.items()}
-    with_prior = {name: group for name, group in with_prior.items() if len(group) >= 4}
-    if not with_prior:
+def draw_success(pyplot: Any, groups: _Groups) -> Any:
+    """Success rate against the initial misalignment with 95 % intervals, one panel a limit."""
+    binned = {f"{name} (n = {len(group)})": misalignment_bins(group) for name, group in groups.items()}
+    binned = {name: b for name, b in binned.items() if sum(x.initial_tre_mm.count for x in b) >= _MIN_TRIALS}
+    if not binned:
         return None
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, group in with_prior.items():
-        group = sorted(group, key=lambda t: t.initial_tre_mm or 0.0)
-        bins = [b for b in np.array_split(np.arange(len(group)), max(1, min(8, len(group) // 4))) if len(b)]
-        x, y, low, high = [], [], [], []
-        for members in bins:
-            hits = sum(_is_hit(group[i]) for i in members)
-            lower, upper = wilson(hits, len(members))
-            rate = hits / len(members)
-            x.append(float(np.median([group[i].initial_tre_mm or 0.0 for i in members])))
-            y.append(rate)
-            low.append(max(0.0, rate - lower))
-            high.append(max(0.0, upper - rate))
-        label = f"{name} (n = {len(group)})"
-        axes.errorbar(x, y, yerr=[low, high], marker="o", markersize=4, capsize=2, linewidth=1, label=label)
-    axes.set(
-        xlabel="initial misalignment (TRE of the prior, mm)", ylabel=f"share with TRE < {_SUCCESS_MM:g} mm"
-    )
-    axes.set(ylim=(-0.03, 1.03), title="Success against initial misalignment (95 % intervals)")
-    axes.set_xlim(left=0.0)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    figure, panels = pyplot.subplots(1, len(SUCCESS_MM), figsize=(13, 4.5), sharey=True, layout="constrained")
+    for axes, limit in zip(panels, SUCCESS_MM, strict=True):
+        for name, bins in binned.items():
+            x = [b.initial_tre_mm.median for b in bins]
+            y = [b.success[limit] for b in bins]
+            # Rounding may put a share of 0 or 1 outside its interval by 1e-17.
+            low = [max(0.0, b.success[limit] - b.interval[limit][0]) for b in bins]
+            high = [max(0.0, b.interval[limit][1] - b.success[limit]) for b in bins]
+            axes.errorbar(
+                x, y, yerr=[low, high], marker="o", markersize=4, capsize=2, linewidth=1, label=name
+            )
+        axes.set(xlabel="initial misalignment (TRE of the prior, mm)", title=f"TRE < {limit:g} mm")
+        axes.set(ylim=(-0.03, 1.03))
+        axes.set_xlim(0.0, 1.05 * max(b.initial_tre_mm.median for bins in binned.values() for b in bins))
+    panels[0].set_ylabel("share of scenes (95 % intervals)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
@@ -115,7 +110,3 @@ def _boxes(axes: Any, groups: Sequence[Any], labels: Sequence[str]) -> None:
         axes.plot(outside, [row] * len(outside), ".", color="0.4", markersize=3)
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     axes.set_ylim(len(labels) - 0.4, -0.6)
-
-
-def _is_hit(trial: Trial) -> bool:
-    return trial.errors is not None and trial.errors.mean_tre_mm < _SUCCESS_MM

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from end2reg_ros.evaluation.report_run import Run, Usage
-from end2reg_ros.evaluation.report_summary import FALSE_POSE_MM, IN_VIEW, RunSummary
+from end2reg_ros.evaluation.report_summary import FALSE_POSE_MM, RunSummary
+from end2reg_ros.evaluation.stream import CLEAR_VIEW, IN_VIEW
 
 Figure = tuple[str, str, str]  # name, value with unit, meaning
 
@@ -50,17 +51,32 @@ def _accuracy(s: RunSummary) -> list[Figure]:
         ("false poses, TRACKING / DEGRADED", false, "clouds with a published vertebra more than 10 mm off"),
         ("poses with nothing in view", str(s.blind_poses), "must be 0"),
         ("level slips", str(s.level_slips), "poses nearer to the neighbouring vertebrae"),
+        (
+            "jitter at rest",
+            f"{number(s.jitter_mm, 3)} mm",
+            "of the vertebrae, while neither camera nor spine moves",
+        ),
         ("repeated poses", str(s.repeated_poses), "further messages under a stamp already published"),
+        (
+            "poses without a cloud",
+            str(s.unknown_poses),
+            "under a stamp that the camera did not send; must be 0",
+        ),
+        ("poses without a truth", str(s.uncompared_poses), "could not be compared; must be 0"),
+        (
+            "late poses / wrong ones",
+            f"{s.late_poses} / {s.late_wrong}",
+            "no longer waited for; in all other figures, too",
+        ),
     ]
 
 
 def _availability(s: RunSummary) -> list[Figure]:
     lost = _list((f"{i.start:.1f}-{i.end:.1f}" for i in s.lost), "s", "never")
-    in_view = (
-        f"published / clouds with at least {IN_VIEW:.0%} of the exposed spine in view, after the first pose"
-    )
+    in_view = f"published / clouds with at least {IN_VIEW:.0%} of the bone of the rest view in view, after the first pose"
     clouds = f"{s.clouds} / {s.judged} / {s.published}"
     share = {name: 100 * value for name, value in s.state_share.items() if value > 0}
+    unfinished = f"{s.never_reacquired} ({s.unserved_s:.1f} s)"
     again = _list((f"{t:.2f}" for t in s.reacquisition_s), "s", "-")
     return [
         ("availability", percent(s.availability), in_view),
@@ -70,9 +86,10 @@ def _availability(s: RunSummary) -> list[Figure]:
             "the same without superseded clouds",
         ),
         ("clouds sent / judged / with poses", clouds, "the newest cloud wins: those between are superseded"),
-        ("first pose", f"{number(s.first_pose_s, 2)} s", "after the camera's first cloud"),
+        ("first pose", f"{number(s.first_pose_s, 2)} s", "after the first cloud that shows the spine"),
         ("LOST", lost, "silent intervals"),
         ("re-acquisition", again, "from visible again to the next pose, one a loss"),
+        ("not re-acquired", unfinished, f"silent at the end with {CLEAR_VIEW:.0%} of the bone in view"),
         ("time in each state", _pairs(share, 0, "%"), ""),
     ]
 
@@ -110,6 +127,8 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def verdict(s: RunSummary) -> str:
     """One sentence about a good run."""
+    if s.published == 0:
+        return "No pose was published, and there was no spine to be seen."
     return (
         f"{s.published} poses published, median error {number(s.tre_median_mm, 2)} mm; none off by more than "
         f"{FALSE_POSE_MM:.0f} mm, none while nothing was in view."

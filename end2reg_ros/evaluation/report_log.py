@@ -32,6 +32,8 @@ class FrameRow:
         errors_mm: level -> errors of its landmarks in mm (target registration error), between pose and truth.
         T_camera_levels, T_camera_levels_true: level -> 16 numbers, row-major, metres.
         repeats: further messages with poses for this stamp (0 in a correct run).
+        late: the poses were first heard when they were no longer waited for.
+        unknown: poses at a stamp at which the camera sent no cloud (0 such rows in a correct run).
         latency_ms, stages_ms: as the tracker says them, milliseconds.
     """
 
@@ -48,6 +50,8 @@ class FrameRow:
     T_camera_levels: dict[str, list[float]] = field(default_factory=dict)
     T_camera_levels_true: dict[str, list[float]] = field(default_factory=dict)
     repeats: int = 0
+    late: bool = False
+    unknown: bool = False
     latency_ms: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
 
@@ -84,8 +88,21 @@ def from_dict(data: dict[str, Any]) -> FrameRow:
     return FrameRow(**{key: value for key, value in data.items() if key in names})
 
 
+def latest(rows: Iterable[FrameRow]) -> list[FrameRow]:
+    """Rows by stamp. Of several rows for a cloud the last one holds: it knows of poses that came late or again.
+
+    A row without a cloud never takes the place of a cloud's row.
+    """
+    kept: dict[tuple[int, bool], FrameRow] = {}
+    for row in rows:
+        kept[row.stamp_ns, row.unknown] = row
+        if not row.unknown:
+            kept.pop((row.stamp_ns, True), None)
+    return sorted(kept.values(), key=lambda row: row.stamp_ns)
+
+
 def read_rows(path: Path) -> list[FrameRow]:
-    """All frame rows of a log, by stamp. A line cut off at the end (a killed listener) is left out.
+    """All frame rows of a log, as ``latest``. A line cut off at the end (a killed listener) is left out.
 
     Raises:
         FileNotFoundError: no such file.
@@ -98,7 +115,7 @@ def read_rows(path: Path) -> list[FrameRow]:
             continue
         if data.get("kind") == "frame":
             rows.append(from_dict(data))
-    return sorted(rows, key=lambda row: row.stamp_ns)
+    return latest(rows)
 
 
 def write_rows(path: Path, rows: Iterable[FrameRow]) -> None:

@@ -1,17 +1,20 @@
-"""Figures of one run from the listener's rows; the names and meanings of the metrics stand in ``RunSummary``."""
+"""Figures of one run from the listener's rows: ``stream.stream_figures``, and what only a run over ROS has."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from end2reg_ros.evaluation.report_log import PUBLISHING, FrameRow
+from end2reg_ros.evaluation.metrics import WRONG_MM, slip_of_places
+from end2reg_ros.evaluation.report_log import FrameRow
+from end2reg_ros.evaluation.stream import StreamFrame, stream_figures
+from end2reg_ros.tracking.types import State
 
-FALSE_POSE_MM = 10.0
-IN_VIEW = 0.2  # the spine counts as visible from this share of its exposed surface on
-NOTHING_IN_VIEW = 0.01
+FALSE_POSE_MM = WRONG_MM
+AT_REST = 1e-6  # largest change of the truth between two clouds, in metres and in entries of the rotation
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,15 @@ class RunSummary:
         tre_median_mm, tre_q1_mm, tre_q3_mm, tre_p95_mm, tre_max_mm: target registration error over all landmarks of
             all published poses, mm.
         level_tre_median_mm: the same per level.
-        outliers: share of those landmark errors above 10 mm.
-        availability: published / clouds sent while the spine was visible, from the first published pose on.
-        availability_judged: the same over the judged clouds only (what the tracker decided, not how fast it is).
+        outliers, availability, availability_judged, jitter_mm, level_slips, blind_poses, reacquisition_s,
+            never_reacquired, unserved_s: as in ``StreamFigures``; ``first_pose_s`` is its ``time_to_first_pose_s``.
         false_tracking, false_degraded: clouds published in that state with a vertebra more than 10 mm off (mean of
             its landmarks).
-        blind_poses: clouds with poses while nothing of the spine was in view.
-        level_slips: clouds whose poses lie nearer to the neighbouring vertebrae than to their own.
         repeated_poses: further messages for a stamp already published.
-        first_pose_s: from the first cloud to the first poses, by stamps.
-        reacquisition_s: from "visible again" to the next poses, one per loss.
+        late_poses: of the published ones, those first heard when they were no longer waited for; ``late_wrong``: of
+            these, those more than 10 mm off (counted as false, too).
+        unknown_poses: messages with poses at a stamp at which the camera sent no cloud; in no other figure.
+        uncompared_poses: published ones without a truth to compare with.
         lost: intervals of the state LOST.
         rate_hz: published poses per second over the stretches in which poses were published.
         camera_hz: clouds per second.
@@ -63,6 +65,7 @@ class RunSummary:
     tre_max_mm: float | None
     level_tre_median_mm: dict[str, float]
     outliers: float | None
+    jitter_mm: float | None
     availability: float | None
     availability_judged: float | None
     false_tracking: int
@@ -70,8 +73,14 @@ class RunSummary:
     blind_poses: int
     level_slips: int
     repeated_poses: int
+    late_poses: int
+    late_wrong: int
+    unknown_poses: int
+    uncompared_poses: int
     first_pose_s: float | None
     reacquisition_s: list[float]
+    never_reacquired: int
+    unserved_s: float
     lost: list[Interval]
     state_share: dict[str, float]
     rate_hz: float | None
@@ -84,63 +93,102 @@ class RunSummary:
     stages_ms: dict[str, float]
 
 
-def summarise(rows: Sequence[FrameRow]) -> RunSummary:
+def summarise(heard: Sequence[FrameRow]) -> RunSummary:
     """The figures of a run; rows in the order of their stamps (as ``read_rows`` gives them)."""
+    rows = clouds(heard)
+    frames = stream_frames(rows)
+    figures = stream_figures(frames)
     published = [row for row in rows if row.published]
-    errors = [e for row in published for level in row.errors_mm.values() for e in level]
-    ages = [row.age_ms for row in published if row.age_ms is not None]
+    late = [frame for row, frame in zip(rows, frames, strict=True) if row.late]
     latencies = [row.latency_ms for row in published if row.latency_ms is not None]
-    q = _percentiles(errors, (25, 50, 75, 95, 100))
-    age = _percentiles(ages, (50, 95, 99))
-    latency = _percentiles(latencies, (50, 95))
-    first = published[0].t if published else None
-    seen = [row for row in rows if first is not None and row.t >= first and in_view(row)]
-    seen_judged = [row for row in seen if row.judged]
-    spans = intervals(rows)
-    false = [row for row in published if (row.worst_level_mm() or 0.0) > FALSE_POSE_MM]
+    duration_s = rows[-1].t - rows[0].t if rows else 0.0
+    tre = figures.tre_mm
     return RunSummary(
-        duration_s=rows[-1].t - rows[0].t if rows else 0.0,
+        duration_s=duration_s,
         clouds=len(rows),
         judged=sum(row.judged for row in rows),
-        published=len(published),
-        tre_median_mm=q[1],
-        tre_q1_mm=q[0],
-        tre_q3_mm=q[2],
-        tre_p95_mm=q[3],
-        tre_max_mm=q[4],
+        published=figures.published,
+        tre_median_mm=_known(tre.median),
+        tre_q1_mm=_known(tre.q1),
+        tre_q3_mm=_known(tre.q3),
+        tre_p95_mm=_known(tre.p95),
+        tre_max_mm=_known(tre.maximum),
         level_tre_median_mm=_level_medians(published),
-        outliers=float(np.mean(np.array(errors) > FALSE_POSE_MM)) if errors else None,
-        availability=sum(row.published for row in seen) / len(seen) if seen else None,
-        availability_judged=sum(row.published for row in seen_judged) / len(seen_judged)
-        if seen_judged
-        else None,
-        false_tracking=sum(row.state == "TRACKING" for row in false),
-        false_degraded=sum(row.state != "TRACKING" for row in false),
-        blind_poses=sum(
-            row.visible_fraction is not None and row.visible_fraction <= NOTHING_IN_VIEW for row in published
-        ),
-        level_slips=sum(slipped(row) for row in published),
-        repeated_poses=sum(row.repeats for row in rows),
-        first_pose_s=first,
-        reacquisition_s=reacquisitions(rows),
-        lost=[span for span in spans if span.state == "LOST"],
+        outliers=_known(figures.outlier_share),
+        jitter_mm=_known(figures.jitter_mm),
+        availability=_known(figures.availability),
+        availability_judged=_known(figures.availability_judged),
+        false_tracking=figures.false_tracking,
+        false_degraded=figures.false_poses - figures.false_tracking,
+        blind_poses=figures.blind_poses,
+        level_slips=figures.level_slips,
+        repeated_poses=sum(row.repeats for row in heard),
+        late_poses=len(late),
+        late_wrong=sum(frame.wrong for frame in late),
+        unknown_poses=sum(row.unknown for row in heard),
+        uncompared_poses=figures.uncompared,
+        first_pose_s=_known(figures.time_to_first_pose_s),
+        reacquisition_s=list(figures.reacquisition_s),
+        never_reacquired=figures.never_reacquired,
+        unserved_s=figures.unserved_s,
+        lost=[span for span in intervals(rows) if span.state == "LOST"],
         state_share=_state_share(rows),
         rate_hz=_rate(published),
-        camera_hz=(len(rows) - 1) / (rows[-1].t - rows[0].t)
-        if len(rows) > 1 and rows[-1].t > rows[0].t
-        else None,
-        age_p50_ms=age[0],
-        age_p95_ms=age[1],
-        age_p99_ms=age[2],
-        latency_p50_ms=latency[0],
-        latency_p95_ms=latency[1],
+        camera_hz=(len(rows) - 1) / duration_s if duration_s > 0 else None,
+        age_p50_ms=_known(figures.age_percentiles_ms[0]),
+        age_p95_ms=_known(figures.age_percentiles_ms[1]),
+        age_p99_ms=_known(figures.age_percentiles_ms[2]),
+        latency_p50_ms=float(np.percentile(latencies, 50)) if latencies else None,
+        latency_p95_ms=float(np.percentile(latencies, 95)) if latencies else None,
         stages_ms=_stage_medians(rows),
     )
 
 
-def in_view(row: FrameRow) -> bool:
-    """Whether enough of the spine is visible for a pose to be expected."""
-    return row.visible_fraction is not None and row.visible_fraction >= IN_VIEW
+def clouds(heard: Sequence[FrameRow]) -> list[FrameRow]:
+    """The rows of clouds that the camera did send."""
+    return [row for row in heard if not row.unknown]
+
+
+def stream_frames(rows: Sequence[FrameRow]) -> list[StreamFrame]:
+    """The rows as frames of a stream."""
+    frames = []
+    before: FrameRow | None = None
+    for row in rows:
+        shared = [level for level in row.T_camera_levels_true if level in row.T_camera_levels]
+        frames.append(
+            StreamFrame(
+                stamp_ns=row.stamp_ns,
+                state=State.__members__.get(row.state, State.SEARCHING),
+                published=row.published,
+                errors_mm=row.errors_mm,
+                places_m=_origins(row.T_camera_levels, list(row.T_camera_levels)),
+                level_slip=slip_of_places(
+                    _origins(row.T_camera_levels, shared), _origins(row.T_camera_levels_true, shared)
+                ),
+                visible_fraction=row.visible_fraction,
+                judged=row.judged,
+                age_ms=row.age_ms,
+                at_rest=before is not None
+                and _moved(before.T_camera_levels_true, row.T_camera_levels_true) < AT_REST,
+            )
+        )
+        before = row
+    return frames
+
+
+def _origins(poses: Mapping[str, list[float]], levels: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([np.reshape(poses[level], (4, 4))[:3, 3] for level in levels]).reshape(-1, 3)
+
+
+def _moved(before: Mapping[str, list[float]], after: Mapping[str, list[float]]) -> float:
+    """Largest difference of any entry; infinite where there is nothing to compare."""
+    if not before or before.keys() != after.keys():
+        return float("inf")
+    return max(float(np.abs(np.subtract(before[level], after[level])).max()) for level in after)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def intervals(rows: Sequence[FrameRow]) -> list[Interval]:
@@ -155,45 +203,6 @@ def intervals(rows: Sequence[FrameRow]) -> list[Interval]:
             spans[-1] = Interval(last.state, last.start, row.t, last.reason_code, last.reason)
         spans.append(Interval(row.state, row.t, row.t, row.reason_code, row.reason))
     return spans
-
-
-def reacquisitions(rows: Sequence[FrameRow]) -> list[float]:
-    """Seconds from the first cloud in which the spine is visible again to the next poses, one entry per loss.
-
-    A loss begins with the first judged cloud without poses after one with poses.
-    """
-    times: list[float] = []
-    had_pose, visible_since = False, None
-    lost = False
-    for row in rows:
-        if row.published:
-            if lost and visible_since is not None:
-                times.append(row.t - visible_since)
-            had_pose, lost, visible_since = True, False, None
-        elif had_pose and row.judged and row.state not in PUBLISHING:
-            lost = True
-        if lost and visible_since is None and in_view(row):
-            visible_since = row.t
-        elif lost and not in_view(row):
-            visible_since = None
-    return times
-
-
-def slipped(row: FrameRow) -> bool:
-    """Whether most vertebrae lie nearer to another level's true place than to their own."""
-    estimated = {k: np.reshape(T, (4, 4))[:3, 3] for k, T in row.T_camera_levels.items()}
-    true = {k: np.reshape(T, (4, 4))[:3, 3] for k, T in row.T_camera_levels_true.items()}
-    shared = [level for level in estimated if level in true]
-    if len(true) < 2 or not shared:
-        return False
-    nearest = [min(true, key=lambda k: float(np.linalg.norm(true[k] - estimated[level]))) for level in shared]
-    return sum(a != b for a, b in zip(nearest, shared, strict=True)) > len(shared) / 2
-
-
-def _percentiles(values: Sequence[float], which: Sequence[float]) -> list[float | None]:
-    if not values:
-        return [None] * len(which)
-    return [float(v) for v in np.percentile(np.array(values), which)]
 
 
 def _rate(published: Sequence[FrameRow]) -> float | None:

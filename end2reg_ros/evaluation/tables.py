@@ -9,17 +9,17 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
+from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.benchmark import BenchmarkSettings, Trial
 from end2reg_ros.evaluation.metrics import SUCCESS_MM, PoseErrors
 from end2reg_ros.evaluation.summary import Accuracy, GroupSummary
 
+_GROUP = ("method", "prior", "region")
 _VERSIONS = ("numpy", "scipy", "open3d", "small_gicp")
 
 
 def environment() -> dict[str, Any]:
     """Machine and versions that a result was made with."""
-    import os
-
     from end2reg_ros import __version__
 
     versions = {"end2reg_ros": __version__, "python": platform.python_version()}
@@ -29,10 +29,9 @@ def environment() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = "unknown"
     return {
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cpus": os.cpu_count(),
+        "system": host.system(),
+        "processor": host.processor(),
+        "cpus": host.cores(),
         "versions": versions,
     }
 
@@ -71,14 +70,13 @@ def document(
 
 def _accuracy_table(rows: Sequence[tuple[GroupSummary, Accuracy]]) -> list[str]:
     limits = [f"< {limit:g} mm" for limit in SUCCESS_MM]
-    heads = ["method", "prior", "n", "TRE mm", "TRE vertebra poses mm", "landmarks > 10 mm", *limits]
+    heads = [*_GROUP, "n", "TRE mm", "TRE vertebra poses mm", "landmarks > 10 mm", *limits]
     heads += ["RMSE mm", "mean_distance mm", "RRE deg", "RTE mm", "level slips"]
     body = []
     for summary, figures in rows:
         body.append(
             [
-                summary.method,
-                summary.prior,
+                *_group(summary),
                 str(figures.trials),
                 figures.tre_mm.text(),
                 figures.level_pose_tre_mm.text(),
@@ -96,8 +94,7 @@ def _accuracy_table(rows: Sequence[tuple[GroupSummary, Accuracy]]) -> list[str]:
 
 def _verdict_table(summaries: Sequence[GroupSummary]) -> list[str]:
     heads = [
-        "method",
-        "prior",
+        *_GROUP,
         "scenes",
         "reported success",
         "of these wrong (a vertebra > 10 mm)",
@@ -108,7 +105,7 @@ def _verdict_table(summaries: Sequence[GroupSummary]) -> list[str]:
     for s in summaries:
         reasons = ", ".join(f"{code} {count}" for code, count in s.reasons.items())
         p95 = f"{s.wall_ms.p95:.0f}"
-        row = [s.method, s.prior, str(s.all.trials), str(s.reported.trials), str(s.wrong_reported)]
+        row = [*_group(s), str(s.all.trials), str(s.reported.trials), str(s.wrong_reported)]
         body.append([*row, s.initial_tre_mm.text(), s.wall_ms.text(0), p95, reasons])
     return _table(heads, body)
 
@@ -118,8 +115,12 @@ def _level_table(summaries: Sequence[GroupSummary]) -> list[str]:
     body = []
     for s in summaries:
         found = s.reported.level_tre_mm
-        body.append([s.method, s.prior, *(found[name].text() if name in found else "–" for name in levels)])
-    return _table(["method", "prior", *levels], body)
+        body.append([*_group(s), *(found[name].text() if name in found else "–" for name in levels)])
+    return _table([*_GROUP, *levels], body)
+
+
+def _group(summary: GroupSummary) -> list[str]:
+    return [summary.method, summary.prior, summary.region]
 
 
 def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
@@ -136,6 +137,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "scene": trial.scene,
         "method": trial.method,
         "prior": trial.prior,
+        "region": trial.region,
         "success": trial.success,
         "reason_code": trial.reason_code,
         "errors": _errors(trial.errors),
@@ -165,12 +167,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or "unknown"

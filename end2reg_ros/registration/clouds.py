@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from end2reg_ros.registration.global_search import Oriented, RansacSettings, ransac_fpfh
 from end2reg_ros.registration.refine import RefineSettings, refine
-from end2reg_ros.registration.region import ThinSettings, make_region
+from end2reg_ros.registration.region import Cropped, ThinSettings, make_region
 from end2reg_ros.registration.surface import PointSurface
 from end2reg_ros.se3 import inverse
 
@@ -42,15 +42,11 @@ def register_clouds(
     """
     if T_target_source is None:
         T_target_source, _ = ransac_fpfh(Oriented(source), Oriented(target), RansacSettings(voxel=voxel))
-    thinned = [
-        make_region(
-            cloud.astype(np.float32),
-            np.arange(len(cloud)),
-            np.ones(len(cloud), bool),
-            ThinSettings(voxel / 2),
-        )
-        for cloud in (source, target)
-    ]
+    thinned = []
+    for cloud in (source.astype(np.float32), target.astype(np.float32)):
+        every = np.arange(len(cloud))
+        whole = Cropped(every, cloud, every)
+        thinned.append(make_region(cloud, whole, np.ones(len(cloud), bool), ThinSettings(voxel / 2)))
     surface = PointSurface(thinned[1].points, thinned[1].normals, cKDTree(thinned[1].points))
     settings = RefineSettings(
         gates=(2 * voxel, 2 * voxel, 1.5 * voxel, 1.5 * voxel, voxel), max_iterations=40, scale=voxel / 4

@@ -15,16 +15,37 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.quality import Agreement, agreement, quality_of
 from end2reg_ros.registration.refine import Refined, refine
 from end2reg_ros.registration.region import Box, Region, ThinSettings, crop, make_region
-from end2reg_ros.registration.settings import AcceptSettings, RegistrationSettings
+from end2reg_ros.registration.rivals import SAME_FIT_M, neighbouring_poses, threatens
+from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.surface import ModelSurface, build_model_surface
 from end2reg_ros.registration.types import LevelResult, Quality, Registration
 from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev, unknown_covariance
+from end2reg_ros.registration.verdict import verdict
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_from_vector
 
 Array = NDArray[np.float64]
 
 HELD_BELOW_SUPPORT = 20  # samples 3 mm apart: less than about 2 square centimetres of a level seen
 JUDGED_SAMPLES = 40  # of a level, neither covered nor without data: enough to judge that level by itself
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """Where a fit begins and how it is judged.
+
+    Attributes:
+        starts: (4, 4) each, T_camera_model; at least one.
+        method: name reported.
+        margin: how far (metres) the starts may lie from the truth; widens the crop.
+        around: pose that the cloud is cropped around; the first start when None.
+        continues: the fit continues a track (see ``Prior``).
+    """
+
+    starts: Sequence[Array]
+    method: str
+    margin: float = 0.0
+    around: Array | None = None
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,46 +72,65 @@ class LocalRegistration:
         self.centre = (self.box.low + self.box.high) / 2
         self.origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
 
-    def fit(
-        self,
-        cloud: Cloud,
-        starts: Sequence[Array],
-        method: str,
-        margin: float = 0.0,
-        around: Array | None = None,
-    ) -> Registration:
-        """Refine every start, keep the best by score, judge it.
-
-        Args:
-            cloud: scene points.
-            starts: (4, 4) each, T_camera_model; at least one.
-            method: name reported.
-            margin: how far (metres) the starts may lie from the truth; widens the crop.
-            around: pose that the cloud is cropped around; the first start when None.
-        """
+    def fit(self, cloud: Cloud, request: FitRequest) -> Registration:
+        """Refine every start, keep the best by score, judge it; hold a start's result against the neighbouring levels."""
         clock = Stopwatch()
-        crop_margin = self.settings.crop_margin + margin
-        cropped = crop(cloud.points, starts[0] if around is None else around, self.box, crop_margin)
-        near = self.surface.near(cropped.local) < self.settings.near + margin
-        clock.lap("crop")
-        thin = ThinSettings(self.settings.voxel, threads=self.settings.threads)
-        region = make_region(cloud.points, cropped.index, near, thin)
-        clock.lap("thin")
-        if len(region.points) < self.settings.accept.min_inliers:
-            return self.failed(
-                starts[0], "no_points", f"only {len(region.points)} points near the model", method, clock
-            )
+        accept, starts = self.settings.accept, request.starts
+        around = starts[0] if request.around is None else request.around
+        region = self.region(cloud, around, request.margin, clock)
+        if len(region.points) < accept.min_inliers:
+            text = f"only {len(region.points)} points near the model"
+            return self.failed(starts[0], "no_points", text, request.method, clock)
         tree = cKDTree(region.points)
         best = self.best_start(region, tree, starts)
         refined = refine(region.points, region.normals, self.surface, best, self.settings.refine)
         clock.lap("refine")
         fit = Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree))
-        accept = self.settings.accept
-        searched = len(starts) > 1
-        level_limit = accept.min_level_inlier_ratio if searched else accept.min_level_inlier_ratio_following
-        registration = self.judge(fit, region, method, level_limit)
+        limit = (
+            accept.min_level_inlier_ratio_following if request.continues else accept.min_level_inlier_ratio
+        )
+        registration = self.judge(fit, region, request.method, limit)
         clock.lap("quality")
+        if registration.success and not request.continues:
+            rival = self.rival_of(cloud, fit)
+            clock.lap("rivals")
+            if rival is not None:
+                registration = replace(
+                    registration, success=False, reason_code="ambiguous_level", reason=rival
+                )
         return replace(registration, timings_ms=clock.laps)
+
+    def region(self, cloud: Cloud, around: Array, margin: float, clock: Stopwatch) -> Region:
+        """The scene points within ``margin`` metres (and a little) of a posed model."""
+        cropped = crop(cloud.points, around, self.box, self.settings.crop_margin + margin)
+        near = self.surface.near(cropped.local) < self.settings.near + margin
+        clock.lap("crop")
+        thin = ThinSettings(self.settings.voxel, threads=self.settings.threads)
+        region = make_region(cloud.points, cropped, near, thin)
+        clock.lap("thin")
+        return region
+
+    def rival_of(self, cloud: Cloud, fit: Fit) -> str | None:
+        """What speaks for the spine being one level higher or lower than this fit; None when nothing does.
+
+        A slip by one level fits well where few levels are seen. The right fit beats its neighbours clearly; a slipped one
+        does not, for the right one is among them.
+        """
+        mine = fit.refined
+        levels = self.surface.level_index[fit.agreement.samples[fit.agreement.supported]]
+        support = np.bincount(levels, minlength=len(self.case.vertebrae))
+        for name, start in neighbouring_poses(self.case, mine.T_camera_model, support):
+            region = self.region(cloud, start, 0.0, Stopwatch())
+            if len(region.points) < self.settings.accept.min_inliers:
+                continue
+            tree = cKDTree(region.points)
+            other = refine(region.points, region.normals, self.surface, start, self.settings.refine)
+            found = agreement(self.surface, other.T_camera_model, region, tree)
+            if self.moved(mine.T_camera_model, other.T_camera_model) < SAME_FIT_M:
+                continue
+            if threatens(mine, other, quality_of(found, other, int(other.inliers.sum()), len(region.points))):
+                return f"one level {name} fits nearly as well: this may be another level"
+        return None
 
     def best_start(self, region: Region, tree: cKDTree, starts: Sequence[Array]) -> Array:
         """The start whose short refinement on a third of the points scores best."""
@@ -124,7 +164,7 @@ class LocalRegistration:
             quality=quality,
             covariance=refined.covariance,
             method=method,
-            engine="cpu",
+            engine="",
             levels=levels,
             relevant=region.index[np.isfinite(on_bone)],
         )
@@ -161,11 +201,12 @@ class LocalRegistration:
         """Largest distance, in metres, between a vertebra's origin under one pose and under another."""
         return float(np.linalg.norm(apply(T_to, self.origins) - apply(T_from, self.origins), axis=1).max())
 
-    def failed(self, T: Array, code: str, reason: str, method: str, clock: Stopwatch) -> Registration:
+    def failed(
+        self, T: Array, code: str, reason: str, method: str, clock: Stopwatch | None = None
+    ) -> Registration:
         """A registration that came to nothing."""
-        return Registration(
-            T, False, code, reason, Quality(), unknown_covariance(), method, "cpu", clock.laps
-        )
+        laps = clock.laps if clock is not None else {}
+        return Registration(T, False, code, reason, Quality(), unknown_covariance(), method, "", laps)
 
     def lattice(self, T_camera_model: Array, reach: float) -> list[Array]:
         """The pose itself and 18 neighbours: shifted by ``reach`` metres and turned so that the ends move as far."""
@@ -181,40 +222,6 @@ class LocalRegistration:
                 moved = from_rotation_translation(np.eye(3), shift)
                 starts += [T_camera_model @ moved, T_camera_model @ about, T_camera_model @ moved @ about]
         return starts
-
-
-def verdict(quality: Quality, stddev: float, accept: AcceptSettings) -> tuple[str, str]:
-    """(reason code, reason) of a fit; ``ok`` when it passes every limit. ``stddev``: of the position, metres."""
-    q = quality
-    if q.inliers < accept.min_inliers:
-        return "few_inliers", f"{q.inliers} points on the model, {accept.min_inliers} needed"
-    if q.visible_fraction < accept.min_visible_fraction:
-        return (
-            "covered",
-            f"{100 * q.visible_fraction:.0f} % of the surface is in view, {100 * accept.min_visible_fraction:.0f} % needed",
-        )
-    if q.free_space_violation > accept.max_free_space_violation:
-        return "see_through", (
-            f"the camera sees through {100 * q.free_space_violation:.0f} % of the posed bone "
-            f"(limit {100 * accept.max_free_space_violation:.0f} %)"
-        )
-    if q.inlier_ratio < accept.min_inlier_ratio:
-        return "low_inlier_ratio", f"inlier ratio {q.inlier_ratio:.2f} below {accept.min_inlier_ratio:.2f}"
-    if q.normal_agreement < accept.min_normal_agreement:
-        return "normals_disagree", (
-            f"{100 * q.normal_agreement:.0f} % of the points on the model are turned as it is, "
-            f"{100 * accept.min_normal_agreement:.0f} % needed"
-        )
-    if q.residual_rmse_m > accept.max_residual_rmse_m:
-        return "high_residual", (
-            f"residual {1000 * q.residual_rmse_m:.2f} mm above {1000 * accept.max_residual_rmse_m:.2f} mm"
-        )
-    if stddev > accept.max_position_stddev_m:
-        return (
-            "uncertain",
-            f"position uncertain by {1000 * stddev:.1f} mm (limit {1000 * accept.max_position_stddev_m:.1f} mm)",
-        )
-    return "ok", "registered"
 
 
 class Stopwatch:

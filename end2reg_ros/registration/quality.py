@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from end2reg_ros.registration.refine import Refined
-from end2reg_ros.registration.region import Region
+from end2reg_ros.registration.region import MIN_DEPTH_M, Region
 from end2reg_ros.registration.surface import ModelSurface, view_directions
 from end2reg_ros.registration.types import Quality
 from end2reg_ros.se3 import apply, inverse
@@ -24,6 +24,7 @@ SUPPORT_M = 0.0025
 VIOLATION_M = 0.004
 PIXEL_M = 0.0025
 MIN_FACING = 0.25
+MAX_CELLS = 1000  # along one side of the depth image, whatever the pose
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def agreement(surface: ModelSurface, T_camera_model: Array, region: Region, tree
     posed = apply(T_camera_model, model[facing])
     distance, _ = tree.query(posed, distance_upper_bound=SUPPORT_M)
     supported = np.isfinite(distance)
-    nearest_depth = depth_in_front(region.dense, posed)
+    nearest_depth = depth_in_front(region.window, posed)
     known = np.isfinite(nearest_depth)
     gap = np.where(known, nearest_depth - posed[:, 2], 0.0)
     violated = ~supported & known & (gap > VIOLATION_M)
@@ -63,27 +64,36 @@ def agreement(surface: ModelSurface, T_camera_model: Array, region: Region, tree
     return Agreement(samples, supported, covered, violated)
 
 
-def depth_in_front(dense: NDArray[np.float32], posed: Array) -> Array:
+def depth_in_front(seen: NDArray[np.float32], posed: Array) -> Array:
     """Smallest scene depth (metres) within one cell around the line of sight of each posed sample; NaN without data.
 
     The cell is 2.5 mm at the samples' mean depth; the 3 x 3 neighbourhood makes edges count in favour of the pose.
+
+    Args:
+        seen: (K, 3) scene points, camera frame, depth above ``MIN_DEPTH_M``.
+        posed: (M, 3) samples; those behind or at the camera have no depth in front of them.
     """
-    if len(dense) == 0 or len(posed) == 0:
-        return np.full(len(posed), np.nan)
-    cell = PIXEL_M / float(posed[:, 2].mean())
-    u, v = posed[:, 0] / posed[:, 2], posed[:, 1] / posed[:, 2]
+    found = np.full(len(posed), np.nan)
+    ahead = np.flatnonzero(posed[:, 2] > MIN_DEPTH_M)
+    if len(seen) == 0 or len(ahead) == 0:
+        return found
+    x, y, z = posed[ahead].T
+    u, v = x / z, y / z
+    span = float(max(np.ptp(u), np.ptp(v)))
+    cell = max(PIXEL_M / float(z.mean()), span / MAX_CELLS)
     u0, v0 = float(u.min()) - 2 * cell, float(v.min()) - 2 * cell
     width, height = int((float(u.max()) - u0) / cell) + 3, int((float(v.max()) - v0) / cell) + 3
-    column = ((dense[:, 0] / dense[:, 2] - u0) / cell).astype(np.int64)
-    row = ((dense[:, 1] / dense[:, 2] - v0) / cell).astype(np.int64)
+    column = np.floor((seen[:, 0] / seen[:, 2] - u0) / cell).astype(np.int64)
+    row = np.floor((seen[:, 1] / seen[:, 2] - v0) / cell).astype(np.int64)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     depth = np.full(width * height, np.inf)
-    np.minimum.at(depth, row[inside] * width + column[inside], dense[inside, 2])
+    np.minimum.at(depth, row[inside] * width + column[inside], seen[inside, 2])
     grid = np.full((height + 2, width + 2), np.inf)
     grid[1:-1, 1:-1] = depth.reshape(height, width)
     lowest = np.min([grid[i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
-    found = lowest[((v - v0) / cell).astype(int), ((u - u0) / cell).astype(int)]
-    return np.where(np.isfinite(found), found, np.nan)
+    nearest = lowest[((v - v0) / cell).astype(int), ((u - u0) / cell).astype(int)]
+    found[ahead] = np.where(np.isfinite(nearest), nearest, np.nan)
+    return found
 
 
 def quality_of(found: Agreement, refined: Refined, inliers: int, points_in_region: int) -> Quality:

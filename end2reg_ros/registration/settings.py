@@ -49,8 +49,6 @@ class RegistrationSettings:
         accept: what a fit must reach.
         prior_move_m, prior_move_stddevs: a fit that moves any vertebra away from the prior by more than this plus so
             many of the prior's standard deviations is no pose.
-        spread_stddev_m: a prior less certain than this is searched around (a lattice of starts), a better one is
-            refined as it is.
         ransac_voxel: point distance of the FPFH features.
         ransac_iterations: hypotheses drawn.
         threads: of neighbour searches.
@@ -63,7 +61,6 @@ class RegistrationSettings:
     accept: AcceptSettings = field(default_factory=AcceptSettings)
     prior_move_m: float = 0.006
     prior_move_stddevs: float = 2.5
-    spread_stddev_m: float = 0.0015
     ransac_voxel: float = 0.004
     ransac_iterations: int = 200_000
     threads: int = 1

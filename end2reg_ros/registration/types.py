@@ -21,11 +21,14 @@ class Prior:
         T_camera_model: (4, 4).
         source: shown to the user ("landmarks", "initial_pose", "last_frame", "init_file").
         stddev_m: expected error of the guess at the spine, metres; sets how far refinement may move.
+        continues: the guess is where a running track leads: it is refined as it is, and judged as its continuation. All
+            others are starts: searched around, and held against the neighbouring levels.
     """
 
     T_camera_model: Array
     source: str
     stddev_m: float = 0.003
+    continues: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,24 @@ class CameraParameters:
 
     case: str = parameter("", "Case folder (with case.yaml); empty for the bundled demo case.", when=START)
     seed: int = parameter(
-        0, "Shape of the wound, noise, motion and picks follow from it.", minimum=0, when=START
+        0,
+        "Shape of the wound, noise, motion and picks follow from it.",
+        minimum=0,
+        maximum=2**31 - 1,
+        when=START,
     )
     scenario: str = parameter("demo", "Course of events.", choices=tuple(SCENARIOS), when=START)
     sensor: str = parameter("d435", "Depth camera imitated.", choices=tuple(SENSORS), when=START)
     rate: float = parameter(15.0, "Clouds a second.", minimum=0.1, maximum=60.0, when=START)
     duration: float = parameter(
         0.0, "Ends after this long, seconds; 0 for never.", minimum=0.0, maximum=86_400.0, when=START
+    )
+    truth_wait: float = parameter(
+        0.0,
+        "Waits this long for somebody to hear the truth before the first cloud, seconds.",
+        minimum=0.0,
+        maximum=60.0,
+        when=START,
     )
     frame_id: str = parameter("camera_depth_optical_frame", "Frame of the clouds.", when=START)
     ordered: bool = parameter(False, "Organised clouds with (0, 0, 0) where there is no depth.", when=START)

@@ -44,21 +44,6 @@ def pose_from_matrix(T_a_b: Array) -> Pose:
     return Pose(position=Point(x=x, y=y, z=z), orientation=_quaternion(T_a_b))
 
 
-def matrix_from_pose(pose: Pose) -> Array:
-    """(4, 4) of a pose.
-
-    Raises:
-        ValueError: a position that is not finite, or an orientation that is no quaternion.
-    """
-    p, q = pose.position, pose.orientation
-    translation = np.array([p.x, p.y, p.z])
-    if not np.isfinite(translation).all():
-        raise ValueError(f"not a position: {translation}")
-    return se3.from_rotation_translation(
-        se3.rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w])), translation
-    )
-
-
 def matrix_from_transform(transform: Transform) -> Array:
     """(4, 4) of a transform message: maps child coordinates into the parent frame."""
     t, q = transform.translation, transform.rotation

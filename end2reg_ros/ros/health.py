@@ -26,8 +26,10 @@ class Judgement:
     """State and reason after the latest event.
 
     Attributes:
-        frame_id, stamp_ns: of the cloud judged; empty and 0 before the first.
+        frame_id, stamp_ns: of the last cloud registered, not of one refused since; empty and 0 before the first.
         registration: the latest fit; None where none was attempted.
+        position_stddev_m, rotation_stddev_rad: largest standard deviations of that fit at the spine's middle, over all
+            directions; NaN without one.
         timings_ms: stage -> milliseconds of that cloud.
         latency_ms: from reception to publication; pose_age_ms: from the stamp to publication. NaN where
             there is none.
@@ -39,6 +41,8 @@ class Judgement:
     frame_id: str = ""
     stamp_ns: int = 0
     registration: Registration | None = None
+    position_stddev_m: float = float("nan")
+    rotation_stddev_rad: float = float("nan")
     timings_ms: dict[str, float] = field(default_factory=dict)
     latency_ms: float = float("nan")
     pose_age_ms: float = float("nan")

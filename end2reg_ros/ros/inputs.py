@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from end2reg_ros.cloud.depth import decode_depth
-from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.pairing import ImagePairer
-from end2reg_ros.cloud.pointcloud2 import decode
-from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.errors import CloudError
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.settings import TrackerParameters
+from end2reg_ros.tracking.decoding import DepthFrame
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -28,42 +23,8 @@ class Receiver(Protocol):
     """What a camera's topics ask of a ``TrackerRuntime``."""
 
     def receive(self, message: Any) -> None: ...
-    def drop(self, reason_code: str) -> None: ...
+    def drop(self, reason_code: str, reason: str) -> None: ...
     def count_lost(self, total: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class DepthFrame:
-    """A depth image with what is needed to make points of it; ``info`` None: none has arrived yet."""
-
-    depth: Any
-    info: Any
-    colour: Any
-
-    @property
-    def header(self) -> Any:
-        """The depth image's: its stamp and frame are those of the cloud."""
-        return self.depth.header
-
-
-def decode_frame(frame: DepthFrame, limits: CloudLimits) -> Cloud:
-    """A depth frame to a cloud.
-
-    Raises:
-        CloudError: ``no_camera_info`` and all of ``cloud.depth.decode_depth``.
-    """
-    if frame.info is None:
-        raise CloudError(
-            "no_camera_info", "no depth/camera_info has arrived: depth cannot be made into points"
-        )
-    return decode_depth(frame.depth, frame.info, frame.colour, limits)
-
-
-def decoder(kind: str) -> tuple[Callable[[Any, CloudLimits], Cloud], Callable[[Any], Any]]:
-    """How ``points`` or ``depth`` become a cloud, and the bytes whose repetition means a frozen camera."""
-    if kind == "depth":
-        return decode_frame, lambda frame: frame.depth.data
-    return decode, lambda message: message.data
 
 
 class CameraInput:
@@ -113,7 +74,7 @@ class CameraInput:
 
     def _give(self, pair: Any) -> None:
         for _ in range(self._pairer.unpaired_depth):
-            self._receiver.drop("no_colour_image")
+            self._receiver.drop("no_colour_image", "a depth image came without a color/image of its stamp")
         self._pairer.unpaired_depth = 0
         if pair is not None:
             self._receiver.receive(DepthFrame(pair.depth, self._info, pair.colour))

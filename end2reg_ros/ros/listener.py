@@ -7,7 +7,7 @@ are composed along the chain of one stamp, never across stamps, never "latest".
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from end2reg_ros.evaluation.report_log import PUBLISHING, FrameRow, landmark_err
 
 Array = NDArray[np.float64]
 TRUTH_PREFIX = "ground_truth/"
+NO_SPINE = "no_spine"  # reason code of a truth without a spine: no transforms belong to it
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,34 @@ class _Pending:
     truth: StatusHeard | None = None
     poses_ns: int | None = None
     repeats: int = 0
+    late: bool = False
+
+
+@dataclass
+class _Given:
+    """What a row was made from, and the row: whatever still comes for its stamp gives the row again, corrected."""
+
+    pending: _Pending
+    row: FrameRow
+    changed: bool = False
 
 
 @dataclass(frozen=True)
 class MatcherSettings:
-    """Names of the tracker's frames and how long an incomplete stamp is waited for."""
+    """Names of the tracker's frames, how long an incomplete stamp is waited for, and how long a given row is kept."""
 
     frame_prefix: str = ""
     truth_prefix: str = TRUTH_PREFIX
     patience_s: float = 1.5
+    memory_s: float = 10.0
 
 
 class FrameMatcher:
-    """Collects messages by stamp and gives a row for each cloud once all of it has arrived (or will not arrive)."""
+    """Collects messages by stamp and gives a row for each cloud once all of it has arrived (or will not arrive).
+
+    A row is given again, corrected, when something about its cloud arrives later, for 10 s: poses that come late or
+    are sent again must not drop out. Poses at a stamp without a cloud give a row of their own, marked ``unknown``.
+    """
 
     def __init__(self, case: Case, settings: MatcherSettings | None = None) -> None:
         self._settings = settings or MatcherSettings()
@@ -74,50 +90,62 @@ class FrameMatcher:
             if v.landmarks is not None
         }
         self._pending: dict[int, _Pending] = {}
+        self._given: dict[int, _Given] = {}
+        self._forgotten_ns = -1  # newest cloud whose row is no longer kept
         self._start_ns: int | None = None
-        self._emitted_ns = -1
         self._last_status: StatusHeard | None = None
-        self.late = 0  # messages for a stamp whose row was already given
-        self.unknown = 0  # poses at a stamp at which the camera sent nothing
+        prefix = self._settings.frame_prefix
+        self._poses_of_tracker = {f"{prefix}spine", *(f"{prefix}{level}" for level in case.levels)}
 
     def hear_transforms(self, transforms: Iterable[StampedTransform], now_ns: int) -> None:
         """Transforms of one TF message; ``now_ns`` is when it arrived (same clock as the stamps)."""
         ours: set[int] = set()
         again: set[int] = set()
         for transform in transforms:
-            pending = self._at(transform.stamp_ns, now_ns)
-            if pending is None:
+            pose = transform.child in self._poses_of_tracker
+            if not pose and transform.stamp_ns <= self._forgotten_ns:
                 continue
-            truth = transform.child.startswith(self._settings.truth_prefix)
-            if not truth and transform.child in pending.transforms:
+            pending = self._at(transform.stamp_ns, now_ns)
+            if pose and transform.child in pending.transforms:
                 again.add(transform.stamp_ns)
                 continue
             pending.transforms[transform.child] = transform
-            if not truth:
+            if pose:
                 ours.add(transform.stamp_ns)
+            self._touch(transform.stamp_ns)
         for stamp_ns in ours:
-            self._pending[stamp_ns].poses_ns = now_ns
+            pending = self._at(stamp_ns, now_ns)
+            if pending.poses_ns is None:
+                pending.late = stamp_ns in self._given
+            pending.poses_ns = now_ns
         for stamp_ns in again:
-            self._pending[stamp_ns].repeats += 1
+            self._at(stamp_ns, now_ns).repeats += 1
+            self._touch(stamp_ns)
 
     def hear_status(self, status: StatusHeard, now_ns: int) -> None:
         """A status of the tracker. One without a cloud's stamp (a watchdog's) only updates the current state."""
-        pending = self._at(status.stamp_ns, now_ns) if status.stamp_ns > 0 else None
+        if status.stamp_ns <= max(0, self._forgotten_ns):
+            return
+        pending = self._at(status.stamp_ns, now_ns)
         # The watchdog repeats the last status: the first one at a stamp is the judgement of that cloud.
-        if pending is not None and pending.status is None:
+        if pending.status is None:
             pending.status = status
+            self._touch(status.stamp_ns)
 
     def hear_truth(self, status: StatusHeard, now_ns: int) -> None:
         """A status of the simulated camera: there is a cloud at this stamp."""
         if self._start_ns is None or status.stamp_ns < self._start_ns:
             self._start_ns = status.stamp_ns
-        pending = self._at(status.stamp_ns, now_ns)
-        if pending is not None:
-            pending.truth = status
+        if status.stamp_ns > self._forgotten_ns:
+            self._at(status.stamp_ns, now_ns).truth = status
+            self._touch(status.stamp_ns)
 
     def finished(self, now_ns: int, flush: bool = False) -> list[FrameRow]:
-        """Rows that are complete by ``now_ns``, in the order of their stamps; with ``flush`` also the incomplete ones."""
-        rows: list[FrameRow] = []
+        """Rows that are complete by ``now_ns``, in the order of their stamps; with ``flush`` also the incomplete ones.
+
+        Before them, rows given earlier that are to be corrected.
+        """
+        rows = self._corrected(now_ns)
         newest_complete = max((s for s, p in self._pending.items() if self._complete(p)), default=-1)
         for stamp_ns in sorted(self._pending):
             pending = self._pending[stamp_ns]
@@ -127,33 +155,57 @@ class FrameMatcher:
             if not (flush or self._complete(pending) or waited_s > patience_s):
                 break
             del self._pending[stamp_ns]
-            self._emitted_ns = stamp_ns
             if pending.status is not None:
                 self._last_status = pending.status
             if pending.truth is None and pending.poses_ns is None:
                 continue  # a status about a cloud that the camera node did not send (a watchdog's before the first)
-            if pending.truth is None:
-                self.unknown += 1
-            rows.append(self._row(stamp_ns, pending))
+            row = self._row(stamp_ns, pending, pending.status or self._last_status)
+            self._given[stamp_ns] = _Given(pending, row)
+            rows.append(row)
         return rows
 
-    def _at(self, stamp_ns: int, now_ns: int) -> _Pending | None:
-        if stamp_ns <= self._emitted_ns:
-            self.late += 1
-            return None
+    def _corrected(self, now_ns: int) -> list[FrameRow]:
+        """Rows to give again; what is older than the memory is forgotten."""
+        rows = []
+        for stamp_ns, given in list(self._given.items()):
+            if given.changed:
+                given.changed = False
+                row = self._row(stamp_ns, given.pending, given.pending.status)
+                if given.pending.status is None:
+                    row = replace(
+                        row, state=given.row.state, reason_code=given.row.reason_code, reason=given.row.reason
+                    )
+                given.row = row
+                rows.append(row)
+            if now_ns - given.pending.first_heard_ns > 1e9 * self._settings.memory_s:
+                del self._given[stamp_ns]
+                if not given.row.unknown:
+                    self._forgotten_ns = max(self._forgotten_ns, stamp_ns)
+        return rows
+
+    def _at(self, stamp_ns: int, now_ns: int) -> _Pending:
+        if stamp_ns in self._given:
+            return self._given[stamp_ns].pending
         return self._pending.setdefault(stamp_ns, _Pending(now_ns))
 
+    def _touch(self, stamp_ns: int) -> None:
+        if stamp_ns in self._given:
+            self._given[stamp_ns].changed = True
+
     def _complete(self, pending: _Pending) -> bool:
-        truth = all(f"{self._settings.truth_prefix}{level}" in pending.transforms for level in self._levels)
-        if pending.truth is None or not truth or pending.status is None:
+        if pending.truth is None or pending.status is None:
+            return False
+        if pending.truth.reason_code != NO_SPINE and not all(
+            f"{self._settings.truth_prefix}{level}" in pending.transforms for level in self._levels
+        ):
             return False
         return pending.status.state not in PUBLISHING or pending.poses_ns is not None
 
-    def _row(self, stamp_ns: int, pending: _Pending) -> FrameRow:
+    def _row(self, stamp_ns: int, pending: _Pending, status: StatusHeard | None) -> FrameRow:
         camera, estimated = self._poses(pending, self._settings.frame_prefix)
         camera_of_truth, true = self._poses(pending, self._settings.truth_prefix)
-        comparable = camera == camera_of_truth
-        status = pending.status or self._last_status
+        finite = {level: T for level, T in estimated.items() if np.isfinite(T).all()}
+        comparable = camera == camera_of_truth and len(finite) == len(estimated)
         visible = pending.truth.visible_fraction if pending.truth else float("nan")
         judged = pending.status
         return FrameRow(
@@ -163,7 +215,7 @@ class FrameMatcher:
             reason_code=status.reason_code if status else "",
             reason=status.reason if status else "",
             judged=judged is not None,
-            published=bool(estimated),
+            published=pending.poses_ns is not None,
             age_ms=None if pending.poses_ns is None else (pending.poses_ns - stamp_ns) / 1e6,
             visible_fraction=visible if np.isfinite(visible) else None,
             errors_mm={
@@ -171,9 +223,11 @@ class FrameMatcher:
                 for level, T in estimated.items()
                 if comparable and level in true and level in self._landmarks
             },
-            T_camera_levels={level: T.ravel().tolist() for level, T in estimated.items()},
+            T_camera_levels={level: T.ravel().tolist() for level, T in finite.items()},
             T_camera_levels_true={level: T.ravel().tolist() for level, T in true.items()},
             repeats=pending.repeats,
+            late=pending.late,
+            unknown=pending.truth is None,
             latency_ms=judged.latency_ms if judged and np.isfinite(judged.latency_ms) else None,
             stages_ms=dict(judged.stages_ms) if judged else {},
         )

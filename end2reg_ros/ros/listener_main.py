@@ -2,7 +2,8 @@
 
 ``python -m end2reg_ros.ros.listener_main --ros-args -p case:=CASE`` (parameters: ``case``, the folder whose landmarks
 give the errors; ``frame_prefix``, the tracker's; ``truth_prefix``). Lines on standard output: ``{"kind": "listening"}``
-once, ``{"kind": "status", ...}`` for every status heard, ``{"kind": "frame", ...}`` for every cloud (``FrameRow``).
+once, ``{"kind": "status", ...}`` for every status heard, ``{"kind": "frame", ...}`` for every cloud (``FrameRow``), and
+again for one about which something came later; poses at a stamp without a cloud get a line as well.
 It subscribes to no cloud, no pose topic and no service.
 """
 
@@ -75,12 +76,8 @@ class Listener(Node):
             print(to_line(row), flush=True)
 
     def close(self) -> None:
-        """Print what is still incomplete, and what could not be paired."""
+        """Print what is still incomplete."""
         self._give(flush=True)
-        print(
-            json.dumps({"kind": "end", "late": self._matcher.late, "unknown": self._matcher.unknown}),
-            flush=True,
-        )
 
 
 class ListenerApplication:

@@ -29,6 +29,16 @@ _EFFECT = {
     CONFIGURE: "Takes effect at configure.",
     LIVE: "Takes effect with the next cloud.",
 }
+# Largest values in a group, by what the name says of the unit; the first that fits counts.
+_MAXIMA = (
+    (r"_(ratio|fraction|agreement|violation)(_|$)", 1.0),
+    (r"_rad_s$", 100.0),
+    (r"_m_s$", 10.0),
+    (r"_rad$", math.pi),
+    (r"_m$", 1.0),
+    (r"_s$", 600.0),
+    (r"", 1_000_000.0),
+)
 Settings = TypeVar("Settings")
 
 
@@ -106,7 +116,8 @@ def parameter(
 def group(settings: Any, without: tuple[str, ...] = ()) -> Any:
     """A dataclass field whose own fields are parameters ``<field>.<name>``, described by their docstring.
 
-    Nested dataclasses become nested groups. Numbers of a group must not be negative.
+    Nested dataclasses become nested groups. Numbers of a group must not be negative, shares not above 1, lengths not
+    above a metre.
     """
     return field(default_factory=lambda: settings, metadata={"ros_group": without})
 
@@ -137,8 +148,20 @@ def _group_specs(prefix: str, settings: Any, without: tuple[str, ...]) -> list[S
             found += _group_specs(name, value, without)
         else:
             text = texts.get(f.name, f.name.replace("_", " "))
-            found.append(Spec(name, value, text[0].upper() + text[1:], minimum=0.0))
+            bounds = (0.0, group_maximum(f.name)) if _sample(value) is not None else (None, None)
+            found.append(Spec(name, value, text[0].upper() + text[1:], *bounds))
     return found
+
+
+def group_maximum(name: str) -> float:
+    """Largest value of a group's number."""
+    return next(maximum for pattern, maximum in _MAXIMA if re.search(pattern, name))
+
+
+def _sample(value: Any) -> int | float | None:
+    """A number, or the first of a tuple of numbers; None for anything else."""
+    sample = value[0] if isinstance(value, tuple) and value else value
+    return sample if isinstance(sample, int | float) and not isinstance(sample, bool) else None
 
 
 def specs(cls: type) -> list[Spec]:

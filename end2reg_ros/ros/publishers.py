@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
@@ -18,13 +17,13 @@ from end2reg_ros.ros.conversions import (
     pose_with_covariance,
     pose_with_covariance_stamped,
 )
-from end2reg_ros.ros.health import Health
+from end2reg_ros.ros.health import Health, Judgement
 from end2reg_ros.ros.poses import LevelPose, sound_covariance
 from end2reg_ros.ros.segmentation import segmentation_message
 
 
 def status_message(health: Health) -> TrackingStatus:
-    """The status of one moment; stamp and frame of the cloud judged."""
+    """The status of one moment; stamp and frame of the last cloud registered."""
     judgement, identity, counters = health.judgement, health.identity, health.counters
     status = TrackingStatus(
         header=header(judgement.frame_id, judgement.stamp_ns),
@@ -53,21 +52,22 @@ def status_message(health: Health) -> TrackingStatus:
         state_changes=counters.state_changes,
         points_truncated=counters.points_truncated,
     )
-    _fill_quality(status, judgement.registration)
+    _fill_quality(status, judgement)
     return status
 
 
-def _fill_quality(status: TrackingStatus, registration: Registration | None) -> None:
+def _fill_quality(status: TrackingStatus, judgement: Judgement) -> None:
     nan = float("nan")
-    quality = registration.quality if registration is not None else None
+    quality = judgement.registration.quality if judgement.registration is not None else None
     status.inlier_ratio = quality.inlier_ratio if quality else nan
     status.residual_rmse = quality.residual_rmse_m if quality else nan
     status.visible_fraction = quality.visible_fraction if quality else nan
     status.mask_fraction = quality.mask_fraction if quality else nan
     status.free_space_violation = quality.free_space_violation if quality else nan
-    variances = np.diag(registration.covariance) if registration is not None else np.full(6, nan)
-    status.position_stddev = float(np.sqrt(np.max(np.abs(variances[:3]))))
-    status.rotation_stddev = float(np.sqrt(np.max(np.abs(variances[3:]))))
+    status.normal_agreement = quality.normal_agreement if quality else nan
+    status.inliers = int(quality.inliers) if quality else 0
+    status.position_stddev = judgement.position_stddev_m
+    status.rotation_stddev = judgement.rotation_stddev_rad
 
 
 def vertebra_message(pose: LevelPose) -> VertebraPose:

@@ -7,47 +7,33 @@ working one owns the tracker and everything that is published.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.initial_pose import Lookup, PriorRefused, PriorRequest, no_lookup, prior_for
+from end2reg_ros.registration.initial_pose import (
+    Lookup,
+    PriorRefused,
+    PriorRequest,
+    no_lookup,
+    prior_for,
+)
 from end2reg_ros.registration.types import Registration
-from end2reg_ros.ros.frame import Arrival, FrameProcess, Outcome
-from end2reg_ros.ros.health import Health, Identity, Judgement
+from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev
+from end2reg_ros.ros.health import Judgement
+from end2reg_ros.ros.runtime_types import Output, RuntimeSettings
 from end2reg_ros.ros.voice import Voice
-from end2reg_ros.ros.watchdog import Silence, Watchdog, WatchdogSettings
+from end2reg_ros.ros.watchdog import Silence, Watchdog
 from end2reg_ros.ros.worker import Worker
-from end2reg_ros.tracking import State, Tracker
-from end2reg_ros.tracking.stream_guard import Restart, StreamGuard, StreamSettings
+from end2reg_ros.tracking import PUBLISHING_STATES, Tracker
+from end2reg_ros.tracking.frame import Arrival, FrameProcess, Outcome
+from end2reg_ros.tracking.stream_guard import Restart, StreamGuard
 
-
-class Output(Protocol):
-    """Where results go. All calls but ``now_ns`` and ``warn`` come from the working thread."""
-
-    def now_ns(self) -> int: ...
-    def result(self, cloud: Cloud, registration: Registration) -> None: ...
-    def segmentation(self, cloud: Cloud, registration: Registration | None) -> None: ...
-    def show(self, state: State) -> None: ...
-    def status(self, health: Health) -> None: ...
-    def warn(self, reason_code: str, text: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class RuntimeSettings:
-    """What a runtime is told at configure; ``decode``: message to cloud, ``data``: message to its bytes."""
-
-    identity: Identity
-    stream: StreamSettings
-    watchdog: WatchdogSettings
-    limits: CloudLimits
-    prior_stddev_m: float
-    decode: Callable[[Any, CloudLimits], Cloud]
-    data: Callable[[Any], Any]
+# Faults in a row that could not be told.
+MAX_UNTOLD = 3
 
 
 class TrackerRuntime:
@@ -70,7 +56,7 @@ class TrackerRuntime:
         self._enabled = True
         self._request: PriorRequest | None = None
         self._refusal: str | None = None
-        self._silence: str | None = None  # the silence that was told last; only the receiving thread looks
+        self._silence: str | None = None  # reason code of the silence told since the last cloud registered
         self._worker.start()
 
     def _new_frames(self, limits: CloudLimits) -> FrameProcess:
@@ -80,9 +66,9 @@ class TrackerRuntime:
     # From the receiving thread.
 
     def activate(self) -> None:
-        """Begin a stream: whatever was tracked before is forgotten."""
+        """Begin a stream: whatever was tracked before is forgotten, and so is a stop by ``enable``."""
         with self._gate:
-            self._active = True
+            self._active = self._enabled = True
             self._watchdog = Watchdog(self._settings.watchdog, perf_counter())
         self._worker.call(partial(self._begin, "waiting", "active, waiting for the first cloud"))
 
@@ -93,14 +79,14 @@ class TrackerRuntime:
         self._worker.call(partial(self._begin, "inactive", "the node is not active"))
 
     def enable(self, enabled: bool) -> None:
-        """Stop or start the work; a stopped track is LOST, and searched for when the work goes on."""
+        """Stop or start the work; a stopped track is LOST. A start that was offered meanwhile is not used."""
         with self._gate:
             self._enabled = enabled
             self._watchdog = Watchdog(self._settings.watchdog, perf_counter())
         told = Silence("waiting", "enabled, waiting for a cloud")
         if not enabled:
             told = Silence("disabled", "stopped on request")
-        self._worker.call(partial(self._fall_silent, told))
+        self._worker.call(partial(self._switch, told))
 
     def close(self, timeout_s: float) -> bool:
         """End the working thread; False when it did not end in time."""
@@ -119,22 +105,29 @@ class TrackerRuntime:
         self._watchdog.arrived(now)
         self._worker.submit(Arrival(message, now))
 
-    def drop(self, reason_code: str) -> None:
-        """A frame was lost before it was whole (a depth image without its camera_info)."""
+    def drop(self, reason_code: str, reason: str) -> None:
+        """A frame was lost before it was whole (a depth image without its colour image)."""
         self.voice.counters.receive()
         self.voice.counters.drop(reason_code)
+        self._watchdog.arrived(perf_counter())
+        self._watchdog.refused(reason_code, reason)
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether it fails again and again to tell what goes wrong: nobody hears of it, so the process must end."""
+        return self._worker.untold >= MAX_UNTOLD
 
     def relocalize(self) -> None:
-        """Search again from the prior, before the next cloud."""
+        """Forget track and start, before the next cloud."""
         self._worker.call(self._relocalize)
 
     def reset(self) -> None:
-        """Forget the prior too, before the next cloud."""
+        """Forget everything that was seen of the stream, before the next cloud."""
         self._worker.call(partial(self._begin, "reset", "reset on request: everything is forgotten"))
 
     def offer_prior(self, request: PriorRequest) -> None:
-        """Use a pose as the start, with the next cloud (whose frame it must be in)."""
-        self._worker.call(partial(setattr, self, "_request", request))
+        """Use a pose as the start, with the next cloud; dropped while no work is done."""
+        self._worker.call(partial(self._take, request))
 
     def refuse_prior(self, why: str) -> None:
         """A pose that is no pose."""
@@ -144,9 +137,8 @@ class TrackerRuntime:
         """Ten times a second: has the camera fallen silent, is a status due?"""
         now = perf_counter()
         silence = self._watchdog.check(now) if self._active and self._enabled else None
-        before, self._silence = self._silence, silence.reason_code if silence else None
-        if silence is not None and silence.reason_code != before:
-            self._worker.call(partial(self._tell, silence))
+        if silence is not None and self._is_news(silence):
+            self._worker.call(self._tell_silence)
             return
         if self.voice.is_due(now):
             self._worker.call(self.voice.repeat)
@@ -180,10 +172,8 @@ class TrackerRuntime:
         self.voice.counters.drop(code)
         self._watchdog.refused(code, text)
         self._output.warn(code, text)
-        state = self._tracker.state
-        self.voice.judge(
-            Judgement(state, code, text, outcome.frame_id, outcome.stamp_ns, timings_ms=outcome.timings_ms)
-        )
+        # The state rests on the last cloud registered, so its header stays.
+        self._say(code, text, outcome.timings_ms)
 
     def _accept(self, outcome: Outcome, arrival: Arrival) -> None:
         update, cloud = outcome.update, outcome.cloud
@@ -191,6 +181,7 @@ class TrackerRuntime:
         began = perf_counter()
         self.voice.counters.process(cloud.truncated)
         self._watchdog.used(began)
+        self._silence = None
         self.voice.registrations.tick(began)
         judgement = Judgement(
             update.state,
@@ -199,6 +190,7 @@ class TrackerRuntime:
             cloud.frame_id,
             cloud.stamp_ns,
             update.registration,
+            *self._stddevs(update.registration),
         )
         if update.reason_code == "no_prior" and self._refusal is not None:
             judgement = replace(judgement, reason_code="prior_refused", reason=self._refusal)
@@ -214,13 +206,25 @@ class TrackerRuntime:
         self.voice.judge(replace(judgement, timings_ms=timings, latency_ms=1e3 * (done - arrival.received_s)))
         self._output.segmentation(cloud, update.registration)
 
+    def _stddevs(self, registration: Registration | None) -> tuple[float, float]:
+        """Largest standard deviations at the spine's middle: metres, radians. The CT's origin may be far from it."""
+        if registration is None:
+            return float("nan"), float("nan")
+        T = registration.T_camera_model
+        return largest_stddev(covariance_at(registration.covariance, T, self._tracker.centre))
+
+    def _take(self, request: PriorRequest) -> None:
+        if self._active and self._enabled:
+            self._request = request
+        else:
+            self._output.warn("prior_refused", "initial_pose refused: the tracker is stopped")
+
     def _apply_prior(self, cloud: Cloud) -> None:
         request, self._request = self._request, None
         if request is None:
             return
         try:
-            default = self._settings.prior_stddev_m
-            prior = prior_for(cloud.frame_id, request, self._tracker.centre, default, self._lookup)
+            prior = prior_for(cloud, request, self._tracker.centre, self._settings.prior, self._lookup)
         except PriorRefused as why:
             self._refuse_prior(str(why))
             return
@@ -233,17 +237,13 @@ class TrackerRuntime:
         self._say("prior_refused", self._refusal)
 
     def _restart(self, restart: Restart) -> None:
+        self._refusal = None
         self._output.warn(restart.reason_code, restart.reason)
-        # A prior holds in its frame: a replayed recording may start from it again, another camera may not.
-        if restart.reason_code == "frame_changed":
-            self._tracker.reset()
-        else:
-            self._tracker.relocalize()
         self._say(restart.reason_code, restart.reason)
 
     def _relocalize(self) -> None:
-        self._tracker.relocalize()
-        self._say("relocalize", "track dropped on request, searching again from the prior")
+        self._forget()
+        self._say("relocalize", "track and start forgotten on request: send a new initial_pose")
 
     def _forget(self) -> None:
         self._tracker.reset()
@@ -251,8 +251,24 @@ class TrackerRuntime:
 
     def _begin(self, reason_code: str, reason: str) -> None:
         self._forget()
+        self._silence = None
         self._frames = self._new_frames(self._frames.limits)
         self.voice.judge(Judgement(self._tracker.state, reason_code, reason))
+
+    def _switch(self, told: Silence) -> None:
+        self._request = self._silence = None
+        self._fall_silent(told)
+
+    def _is_news(self, silence: Silence) -> bool:
+        told = self._silence == silence.reason_code == self.voice.judgement.reason_code
+        # A cloud that was still waiting may have taken the track up again after the silence was told.
+        return not told or self.voice.judgement.state in PUBLISHING_STATES
+
+    def _tell_silence(self) -> None:
+        silence = self._watchdog.check(perf_counter()) if self._active and self._enabled else None
+        if silence is not None and self._is_news(silence):
+            self._silence = silence.reason_code
+            self._tell(silence)
 
     def _tell(self, silence: Silence) -> None:
         self._output.warn(silence.reason_code, silence.reason)
@@ -263,10 +279,13 @@ class TrackerRuntime:
         self._tracker.silence(last.stamp_ns, last.frame_id, silence.reason)
         self._say(silence.reason_code, silence.reason)
 
-    def _say(self, reason_code: str, reason: str) -> None:
-        """Something other than a cloud changed the track: the last cloud's stamp and frame stay."""
-        last = self.voice.judgement
-        self.voice.judge(Judgement(self._tracker.state, reason_code, reason, last.frame_id, last.stamp_ns))
+    def _say(self, reason_code: str, reason: str, timings_ms: dict[str, float] | None = None) -> None:
+        """Something other than a registered cloud has to be told: the last such cloud's stamp and frame stay."""
+        last, state = self.voice.judgement, self._tracker.state
+        told = Judgement(
+            state, reason_code, reason, last.frame_id, last.stamp_ns, timings_ms=timings_ms or {}
+        )
+        self.voice.judge(told)
 
     def _fault(self, fault: Exception) -> None:
         self._output.warn("internal_error", f"{type(fault).__name__}: {fault}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.registration.initial_pose import PriorRules
 from end2reg_ros.registration.settings import AcceptSettings, RegistrationSettings
 from end2reg_ros.ros.parameters import LIVE, START, ParameterFault, group, parameter
 from end2reg_ros.ros.watchdog import WatchdogSettings
@@ -57,6 +58,7 @@ class TrackerParameters:
         1.0,
         "A stamp older by more than this is a restarted recording: tracking starts over; seconds.",
         minimum=0.0,
+        maximum=600.0,
     )
     watchdog_first_s: float = parameter(
         2.0, "Patience for the first cloud, seconds.", minimum=0.1, maximum=60.0
@@ -68,7 +70,13 @@ class TrackerParameters:
         0.003,
         "Expected error of an initial_pose that tells no covariance, metres.",
         minimum=0.0001,
-        maximum=0.05,
+        maximum=0.008,
+    )
+    max_prior_age_s: float = parameter(
+        10.0,
+        "Largest difference between the stamps of an initial_pose and of the cloud it is used with, seconds.",
+        minimum=0.1,
+        maximum=600.0,
     )
     publish_tf: bool = parameter(True, "Publish on /tf and /tf_static.")
     publish_markers: bool = parameter(True, "Publish meshes and screws for rviz.")
@@ -95,6 +103,10 @@ class TrackerParameters:
     def stream(self) -> StreamSettings:
         """What a stream must keep to."""
         return StreamSettings(self.jump_back_s, self.check_frozen)
+
+    def prior(self) -> PriorRules:
+        """What an initial_pose must keep to."""
+        return PriorRules(self.prior_stddev_m, self.max_prior_age_s)
 
     def watchdog(self, source: str) -> WatchdogSettings:
         """The watchdog's patience with the topic ``source``."""

@@ -21,6 +21,7 @@ from end2reg_ros.msg import TrackingStatus
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.camera_settings import CameraParameters
 from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped, transform_stamped
+from end2reg_ros.ros.listener import NO_SPINE
 from end2reg_ros.ros.parameters import declare
 from end2reg_ros.simulation.camera import SENSORS
 from end2reg_ros.simulation.picked_prior import picked_prior, prior_covariance
@@ -71,6 +72,7 @@ class SimulatedCamera(Node):
 
     def _run(self) -> None:
         p = self.parameters
+        self._wait_for_truth_listener()
         began = monotonic()
         tick = 0
         while not self._stop.is_set():
@@ -89,6 +91,14 @@ class SimulatedCamera(Node):
             tick = max(tick + 1, int((monotonic() - began) * p.rate))
             self._stop.wait(max(0.0, began + tick / p.rate - monotonic()))
 
+    def _wait_for_truth_listener(self) -> None:
+        """Discovery takes time: with ``truth_wait`` the first cloud waits until somebody hears the truth."""
+        until = monotonic() + self.parameters.truth_wait
+        truth = (self._truth, self._tf)
+        while monotonic() < until and not all(p.get_subscription_count() for p in truth):
+            if self._stop.wait(0.05):
+                return
+
     def _send(self, frame: SimulatedFrame) -> None:
         # Rendering stands for the exposure: the stamp is the time at which the picture is complete.
         stamp_ns = int(self.get_clock().now().nanoseconds)
@@ -102,12 +112,13 @@ class SimulatedCamera(Node):
     def _send_truth(self, frame: SimulatedFrame, stamp_ns: int) -> None:
         frame_id, spine = self.parameters.frame_id, TRUTH + "spine"
         T_model_camera = se3.inverse(frame.T_camera_model)
-        transforms = [transform_stamped(frame_id, spine, frame.T_camera_model, stamp_ns)]
-        for level, T_camera_level in frame.T_camera_levels.items():
-            transforms.append(
-                transform_stamped(spine, TRUTH + level, T_model_camera @ T_camera_level, stamp_ns)
-            )
-        self._tf.publish(TFMessage(transforms=transforms))
+        if frame.tags["spine"]:  # else there is nothing of which a place could be told
+            transforms = [transform_stamped(frame_id, spine, frame.T_camera_model, stamp_ns)]
+            for level, T_camera_level in frame.T_camera_levels.items():
+                transforms.append(
+                    transform_stamped(spine, TRUTH + level, T_model_camera @ T_camera_level, stamp_ns)
+                )
+            self._tf.publish(TFMessage(transforms=transforms))
         self._truth.publish(truth_status(frame, header(frame_id, stamp_ns), self._case.name, self._case.hash))
 
     def _send_pick(self, frame: SimulatedFrame, stamp_ns: int) -> None:
@@ -130,15 +141,16 @@ class SimulatedCamera(Node):
 
 
 def truth_status(frame: SimulatedFrame, head: Any, case_name: str, case_hash: str) -> TrackingStatus:
-    """What is true of one frame: TRACKING when any of the spine is in view."""
+    """What is true of one frame: TRACKING when any of the spine is in view; ``no_spine`` when the scene has none."""
     in_view = frame.bone_pixels > 0
     state = State.TRACKING if in_view else State.SEARCHING
+    hidden = "not_in_view" if frame.tags["spine"] else NO_SPINE
     nan = float("nan")
     return TrackingStatus(
         header=head,
         state=int(state),
         state_name=state.name,
-        reason_code="ok" if in_view else "not_in_view",
+        reason_code="ok" if in_view else hidden,
         reason="truth of the simulation" if in_view else "truth of the simulation: no bone is in view",
         method="ground_truth",
         case_name=case_name,
@@ -148,6 +160,9 @@ def truth_status(frame: SimulatedFrame, head: Any, case_name: str, case_hash: st
         residual_rmse=nan,
         mask_fraction=nan,
         free_space_violation=nan,
+        normal_agreement=nan,
+        position_stddev=nan,
+        rotation_stddev=nan,
     )
 
 

@@ -29,7 +29,7 @@ def make_lookup(node: Node) -> Lookup:
         try:
             time = Time.from_msg(stamp_from_ns(stamp_ns))
             return matrix_from_transform(buffer.lookup_transform(target, source, time).transform)
-        except tf2_ros.TransformException as fault:
+        except (tf2_ros.TransformException, ValueError) as fault:  # not known, or no rotation
             raise LookupError(str(fault).splitlines()[0]) from None
 
     return lookup

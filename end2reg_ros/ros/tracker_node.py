@@ -6,7 +6,6 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -17,20 +16,21 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.registration import Registrar, create_registrar
-from end2reg_ros.registration.initial_pose import PriorRequest
+from end2reg_ros.registration.initial_pose import PriorRefused, request_of
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.claim import DISCOVERY_S, NameClaim
-from end2reg_ros.ros.conversions import matrix_from_pose, ns_from_stamp
 from end2reg_ros.ros.diagnostics import DiagnosticsPublisher
 from end2reg_ros.ros.health import Identity
-from end2reg_ros.ros.inputs import CameraInput, decoder
+from end2reg_ros.ros.inputs import CameraInput
 from end2reg_ros.ros.outputs import TopicOutput
 from end2reg_ros.ros.parameters import config_hash, declare, guard_changes, read
 from end2reg_ros.ros.publishers import StatusPublisher
-from end2reg_ros.ros.runtime import RuntimeSettings, TrackerRuntime
+from end2reg_ros.ros.runtime import TrackerRuntime
+from end2reg_ros.ros.runtime_types import RuntimeSettings
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.ros.tf_lookup import make_lookup
 from end2reg_ros.tracking import Tracker
+from end2reg_ros.tracking.decoding import decoder
 
 TICK_S = 0.1
 DIAGNOSTICS_S = 1.0
@@ -135,7 +135,7 @@ class TrackerNode(LifecycleNode):
             stream=parameters.stream(),
             watchdog=parameters.watchdog(self._source()),
             limits=limits,
-            prior_stddev_m=parameters.prior_stddev_m,
+            prior=parameters.prior(),
             decode=decode,
             data=data,
         )
@@ -180,6 +180,9 @@ class TrackerNode(LifecycleNode):
             self.exit_code = 1
         if self._runtime is not None:
             self._runtime.tick()
+            if self._runtime.is_mute and self.exit_code is None:
+                self.get_logger().fatal("results cannot be published: ending")
+                self.exit_code = 1
 
     def _on_diagnostics(self) -> None:
         if self._runtime is not None:
@@ -194,19 +197,15 @@ class TrackerNode(LifecycleNode):
         if self._runtime is None:
             return
         try:
-            T = matrix_from_pose(message.pose.pose)
-        except ValueError as fault:
-            self._runtime.refuse_prior(str(fault))
-            return
-        covariance = np.asarray(message.pose.covariance, dtype=np.float64).reshape(6, 6)
-        stamp_ns = ns_from_stamp(message.header.stamp)
-        self._runtime.offer_prior(PriorRequest(message.header.frame_id, stamp_ns, T, covariance))
+            self._runtime.offer_prior(request_of(message))
+        except PriorRefused as why:
+            self._runtime.refuse_prior(str(why))
 
     def _on_relocalize(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._ask(response, "relocalize", "searching again from the prior with the next cloud")
+        return self._ask(response, "relocalize", "the start is forgotten too; send a new initial_pose")
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._ask(response, "reset", "prior and track are forgotten")
+        return self._ask(response, "reset", "everything is forgotten; send a new initial_pose")
 
     def _ask(self, response: Trigger.Response, action: str, message: str) -> Trigger.Response:
         response.success = self._runtime is not None

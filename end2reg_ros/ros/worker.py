@@ -67,7 +67,10 @@ class Worker(Generic[Frame]):
         work: called in the thread with each frame that was not superseded.
         on_superseded: called in the submitting thread with a frame that was never worked on.
         on_fault: called in the thread with an exception that ``work`` or a command let through; the thread
-            goes on.
+            goes on, also when ``on_fault`` itself fails.
+
+    Attributes:
+        untold: faults in a row that ``on_fault`` could not tell.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Worker(Generic[Frame]):
         self._mailbox: Mailbox[Frame] = Mailbox(work)
         self._on_superseded = on_superseded
         self._on_fault = on_fault
+        self.untold = 0
         self._thread = threading.Thread(target=self._run, name="tracker_worker", daemon=True)
 
     def start(self) -> None:
@@ -108,5 +112,13 @@ class Worker(Generic[Frame]):
         while (job := self._mailbox.take()) is not None:
             try:
                 job()
+                self.untold = 0
             except Exception as fault:  # a fault in one frame must not end the thread and leave a silent node
-                self._on_fault(fault)
+                self._tell(fault)
+
+    def _tell(self, fault: Exception) -> None:
+        try:
+            self._on_fault(fault)
+            self.untold = 0
+        except Exception:  # whoever owns the worker sees ``untold``
+            self.untold += 1

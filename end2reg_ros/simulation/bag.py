@@ -26,6 +26,8 @@ START_NS = (
     1_700_000_000_000_000_000  # stamps of recordings start here: a stamp of zero means "no time" to ROS
 )
 
+MAX_RATE_HZ, MAX_DURATION_S = 1000.0, 86400.0
+
 TF_DEFINITION = "geometry_msgs/TransformStamped[] transforms\n"  # tf2_msgs/TFMessage
 
 
@@ -45,6 +47,26 @@ class BagSettings:
     ordered: bool = False
     frame_id: str = FRAME_ID
 
+    def frame_count(self) -> int:
+        """Number of frames.
+
+        Raises:
+            End2RegError: rate or duration make no recording or are out of all bounds.
+        """
+        # Written so that NaN fails too.
+        for what, value, most in (
+            ("rate is {:g} Hz", self.rate_hz, MAX_RATE_HZ),
+            ("duration is {:g} s", self.duration_s, MAX_DURATION_S),
+        ):
+            if not 0.0 < value <= most:
+                raise End2RegError(f"the {what.format(value)}, must be above 0 and at most {most:g}")
+        count = int(np.floor(self.duration_s * self.rate_hz + 1e-9))
+        if count < 1:
+            raise End2RegError(
+                f"no frame in {self.duration_s:g} s at {self.rate_hz:g} Hz: longer or faster, please"
+            )
+        return count
+
 
 def write_bag(
     folder: Path,
@@ -58,17 +80,13 @@ def write_bag(
         folder: made; must not exist.
         progress: called with (frames done, frames in all).
     Raises:
-        End2RegError: the folder exists, or rate or duration make no recording.
+        End2RegError: the folder exists, or as ``BagSettings.frame_count``.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer
 
     if folder.exists():
         raise End2RegError(f"{folder}: exists already; a recording needs a new folder")
-    count = int(np.floor(settings.duration_s * settings.rate_hz + 1e-9))
-    if settings.rate_hz <= 0 or count < 1:
-        raise End2RegError(
-            f"no frame in {settings.duration_s:g} s at {settings.rate_hz:g} Hz: longer or faster, please"
-        )
+    count = settings.frame_count()
     store = _typestore()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,5 +175,6 @@ def write_simulated_scene(folder: Path, case: Case, settings: SceneSettings) -> 
     """
     scene = simulate_scene(case, settings)
     case_path = case.path if (case.path / "case.yaml").is_file() else None
-    write_scene(folder, scene_of_frame(folder.name, scene.frame, scene.tags, case_path))
+    written = scene_of_frame(folder.name, scene.frame, scene.tags, case_path)
+    write_scene(folder, replace(written, case_hash=case.hash))
     return scene.tags

@@ -63,7 +63,8 @@ class SimulatedFrame:
         T_camera_model: (4, 4) truth.
         T_camera_levels: level -> (4, 4) truth of the vertebra frame.
         bone_pixels: pixels that show bone.
-        visible_fraction: of the pixels that would show bone without occluders, those that do; 0 when there are none.
+        visible_fraction: bone_pixels / bone pixels of the rest view (t = 0, no occluders), at most 1; so bone that
+            left the image counts as hidden, like bone behind an occluder. 0 when the rest view shows none.
         tags: scenario, seed, occluders and the like.
     """
 
@@ -116,6 +117,7 @@ class SimulatedSequence:
         patient = Body([*self.field.bone, *self.field.covers], n)
         room = Body([build_room(self.field.relief, self.field.palette, settings.seed)], n)
         self._renderer = Renderer(sensor, patient, len(self.field.bone), room)
+        self._bone_pixels_rest = self._renderer.render(self.T_camera_model(0.0), self.T_camera_world(0.0))[1]
         self._passing = [
             Body([build_occluder(p.kind, self.field.palette, settings.seed + k)], n)
             for k, p in enumerate(self.scenario.passes)
@@ -160,7 +162,7 @@ class SimulatedSequence:
         }
         return SimulatedFrame(
             t_s, points, colours, hits.bone, T_camera_model, self.T_camera_levels(t_s), bone_pixels,
-            bone_pixels / uncovered if uncovered else 0.0, tags,
+            min(1.0, bone_pixels / self._bone_pixels_rest) if self._bone_pixels_rest else 0.0, tags,
         )  # fmt: skip
 
     def _T_world_occluder(self, k: int, share: float, t_s: float) -> Array:

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
-import numpy as np
-
-from end2reg_ros.cloud.depth import decode_depth
 from end2reg_ros.cloud.limits import CloudLimits
-from end2reg_ros.cloud.messages import stamp_ns
-from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
-from end2reg_ros.registration.initial_pose import PriorRefused, PriorRequest, no_lookup, prior_for
-from end2reg_ros.se3 import from_rotation_translation, rotation_from_quaternion
+from end2reg_ros.registration.initial_pose import PriorRefused, PriorRules, prior_for, request_of
+from end2reg_ros.tracking.decoding import DepthFrame, decoder
+from end2reg_ros.tracking.frame import Arrival, FrameProcess, Outcome
 from end2reg_ros.tracking.stream_guard import StreamGuard, StreamSettings
 from end2reg_ros.tracking.tracker import Tracker
 from end2reg_ros.tracking.types import TrackingUpdate
 
-UNKNOWN_STDDEV_M = 0.003  # of a pose that tells no covariance, as of picked landmarks
 POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
 
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """One message of the recording: what it did to the track, or why it was dropped."""
+    """One message of the recording: what it did to the track, or why it was dropped.
+
+    ``restart``: reason code where the stream began anew with it. The indices of the points used are not kept.
+    """
 
     stamp_ns: int
     update: TrackingUpdate | None
     dropped: str | None
     points: int
+    restart: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,60 +72,63 @@ def choose_input(recording: Recording, topic: str | None) -> OfflineInput:
     return OfflineInput(topic, nearest, poses)
 
 
+class RecordedStart:
+    """Holds a recorded initial_pose until the next cloud, as the node does."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._message: Any = None
+
+    def offer(self, message: Any) -> None:
+        """A PoseWithCovarianceStamped was recorded here."""
+        self._message = message
+
+    def apply(self, cloud: Cloud) -> None:
+        """Start the tracker with this cloud; a pose that cannot be used starts nothing."""
+        message, self._message = self._message, None
+        if message is None:
+            return
+        try:
+            prior = prior_for(cloud, request_of(message), self._tracker.centre, PriorRules())
+        except PriorRefused as why:
+            logging.getLogger(__name__).warning("initial_pose of the recording not used: %s", why)
+            return
+        self._tracker.set_prior(prior)
+
+
 def track_recording(
     recording: Recording, chosen: OfflineInput, tracker: Tracker, limits: CloudLimits
 ) -> Iterator[FrameRecord]:
-    """Run the tracker over a recording; one record a cloud, in order."""
+    """Run the tracker over a recording; one record a cloud, in order.
+
+    Raises:
+        CloudError: ``unreadable`` where the recording is damaged further on.
+    """
+    kind = "points" if chosen.camera_info is None else "depth"
+    decode, data = decoder(kind)
     guard = StreamGuard(StreamSettings())
+    # bytes: the arrays that rosbags reads would be compared element by element
+    frames = FrameProcess(tracker, decode, lambda message: bytes(data(message)), guard, limits)
+    start = RecordedStart(tracker)
     topics = [chosen.clouds, *chosen.initial_poses, *([chosen.camera_info] if chosen.camera_info else [])]
     info: Any = None
     for topic, _, message in recording.messages(*topics):
         if topic in chosen.initial_poses:
-            offer_prior(message, tracker)
+            start.offer(message)
         elif topic == chosen.camera_info:
             info = message
         else:
-            yield process(message, info, guard, tracker, limits)
+            whole = message if kind == "points" else DepthFrame(message, info, None)
+            yield record_of(frames.run(Arrival(whole, perf_counter()), start.apply))
 
 
-def offer_prior(message: Any, tracker: Tracker) -> None:
-    """Start the tracker from a recorded pose; one that is none starts nothing, and the clouds go on."""
-    p, q = message.pose.pose.position, message.pose.pose.orientation
-    try:
-        rotation = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
-        T = from_rotation_translation(rotation, np.array([p.x, p.y, p.z]))
-        covariance = np.asarray(message.pose.covariance, dtype=np.float64).reshape(6, 6)
-        frame = message.header.frame_id
-        request = PriorRequest(frame, stamp_ns(message), T, covariance)
-        tracker.set_prior(prior_for(frame, request, tracker.centre, UNKNOWN_STDDEV_M, no_lookup))
-    except (ValueError, PriorRefused):
-        return
-
-
-def process(
-    message: Any, info: Any, guard: StreamGuard, tracker: Tracker, limits: CloudLimits
-) -> FrameRecord:
-    """One cloud or depth image through guard, decoder and tracker."""
-    stamp = stamp_ns(message)
-    try:
-        restart = guard.check_order(message.header.frame_id, stamp)
-        if restart is not None:
-            tracker.relocalize()
-        cloud = decode_message(message, info, limits)
-        guard.check_data(bytes(message.data))  # an array would compare element by element
-    except CloudError as fault:
-        return FrameRecord(stamp, None, fault.code, 0)
-    return FrameRecord(stamp, tracker.update(cloud), None, len(cloud.points))
-
-
-def decode_message(message: Any, info: Any, limits: CloudLimits) -> Cloud:
-    """A PointCloud2, or a depth image with its camera_info, as a cloud.
-
-    Raises:
-        CloudError: whatever the decoders refuse; ``no_camera_info`` for an image before its camera_info.
-    """
-    if hasattr(message, "fields"):
-        return decode(message, limits)
-    if info is None:
-        raise CloudError("no_camera_info", "a depth image came before its camera_info")
-    return decode_depth(message, info, None, limits)
+def record_of(outcome: Outcome) -> FrameRecord:
+    """What is kept of a frame."""
+    update, restart = outcome.update, outcome.restart.reason_code if outcome.restart else None
+    if update is None or outcome.cloud is None:
+        dropped = outcome.drop.code if outcome.drop is not None else None
+        return FrameRecord(outcome.stamp_ns, None, dropped, 0, restart)
+    if update.registration is not None:
+        # Of every cloud the indices alone would fill the memory over a long recording.
+        update = replace(update, registration=replace(update.registration, relevant=None))
+    return FrameRecord(outcome.stamp_ns, update, None, len(outcome.cloud.points), restart)

@@ -21,11 +21,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_track(folder: Path, records: Sequence[FrameRecord]) -> dict[str, Any]:
+def write_track(folder: Path, records: Sequence[FrameRecord], complete: bool = True) -> dict[str, Any]:
     """Write ``trajectory.tum``, ``trajectory_<level>.tum``, ``frames.csv`` and ``summary.json``; returns the summary.
 
     TUM lines: stamp in seconds, x y z in metres, quaternion x y z w; ``trajectory.tum`` is T_camera_model, the others
-    T_camera_level. Only published poses are in them.
+    T_camera_level. Only published poses are in them. ``complete``: whether the records reach the recording's end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     poses: dict[str, list[str]] = {"trajectory": []}
@@ -44,7 +44,7 @@ def write_track(folder: Path, records: Sequence[FrameRecord]) -> dict[str, Any]:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(csv_row(record) for record in records)
-    summary = summarise(records)
+    summary = {**summarise(records), "complete": complete}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 
@@ -83,6 +83,7 @@ def summarise(records: Sequence[FrameRecord]) -> dict[str, Any]:
         "clouds_received": len(records),
         "clouds_processed": len(updates),
         "dropped": dict(dropped),
+        "restarts": dict(Counter(r.restart for r in records if r.restart is not None)),
         "poses_published": sum(u.published for u in updates),
         "frames_by_state": {s.name: sum(u.state is s for u in updates) for s in State},
         "reasons": dict(Counter(u.reason_code for u in updates)),

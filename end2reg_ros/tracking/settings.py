@@ -38,9 +38,11 @@ class TrackerSettings:
         retry_reach_m: how far around the predicted pose a frame is searched when its first fit fails.
         resume_s: a track lost for less than this resumes with one good fit where it was last seen.
         search_reaches_m: how far around the last good pose a lost track is searched, one reach a frame, in turn.
-        max_axis_move_m: a lost track found further than this along the spine's axis is refused: it may be a slip by
-            one level (levels are 27-40 mm apart); a new prior settles it.
-        silence_s: without a cloud for this long a track is lost.
+        max_axis_move_m: a fit, other than the next of a running track, that lies further than this along the spine's axis
+            from where it was looked for is refused: it may be a slip by one level (levels are 27-40 mm apart).
+        max_lost_s: a track lost for longer is not searched for any more: the camera may have moved by a level meanwhile.
+        max_prior_s: a start that has led to no pose for this long is not used any more, for the same reason.
+        silence_s: without a pose for this long a track is lost, whatever comes next.
     """
 
     upper: UpperThresholds = field(default_factory=UpperThresholds)
@@ -55,4 +57,6 @@ class TrackerSettings:
     resume_s: float = 0.5
     search_reaches_m: tuple[float, ...] = (0.002, 0.004, 0.008, 0.016)
     max_axis_move_m: float = 0.012
+    max_lost_s: float = 15.0
+    max_prior_s: float = 30.0
     silence_s: float = 0.5

@@ -11,6 +11,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.types import Prior, Registrar, Registration
 from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev
+from end2reg_ros.se3 import apply
 from end2reg_ros.tracking.motion import MotionMemory
 from end2reg_ros.tracking.settings import TrackerSettings
 from end2reg_ros.tracking.transitions import Event, next_state
@@ -32,8 +33,10 @@ class Tracker:
         self.settings = settings or TrackerSettings()
         self.centre = case.centroid()
         self.axis = spine_axis(case)
+        self._origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
         self.state = State.SEARCHING
         self._prior: Prior | None = None
+        self._prior_since_ns: int | None = None  # stamp of the first cloud that was searched from it
         self._memory = MotionMemory(self.centre, self.settings.resume_s)
         self._candidate: tuple[Array, int] | None = None  # unconfirmed pose and how many fits agreed so far
         self._streak = 0
@@ -45,16 +48,17 @@ class Tracker:
         self._prior = prior
 
     def relocalize(self) -> None:
-        """Forget the last pose and the candidate; search again from the prior."""
+        """Forget the prior, the last pose and the candidate: nothing known of before is used again."""
+        self._prior = None
+        self._prior_since_ns = None
         self._memory.forget()
         self._candidate = None
         self._streak = self._attempt = 0
         self.state = next_state(self.state, Event.RESTART)
 
     def reset(self) -> None:
-        """Start over: forget the prior too."""
+        """Start over; the tracker keeps no more than ``relocalize`` forgets."""
         self.relocalize()
-        self._prior = None
 
     def silence(self, stamp_ns: int, frame_id: str, reason: str) -> TrackingUpdate:
         """Tell the tracker that no usable cloud came in time; a track becomes LOST."""
@@ -63,18 +67,44 @@ class Tracker:
 
     def update(self, cloud: Cloud) -> TrackingUpdate:
         """Register one cloud and decide. Never raises for a bad cloud."""
-        prior = self._start(cloud.stamp_ns)
+        stamp_ns, frame_id = cloud.stamp_ns, cloud.frame_id
+        gap_s = self._memory.seconds_since(stamp_ns)
+        if self.state in PUBLISHING_STATES and gap_s > self.settings.silence_s:
+            self.state = next_state(self.state, Event.SILENCE)
+        expired = self._expired(stamp_ns)
+        if expired is not None:
+            return self._finish(stamp_ns, frame_id, Event.FAILED, *expired, None)
+        prior = self._start(stamp_ns)
         if prior is None and self.registrar.needs_prior:
             reason = "waiting for a start: pick landmarks or send initial_pose"
-            return self._finish(cloud.stamp_ns, cloud.frame_id, Event.FAILED, "no_prior", reason, None)
-        registration = self._believe(self.registrar.register(cloud, prior), prior, cloud.stamp_ns)
-        if prior is not None and prior.source == "last_frame" and not registration.success:
+            return self._finish(stamp_ns, frame_id, Event.FAILED, "no_prior", reason, None)
+        registration = self._believe(self.registrar.register(cloud, prior), prior, stamp_ns)
+        if prior is not None and prior.continues and not registration.success:
             # A knocked camera moves further between two frames than the refinement reaches: look around, once.
-            wider = replace(prior, stddev_m=self.settings.retry_reach_m)
-            retried = self._believe(self.registrar.register(cloud, wider), wider, cloud.stamp_ns)
+            wider = replace(prior, stddev_m=self.settings.retry_reach_m, continues=False)
+            retried = self._believe(self.registrar.register(cloud, wider), wider, stamp_ns)
             registration = merged_timings(registration, retried)
-        event, code, reason = self._judge(registration, cloud.stamp_ns)
-        return self._finish(cloud.stamp_ns, cloud.frame_id, event, code, reason, registration)
+        event, code, reason = self._judge(registration, stamp_ns)
+        return self._finish(stamp_ns, frame_id, event, code, reason, registration)
+
+    def _expired(self, stamp_ns: int) -> tuple[str, str] | None:
+        """(reason code, reason) when what a search could begin from is so old that the camera may have moved since."""
+        if not self.registrar.needs_prior:
+            return None
+        if self._memory.last is not None:
+            if self.state is State.LOST and self._memory.seconds_since(stamp_ns) > self.settings.max_lost_s:
+                text = f"lost for more than {self.settings.max_lost_s:g} s, the camera may have moved: send initial_pose"
+                return "lost_too_long", text
+            return None
+        if self._prior is not None:
+            if self._prior_since_ns is None or stamp_ns < self._prior_since_ns:
+                self._prior_since_ns = stamp_ns
+            if (stamp_ns - self._prior_since_ns) * 1e-9 > self.settings.max_prior_s:
+                return (
+                    "prior_expired",
+                    f"no fit within {self.settings.max_prior_s:g} s of the start: send initial_pose again",
+                )
+        return None
 
     def _start(self, stamp_ns: int) -> Prior | None:
         """Where this frame's registration begins."""
@@ -83,7 +113,7 @@ class Tracker:
         if self._memory.last is None:
             return self._prior
         if self.state in PUBLISHING_STATES:
-            return Prior(self._memory.predicted(stamp_ns), "last_frame", LAST_FRAME_STDDEV_M)
+            return Prior(self._memory.predicted(stamp_ns), "last_frame", LAST_FRAME_STDDEV_M, continues=True)
         anchors, reaches = self._memory.anchors(stamp_ns), self.settings.search_reaches_m
         reach = reaches[self._attempt // len(anchors) % len(reaches)]
         anchor = anchors[self._attempt % len(anchors)]
@@ -94,20 +124,26 @@ class Tracker:
         """Turn a fit that moved further than a spine can into a failed one."""
         if not registration.success or prior is None:
             return registration
-        s, T = self.settings, registration.T_camera_model
-        shift, angle = self._memory.difference(prior.T_camera_model, T)
-        distance = float(np.linalg.norm(shift))
+        T = registration.T_camera_model
         if prior.source == "last_frame":
-            dt = self._memory.seconds_since(stamp_ns)
-            if distance > s.step_m + s.speed_m_s * dt or angle > s.step_rad + s.turn_rad_s * dt:
-                text = f"{1000 * distance:.1f} mm and {np.degrees(angle):.1f} deg from where it was expected"
-                return refused(registration, "jump", f"{text} after {dt:.2f} s")
-        elif prior.source == "last_pose":
-            along = abs(float(shift @ (prior.T_camera_model[:3, :3] @ self.axis)))
-            if along > s.max_axis_move_m:
-                text = f"found {1000 * along:.0f} mm along the spine from where it was lost: this may be another level"
-                return refused(registration, "ambiguous_level", text)
+            if not self._in_reach(prior.T_camera_model, T, stamp_ns):
+                shift, angle = self._memory.difference(prior.T_camera_model, T)
+                text = f"{1000 * np.linalg.norm(shift):.1f} mm and {np.degrees(angle):.1f} deg from where it was expected"
+                return refused(registration, "jump", text)
+            return registration
+        moved = apply(T, self._origins) - apply(prior.T_camera_model, self._origins)
+        along = float(np.abs(moved @ (prior.T_camera_model[:3, :3] @ self.axis)).max())
+        if along > self.settings.max_axis_move_m:
+            text = f"{1000 * along:.0f} mm along the spine from where it was looked for: this may be another level"
+            return refused(registration, "ambiguous_level", text)
         return registration
+
+    def _in_reach(self, T_expected: Array, T: Array, stamp_ns: int) -> bool:
+        """Whether a spine can have moved from the expected pose to this one since the last pose."""
+        s, dt = self.settings, self._memory.seconds_since(stamp_ns)
+        shift, angle = self._memory.difference(T_expected, T)
+        far = float(np.linalg.norm(shift)) > s.step_m + s.speed_m_s * dt
+        return not far and angle <= s.step_rad + s.turn_rad_s * dt
 
     def _judge(self, registration: Registration, stamp_ns: int) -> tuple[Event, str, str]:
         """The event that a registration is, with reason code and reason."""
@@ -129,19 +165,29 @@ class Tracker:
 
     def _confirm(self, registration: Registration, stamp_ns: int) -> tuple[Event, str, str]:
         """Count agreeing good fits before the first pose goes out."""
-        T = registration.T_camera_model
-        seen = 1
+        T, seen = registration.T_camera_model, 1
         if self._candidate is not None:
             shift, _ = self._memory.difference(self._candidate[0], T)
-            if float(np.linalg.norm(shift)) <= self.settings.confirm_distance_m:
-                seen = self._candidate[1] + 1
-        resumes = self._memory.seconds_since(stamp_ns) <= self.settings.resume_s
-        needed = 1 if resumes else self.settings.confirm_frames
-        if seen >= needed:
+            if float(np.linalg.norm(shift)) > self.settings.confirm_distance_m:
+                # Not the start of a walk from fit to fit: the next search begins where the first one did.
+                self._candidate = None
+                return (
+                    Event.FAILED,
+                    "unconfirmed",
+                    f"two fits in a row lie {1000 * np.linalg.norm(shift):.1f} mm apart",
+                )
+            seen = self._candidate[1] + 1
+        if seen >= (1 if self._resumes(T, stamp_ns) else self.settings.confirm_frames):
             self._candidate, self._streak, self._attempt = None, 0, 0
             return Event.CONFIRMED, "ok", "tracking"
         self._candidate = (T, seen)
-        return Event.GOOD, "confirming", f"good fit {seen} of {needed}"
+        return Event.GOOD, "confirming", f"good fit {seen} of {self.settings.confirm_frames}"
+
+    def _resumes(self, T: Array, stamp_ns: int) -> bool:
+        """Whether a track lost a moment ago goes on where it was expected."""
+        if self._memory.seconds_since(stamp_ns) > self.settings.resume_s:
+            return False
+        return self._in_reach(self._memory.predicted(stamp_ns), T, stamp_ns)
 
     def _shortfall(self, registration: Registration) -> str | None:
         """What keeps a fit below the upper thresholds; None when nothing does."""

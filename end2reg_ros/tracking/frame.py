@@ -1,4 +1,4 @@
-"""A frame's way through the node: message -> checks -> cloud -> track. Free of ROS."""
+"""A frame's way to the track: message -> checks -> cloud -> start -> track. The node and the offline tracker share it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class TrackerLike(Protocol):
     """What a frame asks of a ``tracking.Tracker``."""
 
     def update(self, cloud: Cloud) -> TrackingUpdate: ...
+    def reset(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,22 @@ class Outcome:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
+def unheard(restart: Restart) -> None:
+    """Stands in where nobody wants to know of a restart."""
+
+
 class FrameProcess:
     """Holds what a stream needs between frames; ``limits`` may be replaced while it runs.
+
+    A new stream (another frame_id, a clock that jumped back) resets the tracker, start included: neither the last pose
+    nor the start need hold in it.
 
     Args:
         tracker: given every usable cloud.
         decode: message and limits to a cloud; raises ``CloudError``.
         data: the part of a message whose repetition means a frozen camera.
         guard: order of the stream.
-        on_restart: called before a cloud that begins a new stream; must give up the track.
+        on_restart: told of a new stream, after the reset and before its first cloud.
     """
 
     def __init__(
@@ -64,7 +72,7 @@ class FrameProcess:
         data: Callable[[Any], Any],
         guard: StreamGuard,
         limits: CloudLimits,
-        on_restart: Callable[[Restart], None],
+        on_restart: Callable[[Restart], None] = unheard,
     ) -> None:
         self._tracker = tracker
         self._decode = decode
@@ -84,6 +92,7 @@ class FrameProcess:
             check_header(message, self.limits)
             restart = self._guard.check_order(frame_id, stamp)
             if restart is not None:
+                self._tracker.reset()
                 self._on_restart(restart)
             cloud = self._decode(message, self.limits)
             self._guard.check_data(self._data(message))
