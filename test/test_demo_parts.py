@@ -135,6 +135,16 @@ def test_a_polite_child_ends_cleanly_and_its_cost_is_known(script: Any) -> None:
     assert usage.cpu_percent is not None and usage.rss_mb is not None and usage.rss_mb > 3
 
 
+def test_a_signal_while_a_child_starts_interrupts_afterwards() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), demo_processes.interrupts_held_back():
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("started")
+    assert done == ["started"]
+    with demo_processes.interrupts_held_back():
+        pass
+
+
 def test_parameters_survive_yaml(script: Any, tmp_path: Path) -> None:
     script("pass").process.wait(10)
     text = (tmp_path / "tracker.yaml").read_text()

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from end2reg_ros.errors import CloudError
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import CloudError
 from end2reg_ros.registration.initial_pose import PriorRefused, PriorRequest, PriorRules, no_lookup, prior_for
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.ros.counters import Counters
@@ -329,7 +329,10 @@ def test_every_tracker_parameter_is_described_and_reaches_the_settings() -> None
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"accept.min_inlier_ratio": 95.0}, "parameter 'accept.min_inlier_ratio' is 95.0, must lie in 0 .. 1"),
+        (
+            {"accept.min_inlier_ratio": 95.0},
+            "parameter 'accept.min_inlier_ratio' is 95.0, must lie in 0 .. 1",
+        ),
         (
             {"tracking.upper.max_position_stddev_m": 1.2},
             "parameter 'tracking.upper.max_position_stddev_m' is 1.2, must lie in 0 .. 1",
@@ -351,7 +354,14 @@ def test_every_number_of_the_tracker_has_a_range() -> None:
             assert spec.minimum is not None and spec.maximum is not None, spec.name
             spec.coerce(spec.default)
     names = ("min_level_inlier_ratio_following", "step_m", "speed_m_s", "step_rad", "turn_rad_s", "silence_s")
-    assert [group_maximum(n) for n in names] == [1.0, 1.0, 10.0, pytest.approx(3.14159, abs=1e-4), 100.0, 600.0]
+    assert [group_maximum(n) for n in names] == [
+        1.0,
+        1.0,
+        10.0,
+        pytest.approx(3.14159, abs=1e-4),
+        100.0,
+        600.0,
+    ]
 
 
 def test_limits_of_the_cloud_come_from_the_parameters() -> None:

@@ -51,9 +51,7 @@ def test_transforms_and_stamps_survive_the_round_trip() -> None:
     from end2reg_ros.ros import conversions
 
     T = transform()
-    np.testing.assert_allclose(
-        matrix_from_pose(conversions.pose_from_matrix(T)), T, atol=1e-15, rtol=1e-12
-    )
+    np.testing.assert_allclose(matrix_from_pose(conversions.pose_from_matrix(T)), T, atol=1e-15, rtol=1e-12)
     sent = conversions.transform_stamped("a", "b", T, STAMP_NS)
     np.testing.assert_allclose(conversions.matrix_from_transform(sent.transform), T, atol=1e-15, rtol=1e-12)
     assert (sent.header.frame_id, sent.child_frame_id) == ("a", "b")
@@ -235,7 +233,7 @@ class StandInReceiver:
 
     def __init__(self) -> None:
         self.frames: list[Any] = []
-        self.dropped: list[str] = []
+        self.dropped: list[tuple[str, str]] = []
 
     def receive(self, message: Any) -> None:
         self.frames.append(message)
@@ -270,9 +268,7 @@ def test_depth_and_colour_are_paired_by_equal_stamps_and_the_rest_is_counted() -
     for second in (1, 2):
         node.callbacks["depth/image"](image(second, "16UC1", 2, 2))  # 0x0202 mm
     node.callbacks["color/image"](image(2, "rgb8", 3, 7))
-    assert receiver.dropped == [
-        ("no_colour_image", "a depth image came without a color/image of its stamp")
-    ]
+    assert receiver.dropped == [("no_colour_image", "a depth image came without a color/image of its stamp")]
     assert [frame.header.stamp.sec for frame in receiver.frames] == [2]
     limits = parameters.limits()
     with pytest.raises(CloudError, match=r"^no depth/camera_info has arrived") as fault:

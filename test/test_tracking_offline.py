@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +14,23 @@ from views import bundled_case, cloud_of, frame, registrar, tre_mm
 
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cli.main import main
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stamp
 from end2reg_ros.cloud.ply import PlyPoints, write_ply
-from end2reg_ros.registration.initial_pose import PriorRequest
-from end2reg_ros.se3 import from_rotation_translation, inverse, rotation_from_quaternion
+from end2reg_ros.cloud.recording import Recorded, Recording
+from end2reg_ros.errors import CloudError
+from end2reg_ros.registration.types import Prior
+from end2reg_ros.se3 import (
+    from_rotation_translation,
+    inverse,
+    quaternion_from_rotation,
+    rotation_from_quaternion,
+)
 from end2reg_ros.simulation.bag import BagSettings, write_bag
 from end2reg_ros.simulation.picks import simulate_picks
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 from end2reg_ros.tracking import Tracker
-from end2reg_ros.tracking.offline import start_from
+from end2reg_ros.tracking.offline import OfflineInput, RecordedStart, track_recording
 
 CASE = str(bundled_case_path())
 NAMES = ("spinous", "transverse_left", "transverse_right")
@@ -115,6 +127,7 @@ def test_track_is_deterministic_and_right(
     summary = json.loads((tmp_path / "one" / "summary.json").read_text())
     assert summary["clouds_received"] == summary["clouds_processed"] + sum(summary["dropped"].values()) == 6
     assert summary["poses_published"] == 5  # the first good fit waits for a second
+    assert summary["complete"] and summary["restarts"] == {}
     assert summary["frames_by_state"] == {"SEARCHING": 1, "TRACKING": 5, "DEGRADED": 0, "LOST": 0}
     sequence = SimulatedSequence(bundled_case(), SequenceSettings(seed=0, scenario="still"))
     for name in ("trajectory", "trajectory_L3"):
@@ -132,10 +145,119 @@ def test_track_is_deterministic_and_right(
     assert len((tmp_path / "one" / "frames.csv").read_text().splitlines()) == 7
 
 
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        (KeyboardInterrupt(), "interrupted; {out} holds the 3 clouds before"),
+        (CloudError("unreadable", "bag: is damaged"), "bag: is damaged; {out} holds the 3 clouds before"),
+    ],
+)
+def test_what_was_tracked_is_written_when_the_recording_ends_early(
+    recording: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
+    text: str,
+) -> None:
+    whole = Recording.messages
+
+    def damaged(self: Recording, *topics: str) -> Iterator[Recorded]:
+        for count, message in enumerate(whole(self, *topics)):
+            if count == 4:  # the start and three clouds
+                raise stop
+            yield message
+
+    monkeypatch.setattr(Recording, "messages", damaged)
+    out = tmp_path / "run"
+    assert main(["track", "--case", CASE, "--bag", str(recording), "--out", str(out)]) == 1
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("end2reg: error: ")]
+    assert error == [f"end2reg: error: {text.format(out=out)}"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["clouds_received"], summary["poses_published"], summary["complete"]) == (3, 2, False)
+    assert len((out / "trajectory.tum").read_text().splitlines()) == 2
+    assert len((out / "frames.csv").read_text().splitlines()) == 4
+
+
+def pose_message(frame_id: str, T: np.ndarray, stamp_ns: int) -> Any:
+    (x, y, z), q = T[:3, 3], quaternion_from_rotation(T[:3, :3])
+    pose = SimpleNamespace(
+        position=SimpleNamespace(x=x, y=y, z=z),
+        orientation=SimpleNamespace(x=q[0], y=q[1], z=q[2], w=q[3]),
+    )
+    covariance = SimpleNamespace(pose=pose, covariance=np.zeros(36))
+    return SimpleNamespace(header=Header(Stamp.from_ns(stamp_ns), frame_id), pose=covariance)
+
+
+class Listed:
+    """Stands for a recording: messages from a list."""
+
+    def __init__(self, messages: list[tuple[str, Any]]) -> None:
+        self._messages = messages
+
+    def messages(self, *topics: str) -> Iterator[Recorded]:
+        """Those of the topics."""
+        return (Recorded(topic, 0, m) for topic, m in self._messages if topic in topics)
+
+
+class Watched(Tracker):
+    """A tracker that writes down what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(registrar(), bundled_case())
+        self.told: list[str] = []
+
+    def set_prior(self, prior: Prior) -> None:
+        super().set_prior(prior)
+        self.told.append("start")
+
+    def reset(self) -> None:
+        super().reset()
+        self.told.append("reset")
+
+
+def small_cloud(k: int, stamp_s: float, frame_id: str = "camera", **changes: Any) -> tuple[str, Any]:
+    data = (0.5 + 0.1 * np.random.default_rng(k).random((500, 3))).astype("<f4").tobytes()
+    fields = tuple(PointField(name, 4 * axis) for axis, name in enumerate("xyz"))
+    header = Header(Stamp.from_ns(round(stamp_s * 1e9)), frame_id)
+    base: dict[str, Any] = {"header": header, "height": 1, "width": 500, "fields": fields, "point_step": 12}
+    base |= {"is_bigendian": False, "row_step": 6000, "data": data}
+    return "points", PointCloud2Data(**(base | changes))
+
+
+def test_a_recording_keeps_to_the_nodes_rules() -> None:
+    """A start waits for a cloud that decodes; a new stream forgets it; nothing of the clouds is kept."""
+    T = frame(0).T_camera_model
+    tracker = Watched()
+    messages = [
+        ("start", pose_message("camera", T, 100_000_000_000)),
+        small_cloud(0, 100.0, data=b"short"),
+        small_cloud(1, 100.1),
+        small_cloud(2, 100.1),
+        small_cloud(3, 50.0),
+        small_cloud(4, 50.1, frame_id="other"),
+        small_cloud(5, 0.0, frame_id="other"),
+        ("start", pose_message("other", T, 30_000_000_000)),
+        small_cloud(6, 50.2, frame_id="other"),
+    ]
+    chosen = OfflineInput("points", None, ("start",))
+    records = list(track_recording(Listed(messages), chosen, tracker, CloudLimits()))  # type: ignore[arg-type]
+    assert [r.dropped for r in records] == ["short_data", None, "frozen", None, None, "zero_stamp", None]
+    assert tracker.told == ["start", "reset", "reset"]
+    restarts = [r.restart for r in records]
+    assert restarts == [None, None, None, "clock_jumped_back", "frame_changed", None, None]
+    codes = [r.update.reason_code for r in records if r.update is not None]
+    assert codes[0] != "no_prior" and codes[1:] == ["no_prior"] * 3  # the last start is 20 s too old
+    first = records[1].update
+    assert first is not None and first.registration is not None
+    assert first.registration.relevant is None
+
+
 def test_a_recorded_start_in_another_frame_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     tracker = Tracker(registrar(), bundled_case())
-    request = PriorRequest("map", 5, frame(0).T_camera_model, np.zeros((6, 6)))
-    start_from(request, "camera", tracker)
+    start = RecordedStart(tracker)
+    start.offer(pose_message("map", frame(0).T_camera_model, 5))
+    start.apply(cloud_of(frame(0)))
     update = tracker.update(cloud_of(frame(0)))
     assert update.reason_code == "no_prior"
     assert "initial_pose of the recording not used: it is in 'map', the cloud in 'camera'" in caplog.text

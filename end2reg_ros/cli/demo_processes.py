@@ -143,6 +143,24 @@ def terminate_as_interrupt() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """A signal that comes meanwhile interrupts afterwards.
+
+    For the start of a child: Python swallows what is raised in a callback of ``fork``, and a child that is not yet in
+    the list would not be stopped.
+    """
+    noted: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+
+    with _signals(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), handler)):
+        yield
+    if noted:
+        raise KeyboardInterrupt
+
+
 def nodes_environment() -> dict[str, str]:
     """Environment of the nodes: our transport profile, a free domain, this machine only.
 

@@ -18,6 +18,7 @@ from end2reg_ros.cli.demo_processes import (
     DemoError,
     NodeSpec,
     exit_text,
+    interrupts_held_back,
     nodes_environment,
     stop_all,
     terminate_as_interrupt,
@@ -103,12 +104,12 @@ def run_nodes(settings: RunSettings, watcher: Watcher) -> RunRecord:
     with terminate_as_interrupt():
         try:
             watcher.phase("starting the tracker: loading the case, warming up")
-            children.append(Child(listener, environment))
+            _start(children, listener, environment)
             ear = _Ear(children[0])
-            children.append(Child(tracker, environment))
+            _start(children, tracker, environment)
             _wait(children, ear, record, lambda: bool(record.status), "the tracker's status")
             watcher.phase("starting the simulated camera: opening the wound, rendering the first cloud")
-            children.append(Child(camera, environment))
+            _start(children, camera, environment)
             _wait(children, ear, record, lambda: bool(record.rows), "a cloud")
             _listen(children, ear, record, settings, watcher)
             failed = False
@@ -191,6 +192,11 @@ class _Ear:
                     log.write(line)
                     log.flush()
                 self._lines.put(line)
+
+
+def _start(children: list[Child], spec: NodeSpec, environment: dict[str, str]) -> None:
+    with interrupts_held_back():
+        children.append(Child(spec, environment))
 
 
 def _wait(children: list[Child], ear: _Ear, record: RunRecord, ready: Callable[[], bool], what: str) -> None:

@@ -50,21 +50,23 @@ def ransac_fpfh(source: Oriented, target: Oriented, settings: RansacSettings) ->
     source_cloud, source_features = thinned_with_features(source, settings.voxel)
     target_cloud, target_features = thinned_with_features(target, settings.voxel)
     registration = o3d.pipelines.registration
-    result = registration.registration_ransac_based_on_feature_matching(
-        source_cloud,
-        target_cloud,
-        source_features,
-        target_features,
-        mutual_filter=True,
-        max_correspondence_distance=1.5 * settings.voxel,
-        estimation_method=registration.TransformationEstimationPointToPoint(False),
-        ransac_n=3,
-        checkers=[
-            registration.CorrespondenceCheckerBasedOnEdgeLength(0.9),
-            registration.CorrespondenceCheckerBasedOnDistance(1.5 * settings.voxel),
-        ],
-        criteria=registration.RANSACConvergenceCriteria(settings.iterations, settings.confidence),
-    )
+    # Open3D writes its warnings to stdout, into the JSON of a command.
+    with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
+        result = registration.registration_ransac_based_on_feature_matching(
+            source_cloud,
+            target_cloud,
+            source_features,
+            target_features,
+            mutual_filter=True,
+            max_correspondence_distance=1.5 * settings.voxel,
+            estimation_method=registration.TransformationEstimationPointToPoint(False),
+            ransac_n=3,
+            checkers=[
+                registration.CorrespondenceCheckerBasedOnEdgeLength(0.9),
+                registration.CorrespondenceCheckerBasedOnDistance(1.5 * settings.voxel),
+            ],
+            criteria=registration.RANSACConvergenceCriteria(settings.iterations, settings.confidence),
+        )
     return np.array(result.transformation), float(result.fitness)
 
 

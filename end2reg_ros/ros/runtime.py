@@ -127,7 +127,10 @@ class TrackerRuntime:
 
     def offer_prior(self, request: PriorRequest) -> None:
         """Use a pose as the start, with the next cloud; dropped while no work is done."""
-        self._worker.call(partial(self._take, request))
+        if self._active and self._enabled:
+            self._worker.call(partial(setattr, self, "_request", request))
+        else:
+            self._output.warn("prior_refused", "initial_pose refused: the tracker is stopped")
 
     def refuse_prior(self, why: str) -> None:
         """A pose that is no pose."""
@@ -212,12 +215,6 @@ class TrackerRuntime:
             return float("nan"), float("nan")
         T = registration.T_camera_model
         return largest_stddev(covariance_at(registration.covariance, T, self._tracker.centre))
-
-    def _take(self, request: PriorRequest) -> None:
-        if self._active and self._enabled:
-            self._request = request
-        else:
-            self._output.warn("prior_refused", "initial_pose refused: the tracker is stopped")
 
     def _apply_prior(self, cloud: Cloud) -> None:
         request, self._request = self._request, None
