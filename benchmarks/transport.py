@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import tyro
 
+from end2reg_ros.evaluation.host import cores, processor, system
+
 ROOT = Path(__file__).resolve().parents[1]
 PROFILE = ROOT / "config" / "fastdds.xml"
 RESULTS = Path(__file__).resolve().parent / "results" / "transport.json"
@@ -203,15 +205,6 @@ def versions() -> dict[str, str]:
     return found | {"ROS_DISTRO": os.environ.get("ROS_DISTRO", "wheels")}
 
 
-def processor() -> str:
-    """Name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return (
-        f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, Linux {platform.release()}"
-    )
-
-
 def table(rows: list[Row]) -> str:
     """Markdown."""
     lines = [
@@ -241,7 +234,7 @@ def main(options: Transport) -> int:
     )
     document = {
         "command": f"python benchmarks/transport.py --clouds {options.clouds} --rate {options.rate:g}",
-        "machine": processor(),
+        "machine": f"{processor()}, {cores()} cores, {system()}",
         "load_average": os.getloadavg()[0],
         "versions": versions(),
         "commit": commit.stdout.strip(),

@@ -354,6 +354,18 @@ def test_an_old_start_is_refused(bench: Bench) -> None:
     )
 
 
+def test_a_start_without_a_stamp_does_not_wait_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.runtime.offer_prior(PriorRequest("camera", 0, np.eye(4), np.zeros((6, 6))))
+    later = time.perf_counter() + 60.0
+    monkeypatch.setattr("end2reg_ros.ros.runtime.perf_counter", lambda: later)
+    judgement = bench.send().judgement
+    assert judgement.reason_code == "prior_refused"
+    assert judgement.reason.startswith("initial_pose refused: it waited 60.")
+    assert judgement.reason.endswith(" s for a cloud (limit 10 s)")
+
+
 def test_frames_dropped_before_they_are_whole_keep_the_watchdog_informed(bench: Bench) -> None:
     bench.track()
 

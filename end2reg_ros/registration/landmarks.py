@@ -56,7 +56,7 @@ def read_picked_landmarks(path: Path, case: Case) -> tuple[Array, Array]:
     """
     try:
         document = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise RegistrationError(f"cannot read landmarks from {path}: {fault}") from None
     if not isinstance(document, dict):
         raise RegistrationError(
@@ -80,7 +80,7 @@ def read_picked_landmarks(path: Path, case: Case) -> tuple[Array, Array]:
                 )
             try:
                 xyz = np.array(point, dtype=np.float64)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 xyz = np.zeros(0)
             if xyz.shape != (3,):
                 raise RegistrationError(f"{path}: {level}/{name} is not three numbers [x, y, z] in metres")

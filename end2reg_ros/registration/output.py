@@ -66,13 +66,13 @@ def read_transform(path: Path) -> Array:
     """
     try:
         document = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise RegistrationError(f"cannot read a transform from {path}: {fault}") from None
     if isinstance(document, dict):
         document = document.get("T_camera_model")
     try:
         T = np.array(document, dtype=np.float64).reshape(4, 4)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RegistrationError(
             f"{path}: expected T_camera_model as 16 numbers, row by row, in metres"
         ) from None

@@ -54,7 +54,7 @@ class TrackerRuntime:
         self._gate = threading.Lock()
         self._active = False
         self._enabled = True
-        self._request: PriorRequest | None = None
+        self._request: tuple[PriorRequest, float] | None = None  # and when it came, monotonic seconds
         self._refusal: str | None = None
         self._silence: str | None = None  # reason code of the silence told since the last cloud registered
         self._worker.start()
@@ -128,7 +128,7 @@ class TrackerRuntime:
     def offer_prior(self, request: PriorRequest) -> None:
         """Use a pose as the start, with the next cloud; dropped while no work is done."""
         if self._active and self._enabled:
-            self._worker.call(partial(setattr, self, "_request", request))
+            self._worker.call(partial(setattr, self, "_request", (request, perf_counter())))
         else:
             self._output.warn("prior_refused", "initial_pose refused: the tracker is stopped")
 
@@ -217,10 +217,15 @@ class TrackerRuntime:
         return largest_stddev(covariance_at(registration.covariance, T, self._tracker.centre))
 
     def _apply_prior(self, cloud: Cloud) -> None:
-        request, self._request = self._request, None
-        if request is None:
+        offered, self._request = self._request, None
+        if offered is None:
             return
+        request, came_s = offered
+        waited_s, limit_s = perf_counter() - came_s, self._settings.prior.max_age_s
         try:
+            # Stamp zero means now: the age of such a pose is seen from here alone.
+            if waited_s > limit_s:
+                raise PriorRefused(f"it waited {waited_s:.1f} s for a cloud (limit {limit_s:g} s)")
             prior = prior_for(cloud, request, self._tracker.centre, self._settings.prior, self._lookup)
         except PriorRefused as why:
             self._refuse_prior(str(why))
