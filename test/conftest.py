@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def missing_gpu() -> str | None:
 
 
 NEEDS = {"shared": missing_shared, "ros": missing_ros, "gpu": missing_gpu}
+
+
+def pytest_configure() -> None:
+    """Started in the background of a shell, this process would ignore Ctrl-C, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
