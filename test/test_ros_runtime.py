@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -134,6 +135,10 @@ class Bench:
         before = len(self.ear.health)
         self.runtime.receive(message or self.cloud())
         self.wait(lambda: len(self.ear.health) > before and self.ear.last.counters.pending == 0)
+        # The cloud is counted a moment before it is judged: a command runs only after both.
+        judged = threading.Event()
+        self.runtime._worker.call(judged.set)
+        assert judged.wait(5.0)
         return self.ear.last
 
     def wait(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
