@@ -25,3 +25,11 @@ class CloudError(End2RegError):
 
 class RegistrationError(End2RegError):
     """A registration that cannot be attempted (too few landmarks, unknown method, missing prior)."""
+
+
+class TrainingError(End2RegError):
+    """A training run, weights file or checkpoint that cannot be used."""
+
+
+class EngineError(End2RegError):
+    """An engine that cannot be loaded or used."""

@@ -27,7 +27,8 @@ from end2reg_ros.evaluation.benchmark import (
 )
 from end2reg_ros.evaluation.metrics import Pose, pose_errors, targets_from_case
 from end2reg_ros.evaluation.plots import draw_success
-from end2reg_ros.evaluation.scenes import cloud_of_region, true_pose
+from end2reg_ros.evaluation.regions import cloud_of_region
+from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.evaluation.summary import misalignment_bins, summarise
 from end2reg_ros.evaluation.tables import document, markdown
 from end2reg_ros.registration.global_search import Oriented, RansacSettings, ransac_fpfh

@@ -147,7 +147,7 @@ def test_embedding_lookup_is_near_the_exact_form() -> None:
 
 
 def test_attention_forms_agree_and_a_fully_masked_row_is_finite() -> None:
-    layer = Attention(16, 4, geometric=True)
+    layer = Attention(16, 4, pair_channels=16)
     x, embedding = draw(10, 16), draw(10, 10, 16, seed=1)
     query = layer._split(layer.query(x))
     fast, slow = layer.position_scores(query, embedding), layer.position_scores_reference(query, embedding)
@@ -168,6 +168,27 @@ def test_superpoint_scores_ignore_what_is_masked() -> None:
     pairs = best_pairs(scores, 99)
     assert int(pairs.valid.sum()) == 48
     assert torch.equal(scores[pairs.model, pairs.scene], pairs.score) and (pairs.score.diff() <= 0).all()
+
+
+def test_scaled_sinkhorn_equals_the_log_domain() -> None:
+    scores = draw(5, 12, 9) * 6
+    rows, columns = torch.ones(5, 12), torch.ones(5, 9)
+    rows[:, 8:] = columns[:, 7:] = 0
+    rows[4] = columns[4] = 0
+    plain, scaled = Sinkhorn(20), Sinkhorn(20, limit=30.0)
+    slow, fast = plain(scores, rows, columns), scaled(scores, rows, columns)
+    assert (slow[:4, :8, :7].exp() - fast[:4, :8, :7].exp()).abs().max() < 1e-5
+    assert (slow[:4, [12], :7] - fast[:4, [12], :7]).abs().max() < 1e-3
+    assert torch.isfinite(fast).all() and fast[4].exp().max() < 1e-3 + 1.0
+    assert fast[:, 8:12].exp().max() == 0 and fast[:, :, 7:9].exp().max() == 0
+    for form, scores_in in ((plain, scores.clone()), (scaled, scores.clone())):
+        scores_in.requires_grad_(True)
+        form(scores_in, rows, columns)[0, :3, :3].sum().backward()
+        assert scores_in.grad is not None
+        if form is plain:
+            expected = scores_in.grad
+        else:
+            assert (scores_in.grad - expected).abs().max() < 1e-4
 
 
 def test_sinkhorn_marginals_and_padding() -> None:

@@ -46,7 +46,7 @@ def train(steps: int) -> Trained:
     for step in range(steps):
         view = views[step % len(views)]
         noise = gumbel_noise((PROFILE.scene.capacities[0], 2), generator)
-        output = network(model, scenes[step % len(views)], Sampling(noise, 1.0))
+        output = network.training_pass(model, scenes[step % len(views)], Sampling(noise, 1.0))
         pose = TruePose(*(torch.tensor(a, dtype=torch.float32) for a in (view.rotation, view.translation)))
         loss = registration_loss(network, output, pose, LossSettings(pairs=32), generator).total
         optimiser.zero_grad()

@@ -35,8 +35,9 @@ class Evaluate:
     """Registration methods."""
     priors: tuple[Literal["none", "landmarks", "perturbed"], ...] = ("none", "landmarks")
     """What a method is told beforehand: nothing; all landmarks picked with noise; the truth, turned and shifted."""
-    regions: tuple[Literal["view", "bone"], ...] = ("view",)
-    """Points a method gets: the whole view; only the true bone (an oracle segmentation)."""
+    regions: tuple[Literal["view", "found", "bone"], ...] = ("view",)
+    """Points a method gets: the whole view; the region that the region finder finds in it; only the true bone (an oracle
+    segmentation)."""
     seed: int = 0
     """Of picks and perturbations."""
     pick_noise_mm: float = 3.0
@@ -62,7 +63,8 @@ class Evaluate:
         from end2reg_ros.evaluation.plots import write_plots
         from end2reg_ros.evaluation.scenes import check_scenes
         from end2reg_ros.evaluation.summary import summarise
-        from end2reg_ros.evaluation.tables import document, markdown
+        from end2reg_ros.evaluation.tables import document, markdown, paper_markdown
+        from end2reg_ros.evaluation.tables_paper import paper_rows
 
         settings = self._settings()
         folders = find_scenes(self.scenes)[: self.limit]
@@ -75,6 +77,7 @@ class Evaluate:
         content = json.dumps(document(trials, summaries, settings, about), indent=1) + "\n"
         (self.out / "evaluation.json").write_text(content, encoding="utf-8")
         tables = markdown(summaries, f"Evaluation of {len(folders)} scenes", self._notes(settings))
+        tables += paper_markdown(paper_rows(trials), self.scenes.resolve().name)
         (self.out / "evaluation.md").write_text(tables, encoding="utf-8")
         write_plots(self.out, trials)
         print(content if self.json else tables, end="")
@@ -139,11 +142,13 @@ class Evaluate:
     def _bench(self, scene: Scene, settings: BenchmarkSettings) -> CaseBench:
         """The scene's case, set up once and kept."""
         from end2reg_ros.evaluation.benchmark import CaseBench
+        from end2reg_ros.evaluation.regions import region_finder_of
 
         case = self._case(scene)
         key = case.path.resolve()
         if key not in self._benches:
-            self._benches[key] = CaseBench(case, settings.methods)
+            finder = region_finder_of(case) if "found" in settings.regions else None
+            self._benches[key] = CaseBench(case, settings.methods, finder=finder)
         bench: CaseBench = self._benches[key]
         return bench
 
@@ -151,8 +156,8 @@ class Evaluate:
         cases = ", ".join(f"{b.case.name} ({b.case.hash[:12]})" for b in self._benches.values())
         notes = [
             f"Case: {cases}. Seed {settings.seed}.",
-            "Region, the points given to a method: `view`: the whole view; `bone`: the true bone only (an oracle "
-            "segmentation).",
+            "Region, the points given to a method: `view`: the whole view; `found`: what the region finder names (its time "
+            "is counted); `bone`: the true bone only (an oracle segmentation).",
             "Spreads are median [Q1, Q3] over scenes; a scene's TRE is the mean over its landmarks. "
             "Shares below 2, 3, 5 mm are of all n.",
             "TRE: distance between T_est p and T_true p at the landmarks. RMSE: root mean square of that distance over "

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from end2reg_ros.errors import End2RegError
 
 PROGRAM = "end2reg"
+TRAINING_PACKAGES = ("torch", "safetensors", "tensorboard")
 HELP_WORDS = ("-h", "--help", "help")
 
 
@@ -52,6 +53,7 @@ COMMANDS = (
     Command(
         ("evaluate",), "evaluate", "Evaluate", "TRE (mm) and success tables of methods over scene folders"
     ),
+    Command(("train",), "train", "Train", "train the network from shards of simulated scenes; resumable"),
     Command(
         ("bench",), "demo_bench", "Bench", "speed, latency, memory and error of the tracker node, as JSON"
     ),
@@ -90,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").startswith("end2reg_ros"):
             raise
-        return _fail(f"{error}; `make setup` installs what is missing", 1)
+        step = "setup-train" if (error.name or "").split(".")[0] in TRAINING_PACKAGES else "setup"
+        return _fail(f"{error}; `make {step}` installs what is missing", 1)
 
 
 def _run(args: list[str]) -> int:

@@ -16,6 +16,7 @@ from end2reg_ros import se3
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.scene_folder import Scene, read_scene
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import RegistrationError
 from end2reg_ros.evaluation.metrics import (
     Pose,
     PoseErrors,
@@ -24,7 +25,8 @@ from end2reg_ros.evaluation.metrics import (
     pose_errors,
     targets_from_case,
 )
-from end2reg_ros.evaluation.scenes import Region, cloud_of_region, true_pose
+from end2reg_ros.evaluation.regions import Region, RegionFinder, cloud_of_region, found_cloud
+from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.registration.types import Prior, Registrar
 
 Array = NDArray[np.float64]
@@ -39,7 +41,8 @@ class BenchmarkSettings:
     Attributes:
         methods: names that ``create_registrar`` knows.
         priors: ``none``; ``landmarks``: all landmarks picked with noise; ``perturbed``: the truth, turned and shifted.
-        regions: ``view``: the whole cloud; ``bone``: only points with the true bone label (an oracle segmentation).
+        regions: ``view``: the whole cloud; ``found``: the points that the region finder names; ``bone``: only points
+            with the true bone label (an oracle segmentation).
         seed: of picks and perturbations; the same for every method.
         pick_rms_m: root mean square 3-D error of a pick.
         max_rotation_rad, max_offset_m: of the perturbed prior: angle U(0, max) about a random axis through the model's
@@ -63,7 +66,7 @@ class Trial:
         errors: of ``T_camera_model``, also when ``success`` is false; None when there is no finite pose.
         level_errors: of the vertebra poses; None when the method gives none.
         initial_tre_mm: mean TRE of the prior, mm: the initial misalignment; None without a prior.
-        wall_ms: time of ``register``.
+        wall_ms: time of ``register``, and of the region finder where the region is ``found``.
     """
 
     scene: str
@@ -85,28 +88,63 @@ class Given:
     """What a method is given: a region of a scene and a prior.
 
     Attributes:
-        cloud: of the region.
+        cloud: of the region; None when the region finder found none.
         kind: of the prior.
+        region_ms: time of the region finder.
     """
 
     scene: Scene
     region: Region
-    cloud: Cloud
+    cloud: Cloud | None
     kind: PriorKind
     prior: Prior | None
+    region_ms: float = 0.0
 
 
 class CaseBench:
-    """One case's targets and its registrars, set up and warm."""
+    """One case's targets, its registrars, set up and warm, and its region finder."""
 
-    def __init__(self, case: Case, methods: Sequence[str]) -> None:
+    def __init__(
+        self,
+        case: Case,
+        methods: Sequence[str],
+        create: Callable[[str, Case], Registrar] | None = None,
+        finder: RegionFinder | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            case: the case.
+            methods: names that ``create`` knows.
+            create: makes a registrar from name and case; ``create_registrar`` when None.
+            finder: of the region ``found``; set up beforehand.
+
+        Raises:
+            RegistrationError: an unknown method, or one that cannot be set up.
+        """
         from end2reg_ros.registration import create_registrar
 
         self.case = case
         self.targets: Targets = targets_from_case(case)
-        self.registrars: dict[str, Registrar] = {name: create_registrar(name, case) for name in methods}
+        self.finder = finder
+        make = create or create_registrar
+        self.registrars: dict[str, Registrar] = {name: make(name, case) for name in methods}
         for registrar in self.registrars.values():
             registrar.warm_up()
+
+    def cloud_of(self, scene: Scene, region: Region) -> tuple[Cloud | None, float]:
+        """What a method is given of a scene, and the milliseconds that finding it took.
+
+        Raises:
+            CloudError: as ``cloud_of_region``.
+            RegistrationError: region ``found`` without a finder.
+        """
+        if region != "found":
+            return cloud_of_region(scene, region), 0.0
+        if self.finder is None:
+            text = f"case {self.case.name}: no region finder is there, which --regions found needs"
+            raise RegistrationError(text)
+        return found_cloud(scene.cloud, self.finder)
 
 
 def run_benchmark(
@@ -125,41 +163,46 @@ def run_benchmark(
         scene = read_scene(folder)
         bench = bench_of(scene)
         truth = true_pose(scene, bench.targets)
+        given_points = {region: bench.cloud_of(scene, region) for region in settings.regions}
         for region, kind in product(settings.regions, settings.priors):
             prior = make_prior(kind, bench, truth, settings, number)
-            given = Given(scene, region, cloud_of_region(scene, region), kind, prior)
+            cloud, region_ms = given_points[region]
+            given = Given(scene, region, cloud, kind, prior, region_ms)
             for method in settings.methods:
                 yield run_trial(given, bench, method, truth)
 
 
 def run_trial(given: Given, bench: CaseBench, method: str, truth: Pose) -> Trial:
-    """Register one cloud once and tell its errors."""
+    """Register one cloud once and tell its errors. Without a region there is no pose, and none reported."""
     prior = given.prior
+    initial = (
+        None if prior is None else pose_errors(Pose(prior.T_camera_model), truth, bench.targets).mean_tre_mm
+    )
+    names = {"scene": given.scene.name, "method": method, "prior": given.kind, "region": given.region}
+    about: dict[str, Any] = {**names, "initial_tre_mm": initial, "tags": given.scene.tags}
+    timings_ms = {"region": given.region_ms} if given.region == "found" else {}
+    if given.cloud is None:
+        return Trial(
+            success=False, reason_code="no_region", errors=None, level_errors=None, wall_ms=given.region_ms,
+            timings_ms=timings_ms, **about,
+        )  # fmt: skip
     started = perf_counter()
     result = bench.registrars[method].register(given.cloud, prior)
-    wall_ms = 1000.0 * (perf_counter() - started)
+    wall_ms = 1000.0 * (perf_counter() - started) + given.region_ms
     errors = level_errors = None
     if np.isfinite(result.T_camera_model).all():
         errors = pose_errors(Pose(result.T_camera_model), truth, bench.targets)
         if result.levels:
             poses = {level.level: level.T_camera_level for level in result.levels}
             level_errors = pose_errors(Pose(result.T_camera_model, poses), truth, bench.targets)
-    initial = (
-        None if prior is None else pose_errors(Pose(prior.T_camera_model), truth, bench.targets).mean_tre_mm
-    )
     return Trial(
-        scene=given.scene.name,
-        method=method,
-        prior=given.kind,
-        region=given.region,
         success=result.success,
         reason_code=result.reason_code,
         errors=errors,
         level_errors=level_errors,
-        initial_tre_mm=initial,
         wall_ms=wall_ms,
-        timings_ms=dict(result.timings_ms),
-        tags=given.scene.tags,
+        timings_ms={**timings_ms, **result.timings_ms},
+        **about,
     )
 
 

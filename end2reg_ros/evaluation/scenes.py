@@ -1,19 +1,15 @@
-"""Scenes as a benchmark needs them: looked through beforehand, their truth, their regions."""
+"""Scenes as a benchmark needs them: looked through beforehand, their truth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.scene_folder import Scene, read_scene
-from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.evaluation.metrics import Pose, Targets, targets_from_case
-
-Region = Literal["view", "bone"]
+from end2reg_ros.evaluation.regions import Region, cloud_of_region
 
 
 def check_scenes(
@@ -56,22 +52,3 @@ def true_pose(scene: Scene, targets: Targets) -> Pose:
             "bad_scene", f"scene {scene.name}: its levels ({theirs}) are not the case's ({ours})"
         )
     return Pose(scene.T_camera_model, known)
-
-
-def cloud_of_region(scene: Scene, region: Region) -> Cloud:
-    """The scene's cloud, or only its bone.
-
-    Raises:
-        CloudError: ``no_bone_label``.
-    """
-    if region == "view":
-        return scene.cloud
-    if scene.bone is None:
-        raise CloudError(
-            "no_bone_label", f"scene {scene.name}: has no bone label, which --regions bone needs"
-        )
-    if not scene.bone.any():
-        raise CloudError("no_bone_label", f"scene {scene.name}: no point is bone, which --regions bone needs")
-    cloud = scene.cloud
-    colours = None if cloud.colours is None else cloud.colours[scene.bone]
-    return replace(cloud, points=cloud.points[scene.bone], colours=colours)

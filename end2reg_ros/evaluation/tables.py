@@ -13,6 +13,7 @@ from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.benchmark import BenchmarkSettings, Trial
 from end2reg_ros.evaluation.metrics import SUCCESS_MM, PoseErrors
 from end2reg_ros.evaluation.summary import Accuracy, GroupSummary
+from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, paper_rows, table_1, table_2
 
 _GROUP = ("method", "prior", "region")
 _VERSIONS = ("numpy", "scipy", "open3d", "small_gicp")
@@ -50,6 +51,13 @@ def markdown(summaries: Sequence[GroupSummary], heading: str, notes: Sequence[st
     return "\n".join(lines) + "\n"
 
 
+def paper_markdown(rows: Sequence[PaperRow], suite: str) -> str:
+    """Tables 1 and 2 of an evaluation as the paper tells them."""
+    lines = ["", "## As the paper tells it", "", *(f"- {note}" for note in NOTES), ""]
+    lines += [*table_1({suite: rows}), "", *table_2({suite: rows})]
+    return "\n".join(lines) + "\n"
+
+
 def document(
     trials: Sequence[Trial],
     summaries: Sequence[GroupSummary],
@@ -62,9 +70,10 @@ def document(
         "environment": environment(),
         "settings": asdict(settings),
         "summaries": [asdict(summary) for summary in summaries],
+        "paper": [asdict(row) for row in paper_rows(trials)],
         "trials": [_trial(trial) for trial in trials],
     }
-    cleaned: dict[str, Any] = _finite(plain)
+    cleaned: dict[str, Any] = finite(plain)
     return cleaned
 
 
@@ -158,12 +167,12 @@ def _errors(errors: PoseErrors | None) -> dict[str, Any] | None:
     return plain
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with NaN and infinity as None: JSON knows neither."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

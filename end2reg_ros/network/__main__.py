@@ -54,7 +54,9 @@ def main() -> None:
     sampling = Sampling(gumbel_noise((finest, 2), torch.Generator().manual_seed(0)), 1.0)
 
     def step() -> None:
-        loss = registration_loss(network, network(model, scene, sampling), pose, LossSettings(pairs=64))
+        loss = registration_loss(
+            network, network.training_pass(model, scene, sampling), pose, LossSettings(pairs=64)
+        )
         loss.total.backward()
 
     with torch.no_grad():

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from end2reg_ros.network.kpconv import gather_rows
 from end2reg_ros.network.model import End2Reg
-from end2reg_ros.network.outputs import End2RegOutput
+from end2reg_ros.network.outputs import TrainingOutput
 from end2reg_ros.network.targets import PatchCloud, TruePose, point_labels, superpoint_overlap, true_pairs
 
 MASKED = -1e4
@@ -92,7 +92,7 @@ def matching_loss(assignment: Tensor, labels: Tensor) -> Tensor:
 
 def registration_loss(
     network: End2Reg,
-    output: End2RegOutput,
+    output: TrainingOutput,
     pose: TruePose,
     settings: LossSettings,
     generator: torch.Generator | None = None,
@@ -115,9 +115,7 @@ def registration_loss(
         radius,
     )
     real = model.node_real[:, None] * scene.node_real[None]
-    coarse = circle_loss(
-        output.matching.model_features, output.matching.scene_features, overlap, real, settings
-    )
+    coarse = circle_loss(output.model_features, output.scene_features, overlap, real, settings)
 
     usable = (model.node_mask[:, None] * scene.node_mask[None]) > 0
     pairs = true_pairs(overlap, usable, settings.pairs, settings.positive_overlap, generator)

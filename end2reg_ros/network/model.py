@@ -23,7 +23,14 @@ from end2reg_ros.network.matching import (
     patch_scores,
     superpoint_scores,
 )
-from end2reg_ros.network.outputs import CloudEncoding, End2RegOutput, Matching, Sampling, Segmentation
+from end2reg_ros.network.outputs import (
+    CloudEncoding,
+    End2RegOutput,
+    Matching,
+    Sampling,
+    Segmentation,
+    TrainingOutput,
+)
 from end2reg_ros.network.profile import Profile
 from end2reg_ros.network.segmentation import SegmentationNet
 from end2reg_ros.network.sinkhorn import Sinkhorn
@@ -59,14 +66,14 @@ class End2Reg(nn.Module):
         self.encoder = Encoder(4 if profile.registration_normals else 1, profile.width, levels, settings)
         self.decoder = Decoder(profile.width, levels, settings, spec.fine_level, profile.fine_channels)
         self.embedding = GeometricEmbedding(
-            profile.transformer_channels,
+            profile.embedding_channels,
             profile.sigma_distance,
             profile.sigma_angle_deg,
             profile.angle_neighbours,
             profile.embedding_bins,
         )
         self.transformer = GeometricTransformer(level_channels(profile.width, levels)[-1], profile)
-        self.sinkhorn = Sinkhorn(profile.sinkhorn_iterations)
+        self.sinkhorn = Sinkhorn(profile.sinkhorn_iterations, profile.sinkhorn_limit)
 
     def forward(
         self, model: CloudTables, scene: SceneTables, sampling: Sampling | None = None
@@ -76,10 +83,16 @@ class End2Reg(nn.Module):
         segmentation, scene_side = self.encode_scene(scene, sampling)
         return End2RegOutput(segmentation, model_side, scene_side, self.match(model_side, scene_side))
 
+    def training_pass(self, model: CloudTables, scene: SceneTables, sampling: Sampling) -> TrainingOutput:
+        """All that the losses need: as ``forward``, without the matches and the pose that only run time wants."""
+        model_side = self.encode_model(model)
+        segmentation, scene_side = self.encode_scene(scene, sampling)
+        return TrainingOutput(segmentation, model_side, scene_side, *self.relate(model_side, scene_side))
+
     def encode_model(self, model: CloudTables) -> CloudEncoding:
         """The model side: every point counts. A constant of the case and the weights."""
         geometry = self.geometry(model)
-        return self._encode(model, geometry, geometry[0].mask[:, 0])
+        return self.encode_masked(model, geometry, geometry[0].mask[:, 0])
 
     def encode_scene(
         self, scene: SceneTables, sampling: Sampling | None = None
@@ -87,7 +100,7 @@ class End2Reg(nn.Module):
         """Mask and encoding of one frame."""
         geometry = self.geometry(scene.registration)
         segmentation = self.segment(scene, geometry, sampling)
-        return segmentation, self._encode(scene.registration, geometry, segmentation.mask)
+        return segmentation, self.encode_masked(scene.registration, geometry, segmentation.mask)
 
     def segment(
         self, scene: SceneTables, geometry: list[LevelGeometry], sampling: Sampling | None = None
@@ -108,7 +121,7 @@ class End2Reg(nn.Module):
             mask = gather_rows(mask, scene.transfer.clamp(max=mask.shape[0] - 1))
         return Segmentation(logits, mask * geometry[0].mask[:, 0])
 
-    def _encode(self, cloud: CloudTables, geometry: list[LevelGeometry], mask: Tensor) -> CloudEncoding:
+    def encode_masked(self, cloud: CloudTables, geometry: list[LevelGeometry], mask: Tensor) -> CloudEncoding:
         """Backbone and first self-attention of one cloud, its (C0,) mask being the input feature (eq. 4)."""
         near = geometry[0].near
         features = mask[:, None]
@@ -152,13 +165,18 @@ class End2Reg(nn.Module):
             mask = pooled.amax(dim=1)
         return mask
 
-    def match(self, model: CloudEncoding, scene: CloudEncoding) -> Matching:
-        """Superpoint pairs, point assignments and pose from two encodings."""
-        profile = self.profile
-        model_features, scene_features = self.transformer(
+    def relate(self, model: CloudEncoding, scene: CloudEncoding) -> tuple[Tensor, Tensor]:
+        """Superpoint features (N, C) and (M, C) after the transformer."""
+        related: tuple[Tensor, Tensor] = self.transformer(
             (model.node_features, model.embedding, model.node_mask),
             (scene.node_features, scene.embedding, scene.node_mask),
         )
+        return related
+
+    def match(self, model: CloudEncoding, scene: CloudEncoding) -> Matching:
+        """Superpoint pairs, point assignments and pose from two encodings."""
+        profile = self.profile
+        model_features, scene_features = self.relate(model, scene)
         scores = superpoint_scores(model_features, scene_features, model.node_mask, scene.node_mask)
         pairs = best_pairs(scores, profile.pairs)
         assignment, (model_rows, model_mask), (scene_rows, scene_mask) = self.assign(model, scene, pairs)

@@ -58,6 +58,16 @@ class Matching(NamedTuple):
     pose: Pose
 
 
+class TrainingOutput(NamedTuple):
+    """What the losses look at: mask, both encodings, superpoint features (N, C) and (M, C) after the transformer."""
+
+    segmentation: Segmentation
+    model: CloudEncoding
+    scene: CloudEncoding
+    model_features: Tensor
+    scene_features: Tensor
+
+
 class End2RegOutput(NamedTuple):
     """Everything of one pass."""
 
@@ -65,3 +75,10 @@ class End2RegOutput(NamedTuple):
     model: CloudEncoding
     scene: CloudEncoding
     matching: Matching
+
+    def for_losses(self) -> TrainingOutput:
+        """The part of it that the losses look at."""
+        found = self.matching
+        return TrainingOutput(
+            self.segmentation, self.model, self.scene, found.model_features, found.scene_features
+        )

@@ -36,9 +36,12 @@ class Profile:
         sigma_distance: distance of one embedding step.
         sigma_angle_deg: angle of one embedding step, degrees.
         angle_neighbours: superpoints that span the angles.
+        embedding_channels: of a superpoint pair; a quarter of the transformer's costs a quarter of the memory traffic.
         embedding_bins: rows of the lookup table that stands for the embedding; 0 computes it exactly.
         pairs: superpoint pairs matched point by point.
         sinkhorn_iterations: row and column normalisations.
+        sinkhorn_limit: scores are clamped to +- this, and matrices of exponentials are scaled (five times faster, float32
+            only); 0 keeps to the log domain.
         mutual_top: a correspondence is among the best so many of its row and of its column.
         confidence: smallest assignment that counts as correspondence.
         inlier_radius: of the local-to-global pose.
@@ -64,6 +67,7 @@ class Profile:
     transformer_channels: int
     heads: int
     transformer_layers: int
+    embedding_channels: int
     embedding_bins: int
     pairs: int
     sinkhorn_iterations: int
@@ -76,6 +80,7 @@ class Profile:
     mutual_top: int = 3
     confidence: float = 0.05
     refinements: int = 5
+    sinkhorn_limit: float = 0.0
     positive_radius: float = 0.05
 
 
@@ -117,6 +122,7 @@ def paper() -> Profile:
         transformer_channels=256,
         heads=4,
         transformer_layers=3,
+        embedding_channels=256,
         embedding_bins=0,
         pairs=256,
         sinkhorn_iterations=100,
@@ -129,14 +135,14 @@ def realtime() -> Profile:
     scene = PyramidSpec(
         voxels=(0.05, 0.1, 0.2),
         radius_voxels=2.5,
-        capacities=(2560, 768, 208),
+        capacities=(3072, 896, 240),
         neighbours=(26, 26, 26),
         fine_level=0,
         patch_points=32,
     )
     return Profile(
         name="realtime",
-        model=replace(scene, capacities=(3584, 1024, 224)),
+        model=replace(scene, capacities=(3840, 1024, 256)),
         scene=scene,
         segmentation=None,
         kernel_points=15,
@@ -153,10 +159,12 @@ def realtime() -> Profile:
         transformer_channels=128,
         heads=4,
         transformer_layers=3,
+        embedding_channels=32,
         embedding_bins=1024,
         pairs=64,
         sinkhorn_iterations=20,
         inlier_radius=0.05,
+        sinkhorn_limit=30.0,
     )
 
 

@@ -1,4 +1,4 @@
-"""Optimal transport with a dustbin (Sarlin 2020; GeoTransformer, section 3.3), in the log domain and in float32."""
+"""Optimal transport with a dustbin (Sarlin 2020; GeoTransformer, section 3.3). Always in float32."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 MASKED = -1e4
+TINY = 1e-30
 
 
 class Sinkhorn(nn.Module):
@@ -13,11 +14,13 @@ class Sinkhorn(nn.Module):
 
     Args:
         iterations: of row and column normalisation (20 are within 1.2e-4 of 100).
+        limit: scores are clamped to +- this and exponentials are scaled by matrix products; 0: log domain throughout.
     """
 
-    def __init__(self, iterations: int) -> None:
+    def __init__(self, iterations: int, limit: float = 0.0) -> None:
         super().__init__()
         self.iterations = iterations
+        self.limit = limit
         self.dustbin = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, scores: Tensor, row_mask: Tensor, column_mask: Tensor) -> Tensor:
@@ -30,6 +33,8 @@ class Sinkhorn(nn.Module):
             row_mask, column_mask: (k, P), (k, Q) of 1 and 0.
         """
         pairs, rows, columns = scores.shape
+        if self.limit:
+            return self._scaled(scores.clamp(min=-self.limit, max=self.limit), row_mask, column_mask)
         one = torch.ones_like(row_mask[:, :1])
         row_bias = torch.cat([(1.0 - row_mask) * MASKED, 0.0 * one], dim=1)[:, :, None]
         column_bias = torch.cat([(1.0 - column_mask) * MASKED, 0.0 * one], dim=1)[:, None]
@@ -47,6 +52,29 @@ class Sinkhorn(nn.Module):
             u = log_rows - _log_sum_exp(cost + v[:, None], 2)
             v = log_columns - _log_sum_exp(cost + u[:, :, None], 1)
         return cost + u[:, :, None] + v[:, None] + total[:, :, None]
+
+    def _scaled(self, scores: Tensor, row_mask: Tensor, column_mask: Tensor) -> Tensor:
+        """The same by scaling exp(scores): its sums are matrix products, and nothing is exponentiated twice."""
+        pairs, rows, columns = scores.shape
+        one = torch.ones_like(row_mask[:, :1])
+        side = self.dustbin.expand(pairs, rows, 1)
+        below = self.dustbin.expand(pairs, 1, columns + 1)
+        cost = torch.cat([torch.cat([scores, side], dim=2), below], dim=1)
+        row_use = torch.cat([row_mask, one], dim=1)[:, :, None]
+        column_use = torch.cat([column_mask, one], dim=1)[:, None]
+        kernel = cost.exp() * row_use * column_use
+
+        row_count, column_count = row_mask.sum(dim=1, keepdim=True), column_mask.sum(dim=1, keepdim=True)
+        total = (row_count + column_count).clamp(min=1.0)
+        row_sums = torch.cat([row_mask, column_count], dim=1)[:, :, None] / total[:, :, None]
+        column_sums = torch.cat([column_mask, row_count], dim=1)[:, :, None] / total[:, :, None]
+        transposed = kernel.transpose(1, 2)
+        u, v = row_sums, torch.ones_like(column_sums)
+        for _ in range(self.iterations):
+            u = row_sums / torch.bmm(kernel, v).clamp(min=TINY)
+            v = column_sums / torch.bmm(transposed, u).clamp(min=TINY)
+        scale = u.clamp(min=TINY).log() + v.clamp(min=TINY).log().transpose(1, 2)
+        return cost + scale + total.log()[:, :, None] + (row_use * column_use - 1.0) * -MASKED
 
 
 def _log_sum_exp(x: Tensor, dim: int) -> Tensor:

@@ -83,7 +83,16 @@ def scene_tables(
     """Tables of the scene: (M, 3) points in network units and their (M, 6) attributes."""
     pyramid = build_pyramid(points, attributes, profile.scene)
     if profile.segmentation is None:
-        return SceneTables(cloud_tables(pyramid, device))
+        return scene_tables_of(pyramid, None, device)
     own = build_pyramid(points, attributes, profile.segmentation)
-    transfer = torch.from_numpy(nearest_rows(pyramid.levels[0], own.levels[0])).to(device)
-    return SceneTables(cloud_tables(pyramid, device), cloud_tables(own, device), transfer)
+    return scene_tables_of(pyramid, own, device)
+
+
+def scene_tables_of(
+    registration: Pyramid, segmentation: Pyramid | None = None, device: str | torch.device = "cpu"
+) -> SceneTables:
+    """Tables of a scene whose pyramids are built; ``segmentation`` where that has a pyramid of its own."""
+    if segmentation is None:
+        return SceneTables(cloud_tables(registration, device))
+    transfer = torch.from_numpy(nearest_rows(registration.levels[0], segmentation.levels[0])).to(device)
+    return SceneTables(cloud_tables(registration, device), cloud_tables(segmentation, device), transfer)

@@ -21,20 +21,20 @@ def attention_mask(mask: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention, optionally with an embedding of pairs (relative position), then add and norm (post-LN)."""
+    """Multi-head attention, with ``pair_channels`` also of an embedding of pairs (relative position); add, norm (post-LN)."""
 
-    def __init__(self, channels: int, heads: int, geometric: bool) -> None:
+    def __init__(self, channels: int, heads: int, pair_channels: int = 0) -> None:
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
         self.value = nn.Linear(channels, channels)
-        self.position = nn.Linear(channels, channels) if geometric else None
+        self.position = nn.Linear(pair_channels, channels) if pair_channels else None
         self.out = nn.Linear(channels, channels)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor, embedding: Tensor | None = None) -> Tensor:
-        """(N, C) attends to (M, C); ``mask`` (M,) additive; ``embedding`` (N, M, C)."""
+        """(N, C) attends to (M, C); ``mask`` (M,) additive; ``embedding`` (N, M, pair_channels)."""
         query = self._split(self.query(x))
         scores = query @ self._split(self.key(source)).transpose(1, 2)
         if self.position is not None and embedding is not None:
@@ -81,9 +81,9 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward."""
 
-    def __init__(self, channels: int, heads: int, geometric: bool) -> None:
+    def __init__(self, channels: int, heads: int, pair_channels: int = 0) -> None:
         super().__init__()
-        self.attention = Attention(channels, heads, geometric)
+        self.attention = Attention(channels, heads, pair_channels)
         self.feed_forward = FeedForward(channels)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor, embedding: Tensor | None = None) -> Tensor:
@@ -99,11 +99,9 @@ class GeometricTransformer(nn.Module):
         channels, heads = profile.transformer_channels, profile.heads
         self.into = nn.Linear(in_channels, channels)
         self.self_layers = nn.ModuleList(
-            Layer(channels, heads, True) for _ in range(profile.transformer_layers)
+            Layer(channels, heads, profile.embedding_channels) for _ in range(profile.transformer_layers)
         )
-        self.cross_layers = nn.ModuleList(
-            Layer(channels, heads, False) for _ in range(profile.transformer_layers)
-        )
+        self.cross_layers = nn.ModuleList(Layer(channels, heads) for _ in range(profile.transformer_layers))
         self.out = nn.Linear(channels, channels)
 
     def begin(self, features: Tensor, embedding: Tensor, mask: Tensor) -> Tensor:

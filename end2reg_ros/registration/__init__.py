@@ -22,10 +22,12 @@ def create_registrar(method: str, case: Case, settings: RegistrationSettings | N
     """Set up a registration method for a case (seconds; do it once).
 
     Raises:
-        RegistrationError: unknown method.
+        RegistrationError: unknown method, or one whose package is missing.
     """
     from end2reg_ros.registration.classical import METHODS
+    from end2reg_ros.registration.kiss import KissMatcherIcpRegistrar
 
-    if method not in METHODS:
-        raise RegistrationError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    return METHODS[method](case, settings or RegistrationSettings())
+    methods = {**METHODS, KissMatcherIcpRegistrar.method: KissMatcherIcpRegistrar}
+    if method not in methods:
+        raise RegistrationError(f"unknown method {method!r}: choose one of {', '.join(methods)}")
+    return methods[method](case, settings or RegistrationSettings())

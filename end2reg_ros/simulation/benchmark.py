@@ -103,7 +103,9 @@ def _draw(case: Case, settings: SceneSettings, attempt: int) -> SimulatedSequenc
         roll_deg=u(-180.0, 180.0),
         aim_m=(u(-limits.aim_m, limits.aim_m), u(-limits.aim_m, limits.aim_m)),
     )
-    passes = tuple(_occluder(rng) for _ in range(rng.integers(limits.occluders[0], limits.occluders[1] + 1)))
+    passes = tuple(
+        draw_occluder(rng) for _ in range(rng.integers(limits.occluders[0], limits.occluders[1] + 1))
+    )
     return SimulatedSequence(
         case,
         SequenceSettings(
@@ -118,7 +120,8 @@ def _draw(case: Case, settings: SceneSettings, attempt: int) -> SimulatedSequenc
     )
 
 
-def _occluder(rng: np.random.Generator) -> Pass:
+def draw_occluder(rng: np.random.Generator) -> Pass:
+    """A random instrument or hand that stays over the wound from 5 to 15 s."""
     kinds: tuple[Kind, ...] = ("hand", "suction", "forceps", "driver", "hand_suction")
     kind = kinds[int(rng.integers(len(kinds)))]
     near = kind in ("suction", "forceps", "driver", "hand_suction")

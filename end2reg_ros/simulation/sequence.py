@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -117,11 +118,42 @@ class SimulatedSequence:
         patient = Body([*self.field.bone, *self.field.covers], n)
         room = Body([build_room(self.field.relief, self.field.palette, settings.seed)], n)
         self._renderer = Renderer(sensor, patient, len(self.field.bone), room)
-        self._bone_pixels_rest = self._renderer.render(self.T_camera_model(0.0), self.T_camera_world(0.0))[1]
-        self._passing = [
-            Body([build_occluder(p.kind, self.field.palette, settings.seed + k)], n)
-            for k, p in enumerate(self.scenario.passes)
-        ]
+        self._occluders: dict[tuple[str, int], Body] = {}  # kind and seed -> what comes, built once
+        self._place()
+
+    def seen_from(
+        self, placement: CameraPlacement, extra_passes: tuple[motion.Pass, ...] = ()
+    ) -> SimulatedSequence:
+        """The same field, scenario and sensor from another place, with other occluders on top of the scenario's.
+
+        Costs a frame at most, where a new sequence builds a whole field. Two sequences have the same
+        noise at the same time: ask for different times where that matters.
+        """
+        other = copy(self)
+        other.settings = replace(self.settings, placement=placement, extra_passes=extra_passes)
+        other.scenario = replace(
+            self.scenario, passes=motion.SCENARIOS[self.settings.scenario].passes + extra_passes
+        )
+        other.placement = placement
+        other._T_rest_world = placement.T_camera_patient(self.target)
+        other._place()
+        return other
+
+    def _place(self) -> None:
+        """What depends on the camera's place and the occluders."""
+        # A still scene's first frame tells it by itself; a moving one must not be late with its first frame.
+        self._bone_pixels_rest: int | None = None
+        if self.settings.scenario != "still":
+            self._bone_pixels_rest = self._renderer.render(
+                self.T_camera_model(0.0), self.T_camera_world(0.0)
+            )[1]
+        seed, n = self.settings.seed, self.settings.nthreads
+        self._passing = []
+        for k, p in enumerate(self.scenario.passes):
+            key = (p.kind, seed + k)
+            if key not in self._occluders:
+                self._occluders[key] = Body([build_occluder(p.kind, self.field.palette, seed + k)], n)
+            self._passing.append(self._occluders[key])
 
     def T_camera_world(self, t_s: float) -> Array:
         """(4, 4) at time t; the world frame is the patient frame at rest."""
@@ -152,6 +184,7 @@ class SimulatedSequence:
         points = self.sensor.directions * depth[..., None]
         colours = self._colours(hits.paint, hits.cosine, number)
         bone_pixels = int(np.count_nonzero(hits.bone))
+        rest = uncovered if self._bone_pixels_rest is None else self._bone_pixels_rest
         tags = {
             "scenario": self.scenario.name,
             "seed": self.settings.seed,
@@ -162,7 +195,7 @@ class SimulatedSequence:
         }
         return SimulatedFrame(
             t_s, points, colours, hits.bone, T_camera_model, self.T_camera_levels(t_s), bone_pixels,
-            min(1.0, bone_pixels / self._bone_pixels_rest) if self._bone_pixels_rest else 0.0, tags,
+            min(1.0, bone_pixels / rest) if rest else 0.0, tags,
         )  # fmt: skip
 
     def _T_world_occluder(self, k: int, share: float, t_s: float) -> Array:

@@ -1,0 +1,3 @@
+"""The trained network at run time, behind one interface."""
+
+from __future__ import annotations

@@ -1,0 +1,115 @@
+"""The network in torch: the reference that every other engine is held against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from end2reg_ros.cloud.pyramid import Pyramid
+from end2reg_ros.engine.types import EngineInfo, Floats, MaskChoice, NetworkOutput, ScenePyramids
+from end2reg_ros.errors import EngineError
+from end2reg_ros.network.model import End2Reg, parameter_count
+from end2reg_ros.network.outputs import CloudEncoding
+from end2reg_ros.network.region_net import RegionNet
+from end2reg_ros.network.tables import cloud_tables, scene_tables_of
+from end2reg_ros.network.weights import Weights, build_network, load_into, load_weights
+
+
+class TorchEngine:
+    """A weights file run by torch on the CPU or an NVIDIA GPU."""
+
+    def __init__(
+        self, weights: Path | Weights, profile: str | None = None, device: str = "cpu", threads: int = 1
+    ) -> None:
+        """Load the weights.
+
+        Raises:
+            WeightsError: see ``load_weights`` and ``build_network``.
+            EngineError: a device that torch does not have.
+        """
+        torch.set_num_threads(threads)
+        loaded = weights if isinstance(weights, Weights) else load_weights(weights)
+        self.network: End2Reg = build_network(loaded, profile)
+        self.profile = self.network.profile
+        try:
+            self.network.to(device)
+        except (RuntimeError, AssertionError) as fault:
+            first = str(fault).splitlines()[0]
+            raise EngineError(f"torch cannot use the device '{device}': {first}") from None
+        self.device = device
+        self.region: RegionNet | None = None
+        if loaded.region:
+            self.region = RegionNet()
+            load_into(self.region, loaded.region, "region finder")
+            self.region.eval().to(device)
+        self.info = EngineInfo(
+            "torch",
+            device,
+            self.profile.name,
+            loaded.hash,
+            parameter_count(self.network),
+            dict(loaded.record),
+        )
+        self._model: CloudEncoding | None = None
+
+    @torch.no_grad()
+    def set_model(self, model: Pyramid) -> None:
+        """See ``Engine.set_model``."""
+        self._model = self.network.encode_model(cloud_tables(model, self.device))
+
+    @torch.no_grad()
+    def run(self, scene: ScenePyramids, mask: MaskChoice | None = None) -> NetworkOutput:
+        """See ``Engine.run``.
+
+        Raises:
+            EngineError: no model was set.
+        """
+        if self._model is None:
+            raise EngineError("the engine has no model side yet: set_model comes first")
+        network, choice = self.network, mask or MaskChoice()
+        tables = scene_tables_of(scene.registration, scene.segmentation, self.device)
+        geometry = network.geometry(tables.registration)
+        segmentation = network.segment(tables, geometry)
+        labels = self._labels(segmentation.mask, geometry[0].mask[:, 0], choice)
+        encoded = network.encode_masked(tables.registration, geometry, labels)
+        pose = network.match(self._model, encoded).pose
+        count = scene.registration.levels[0].count
+        logits = (segmentation.logits[:, 1] - segmentation.logits[:, 0]).cpu().numpy()
+        return NetworkOutput(
+            rotation=pose.rotation.cpu().numpy().astype(np.float64),
+            translation=pose.translation.cpu().numpy().astype(np.float64),
+            inliers=int(pose.inliers),
+            total=int(pose.total),
+            support=pose.support.cpu().numpy(),
+            mask=labels.cpu().numpy()[:count],
+            logits=logits[:count],
+        )
+
+    @torch.no_grad()
+    def region_map(self, grid: Floats) -> Floats:
+        """See ``Engine.region_map``."""
+        if self.region is None:
+            raise EngineError("these weights hold no region finder: a start is needed")
+        output = self.region(torch.from_numpy(grid)[None].to(self.device))
+        return np.asarray(output[0].cpu().numpy(), np.float32)
+
+    def close(self) -> None:
+        """See ``Engine.close``."""
+        self._model = None
+
+    def _labels(self, learned: torch.Tensor, real: torch.Tensor, choice: MaskChoice) -> torch.Tensor:
+        """(C0,) the mask of a choice."""
+        if choice.mode == "learned":
+            return learned
+        if choice.mode == "all_ones":
+            return real
+        if choice.mode == "given":
+            given = np.zeros(len(real), np.float32)
+            if choice.labels is not None:
+                given[: len(choice.labels)] = choice.labels
+            return torch.from_numpy(given).to(real.device) * real
+        share = float(learned.sum() / real.sum().clamp(min=1.0))
+        drawn = torch.rand(len(real), generator=torch.Generator().manual_seed(choice.seed))
+        return (drawn.to(real.device) < share).to(real.dtype) * real

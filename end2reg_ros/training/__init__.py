@@ -1,0 +1,1 @@
+"""Training of the learned method: data, loops, checks. NumPy makes the data; torch appears only where it learns."""

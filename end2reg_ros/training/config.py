@@ -1,0 +1,190 @@
+"""Settings of a training run, read from one YAML file. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from end2reg_ros.errors import TrainingError
+
+Strategy = Literal["end_to_end", "two_step", "all_ones", "true_mask"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What every scene goes through on its way into the network.
+
+    Attributes:
+        rotation_deg: the scene is turned about a random axis by up to this: what a found region leaves open.
+        offset_m: standard deviation of the crop's centre about the exposed bone.
+        second_pass_share: share of samples cropped around a nearly right pose, as the second pass sees them.
+        second_pass_rotation_deg, second_pass_offset_m: how far that pose is off, at most.
+        colour: strength of gain, white balance and gamma changes; 0 for none.
+        colourless_share: share of samples without any colour (sensors that give xyz only).
+        grey_share: share of samples in grey.
+        thinning_share: share of samples of which a random part of the points is dropped (sparser sensors).
+        hole_share: share of samples with one or two balls of points cut out (more occlusion than was drawn).
+    """
+
+    rotation_deg: float = 45.0
+    offset_m: float = 0.012
+    second_pass_share: float = 0.35
+    second_pass_rotation_deg: float = 8.0
+    second_pass_offset_m: float = 0.008
+    colour: float = 0.3
+    colourless_share: float = 0.10
+    grey_share: float = 0.05
+    thinning_share: float = 0.2
+    hole_share: float = 0.25
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.
+
+    Attributes:
+        shards: folders of shards (``end2reg_ros.training.shards``), drawn from by their number of scenes.
+        weights: of the folders, relative; empty for their numbers of scenes.
+        validation: folders of shards that are never trained on; their first scenes are the validation.
+        validation_scenes: of each folder.
+        start_from: weights file to start from; empty for a fresh network.
+        profile: of the network.
+        strategy: ``end_to_end`` (the method); ``two_step`` (weak labels and cross-entropy first, then frozen);
+            ``all_ones`` (no mask at all) and ``true_mask`` (the simulator's, an oracle): ablations.
+        segmentation_iterations: of the first step of ``two_step``, on top of ``iterations``.
+        iterations: steps of one pair of clouds each.
+        accumulate: pairs whose gradients make one step of the optimiser.
+        learning_rate, warm_up, weight_decay, clip: of Adam; ``clip`` is the largest gradient norm.
+        final_rate: the cosine ends at this share of ``learning_rate``.
+        average: decay of the moving average of the weights, which is what is kept.
+        tau, tau_end: temperature of the Gumbel-softmax at the start and at the end.
+        fine_pairs: true superpoint pairs a step for the fine loss.
+        validate_every, checkpoint_minutes: how often.
+        collapse_share, collapse_after: when the mean mask share of 300 steps stays above ``collapse_share`` after this
+            many steps the run stops: the mask has collapsed to all ones.
+        seed: of everything random.
+        threads: of torch.
+        augmentation: see ``Augmentation``.
+    """
+
+    shards: tuple[str, ...]
+    weights: tuple[float, ...] = ()
+    validation: tuple[str, ...] = ()
+    validation_scenes: int = 40
+    start_from: str = ""
+    profile: str = "realtime"
+    strategy: Strategy = "end_to_end"
+    segmentation_iterations: int = 0
+    iterations: int = 12000
+    accumulate: int = 1
+    learning_rate: float = 6e-4
+    warm_up: int = 300
+    weight_decay: float = 1e-6
+    clip: float = 1.0
+    final_rate: float = 0.02
+    average: float = 0.999
+    tau: float = 1.0
+    tau_end: float = 0.5
+    fine_pairs: int = 64
+    validate_every: int = 1000
+    checkpoint_minutes: float = 2.0
+    collapse_share: float = 0.97
+    collapse_after: int = 2000
+    seed: int = 0
+    threads: int = 1
+    augmentation: Augmentation = Augmentation()
+
+
+def read_config(path: Path, changes: dict[str, Any] | None = None) -> TrainingConfig:
+    """A config file; ``changes`` replace what it says. Relative folders are those of the working directory.
+
+    Raises:
+        TrainingError: unreadable, an unknown key, a value of the wrong kind or out of range.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        raise TrainingError(f"cannot read the training config {path}: {_one_line(fault)}") from None
+    if not isinstance(document, dict):
+        raise TrainingError(f"{path}: a training config is a list of 'name: value' lines")
+    config = _build(TrainingConfig, {**document, **(changes or {})}, str(path))
+    assert isinstance(config, TrainingConfig)
+    _check(config, path)
+    return config
+
+
+def _build(kind: type[Any], document: dict[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(map(str, document)) - set(hints))
+    if unknown:
+        raise TrainingError(f"{where}: unknown setting '{unknown[0]}'; known: {', '.join(hints)}")
+    values: dict[str, Any] = {}
+    for name, value in document.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise TrainingError(f"{where}: '{name}' must be a list of 'name: value' lines")
+            values[name] = _build(typing.cast(type[Any], hint), value, f"{where}: {name}")
+        else:
+            values[name] = _value(name, value, hint, where)
+    missing = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise TrainingError(f"{where}: '{missing[0]}' is missing")
+    return kind(**values)
+
+
+def _value(name: str, value: Any, hint: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        inner = typing.get_args(hint)[0]
+        if not isinstance(value, list | tuple):
+            raise TrainingError(f"{where}: '{name}' must be a list")
+        return tuple(_value(name, item, inner, where) for item in value)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise TrainingError(f"{where}: '{name}' must be one of {', '.join(typing.get_args(hint))}")
+        return value
+    if hint is float and isinstance(value, str):
+        try:  # YAML reads 6e-4 as text
+            return float(value)
+        except ValueError:
+            pass
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    raise TrainingError(f"{where}: '{name}' must be {_KINDS[hint]}, not {value!r}")
+
+
+_KINDS = {float: "a number", int: "a whole number", str: "text"}
+
+
+def _check(config: TrainingConfig, path: Path) -> None:
+    positive = ("iterations", "accumulate", "learning_rate", "clip", "tau", "tau_end", "fine_pairs", "threads",
+                "validate_every", "checkpoint_minutes", "validation_scenes")  # fmt: skip
+    for name in positive:
+        if not getattr(config, name) > 0:
+            raise TrainingError(f"{path}: '{name}' must be above 0, not {getattr(config, name)}")
+    if not config.shards:
+        raise TrainingError(f"{path}: 'shards' names no folder")
+    if config.weights and len(config.weights) != len(config.shards):
+        raise TrainingError(f"{path}: {len(config.weights)} weights for {len(config.shards)} shards")
+    if config.strategy == "two_step" and config.segmentation_iterations < 1:
+        raise TrainingError(f"{path}: two_step needs 'segmentation_iterations'")
+
+
+def _one_line(fault: Exception) -> str:
+    return " ".join(str(fault).split())

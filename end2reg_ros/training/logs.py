@@ -1,0 +1,105 @@
+"""What a run says of itself: progress on the terminal, a CSV, TensorBoard events, a picture of the curves."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+COLUMNS = ("phase", "iteration", "seconds", "loss", "coarse", "fine", "rate", "tau", "gradient", "skipped",
+           "mask_share", "mask_iou", "scenes", "tre_median_mm", "tre_q1_mm", "tre_q3_mm", "outlier_share",
+           "validation_mask_share", "validation_mask_iou")  # fmt: skip
+
+
+class RunLog:
+    """Rows of one run; TensorBoard takes part where it is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "log.csv"
+        if not self.path.is_file():
+            with self.path.open("w", newline="") as file:
+                csv.writer(file).writerow(COLUMNS)
+        self._board = _board(folder)
+
+    def row(self, values: Mapping[str, Any]) -> None:
+        """Add a row; figures that are not given stay empty."""
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow([_text(values.get(name, "")) for name in COLUMNS])
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(f"{values['phase']}/{name}", value, values["iteration"])
+
+    def cut(self, phase: str, iteration: int) -> None:
+        """Forget rows written after the checkpoint that a run goes on from."""
+        rows = read_log(self.path)
+        order = ("segmentation", "registration")
+        kept = [
+            row
+            for row in rows
+            if (order.index(row["phase"]), int(row["iteration"])) <= (order.index(phase), iteration)
+        ]
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def close(self) -> None:
+        """Write out what is still held."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """Rows of a log as text."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def draw_curves(log: Path, picture: Path) -> None:
+    """Losses, landmark error and mask over the iterations, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in read_log(log) if row["phase"] == "registration"]
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6))
+
+    def column(name: str) -> tuple[list[int], list[float]]:
+        given = [row for row in rows if row[name] not in ("", None)]
+        return [int(row["iteration"]) for row in given], [float(row[name]) for row in given]
+
+    for name in ("loss", "coarse", "fine"):
+        axes[0].plot(*column(name), label=name)
+    axes[0].set_title("loss (mean of 100 steps)")
+    for name, label in (("tre_q3_mm", "Q3"), ("tre_median_mm", "median"), ("tre_q1_mm", "Q1")):
+        axes[1].plot(*column(name), marker=".", label=label)
+    axes[1].set_yscale("log")
+    axes[1].set_title("validation: landmark error of the network's own pose, mm")
+    for name, label in (("mask_share", "share of label 1, training"), ("mask_iou", "IoU with bone, training"),
+                        ("validation_mask_iou", "IoU with bone, validation")):  # fmt: skip
+        axes[2].plot(*column(name), label=label)
+    axes[2].set_ylim(0, 1)
+    axes[2].set_title("mask")
+    for axis in axes:
+        axis.set_xlabel("iteration")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(picture, dpi=110)
+    plt.close(figure)
