@@ -22,13 +22,13 @@ from end2reg_ros.cloud.depth import decode_depth
 from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
 from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
-from end2reg_ros.cloud.view_grid import view_grid
 from end2reg_ros.evaluation.tables import environment
 from end2reg_ros.network.region_net import RegionNet, predict_regions
-from end2reg_ros.registration.region_candidates import RegionCandidate, find_candidates
+from end2reg_ros.registration.region_candidates import RegionCandidate
+from end2reg_ros.registration.region_search import search_regions
 from end2reg_ros.se3 import apply, inverse, rotation_angle
-from end2reg_ros.training.region_data import View, load_view, scene_files, split_by_anatomy
-from end2reg_ros.training.region_train import load_region_net
+from end2reg_ros.training.region_checkpoint import load_region_net
+from end2reg_ros.training.region_views import View, load_view, scene_files, split_by_anatomy
 
 BOX_M = np.array([0.070, 0.070, 0.125])  # half sizes: right, anterior, superior
 SHARE = 0.9
@@ -61,8 +61,7 @@ def find(
 ) -> tuple[list[RegionCandidate], float]:
     """Candidates of one view, and processor seconds."""
     start = time.process_time()
-    grid = view_grid(points, colours)
-    found = find_candidates(predict_regions(network, grid), grid)
+    found = search_regions(lambda picture: predict_regions(network, picture), points, colours)
     return found, time.process_time() - start
 
 

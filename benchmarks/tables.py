@@ -73,6 +73,7 @@ def _options() -> argparse.Namespace:
         help="results of another training on the same scenes, for table 3",
     )
     add("--compared", default="end2reg_alone", help="method that table 3 is about")
+    add("--compared-region", choices=("view", "found", "bone"), default="view", help="and its region")
     add("--sweeps", nargs="*", choices=tuple(SWEEPS), default=[])
     add("--sweep-cases", type=Path, nargs="*", default=[], help="case folders of the sweeps")
     add("--sweep-seeds", type=int, default=4, help="views per value and case")
@@ -110,8 +111,8 @@ def _comparisons(documents: dict[str, Any], options: argparse.Namespace) -> dict
     for suite, document in documents.items():
         other = _read(options.two_step / suite / "evaluation.json")
         found[suite] = compare_documents(
-            (other, Selection("two-step", options.compared)),
-            (document, Selection("end-to-end", options.compared)),
+            (other, Selection("two-step", options.compared, options.compared_region)),
+            (document, Selection("end-to-end", options.compared, options.compared_region)),
         )
     return found
 

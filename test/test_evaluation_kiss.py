@@ -1,4 +1,4 @@
-"""``kiss_matcher_icp``: a clean bone cloud from nowhere, clouds that would end the process, the missing package."""
+"""``kiss_matcher_icp``: a clean bone cloud from nowhere, clouds that might end the process, the missing package."""
 
 from __future__ import annotations
 
@@ -43,12 +43,11 @@ def pose(degrees: float) -> np.ndarray:
     return np.asarray(se3.from_rotation_translation(roll, np.array([0.02, -0.03, 0.5])) @ look)
 
 
-@pytest.mark.parametrize("degrees", (0.0, 130.0))
 def test_clean_bone_from_nowhere(
-    registrar: Registrar, targets: Targets, degrees: float, capfd: pytest.CaptureFixture[str]
+    registrar: Registrar, targets: Targets, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert isinstance(registrar, KissMatcherIcpRegistrar)
-    T, rng = pose(degrees), np.random.default_rng(0)
+    T, rng = pose(130.0), np.random.default_rng(0)
     surface = registrar.local.surface.points
     points = se3.apply(T, surface) + rng.normal(0.0, 0.0002, surface.shape)
     cloud = Cloud(points.astype(np.float32), None, "cam", 1)
@@ -67,9 +66,9 @@ def test_clouds_with_nothing_to_match(registrar: Registrar) -> None:
     clouds = {
         "empty": np.zeros((0, 3)),
         "one place": np.full((5000, 3), 0.5),
-        "far apart": rng.uniform(0.0, 5.0, (3000, 3)),
+        "far apart": rng.uniform(0.0, 5.0, (500, 3)),
         "few": rng.uniform(0.5, 0.51, (25, 3)),
-        "noise": rng.uniform(0.5, 0.6, (20_000, 3)),
+        "noise": rng.uniform(0.5, 0.54, (2000, 3)),
     }
     for name, points in clouds.items():
         found = registrar.register(Cloud(points.astype(np.float32), None, "cam", 1), None)

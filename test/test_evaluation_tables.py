@@ -128,7 +128,7 @@ def test_rows_and_tables() -> None:
         "| standard | end2reg | view | none | 8 | 4.50 [2.25, 10.50] | 50.0 % | 75.0 % | 37.5 % "
         "| 1.00 [1.00, 1.00] | 2.50 [1.25, 9.75] | 15 | 46 |"
     )
-    assert table_2({"standard": [row]})[2] == "| standard | end2reg | view | none | 8 | 6 | 5.50 ± 5.82 |"
+    assert table_2({"standard": [row]})[2] == "| standard | end2reg | view | none | 8 | 6 | 5.50 ± 5.89 |"
     (single,) = paper_rows([trial(None)])
     assert table_2({"x": [single]})[2] == "| x | end2reg | view | none | 1 | 0 | – |"
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is absent: pip install -r requirements/train.txt")
+torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-train'")
 
 from network_pairs import make_pair, tiny  # noqa: E402
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is absent: pip install -r requirements/train.txt")
+torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-train'")
 
 from network_pairs import make_pair  # noqa: E402
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is absent: pip install -r requirements/train.txt")
+torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-train'")
 
 from network_pairs import make_pair, tiny  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402

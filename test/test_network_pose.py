@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-torch = pytest.importorskip("torch", reason="torch is absent: pip install -r requirements/train.txt")
+torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-train'")
 
 from end2reg_ros.network.local_to_global import local_to_global  # noqa: E402
 from end2reg_ros.network.matching import Correspondences, correspondences  # noqa: E402

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is absent: pip install -r requirements/train.txt")
+torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-train'")
 
 from network_pairs import Pair, make_pair, pose_error_mm, tiny  # noqa: E402
 

@@ -44,6 +44,9 @@ COMMANDS = (
     Command(("case", "show"), "case", "CaseShow", "print what a case folder holds, write a picture of it"),
     Command(("case", "validate"), "case", "CaseValidate", "check a case folder and name its faults"),
     Command(
+        ("case", "adapt"), "case_adapt", "CaseAdapt", "tune the network to one case; kept only if not worse"
+    ),
+    Command(
         ("simulate",), "simulate", "Simulate", "write simulated scene folders or a recording, with the truth"
     ),
     Command(

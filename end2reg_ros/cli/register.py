@@ -18,12 +18,19 @@ class Register:
     """Case folder."""
     cloud: Path
     """Point file (.ply, .pcd, .npy, .xyz) in metres, camera optical frame, or a scene folder."""
-    method: Literal["icp", "ransac_icp"] = "icp"
-    """Registration method; icp needs a start (--landmarks or --init) to be of use."""
+    method: Literal["icp", "ransac_icp", "kiss_matcher_icp", "end2reg", "end2reg_alone"] = "icp"
+    """Registration method. icp needs a start (--landmarks or --init) to be of use; end2reg needs none, but torch (make
+    setup-train); end2reg_alone is the network's pose without refinement and without the checks."""
     init: Path | None = None
     """Start: JSON with T_camera_model, 16 numbers row by row, metres."""
     landmarks: Path | None = None
     """Start: JSON of picked landmarks, {"L3": {"spinous": [x, y, z], ...}}, metres, camera frame; three or more."""
+    weights: Path | None = None
+    """Weights file of the network (end2reg). Default: the case's own network, else the shipped one."""
+    profile: str | None = None
+    """Profile that the weights must be of. Default: theirs."""
+    device: str = "cpu"
+    """Where the network runs: cpu or cuda."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -32,12 +39,13 @@ class Register:
         from end2reg_ros.case import load_case
         from end2reg_ros.cloud.files import read_points
         from end2reg_ros.cloud.scene_folder import read_scene
-        from end2reg_ros.registration import create_registrar
+        from end2reg_ros.registration import NetworkOptions, create_registrar
 
         case = load_case(self.case)
         prior = prior_from_options(case, self.init, self.landmarks)
         cloud = read_scene(self.cloud).cloud if self.cloud.is_dir() else read_points(self.cloud)
-        result = create_registrar(self.method, case).register(cloud, prior)
+        network = NetworkOptions(self.weights, self.profile, self.device)
+        result = create_registrar(self.method, case, network=network).register(cloud, prior)
         if self.json:
             from end2reg_ros.registration.output import registration_document
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -39,6 +40,8 @@ class Train:
         config = read_config(self.config)
         if self.minutes is not None and not self.minutes > 0:
             raise TrainingError(f"--minutes must be above 0, not {self.minutes:g}")
+        if self.workers < 0:
+            raise TrainingError(f"--workers must be 0 or more, not {self.workers}")
         if not self.resume and (self.out / "checkpoint.pt").is_file():
             raise TrainingError(
                 f"{self.out} holds a run already: --resume goes on with it, or choose another --out"
@@ -47,7 +50,9 @@ class Train:
         if self.resume:
             trainer.resume()
         shown = sys.stdout.isatty() and not self.json
-        ended = trainer.run(float("inf") if self.minutes is None else self.minutes, shown)
+        # What is told on the way must not stand among the JSON.
+        with contextlib.redirect_stdout(sys.stderr) if self.json else contextlib.nullcontext():
+            ended = trainer.run(float("inf") if self.minutes is None else self.minutes, shown)
         outcome: dict[str, object] = {
             "ended": ended,
             "phase": trainer.phase,
@@ -59,6 +64,7 @@ class Train:
         if ended:
             network = trainer.averaged()
             record = {**outcome, "config": asdict(config)}
+            del record["out"]  # a folder of this machine
             if trainer.validation:
                 found = validate(network, trainer.validation, config.strategy)
                 outcome["validation"] = record["validation"] = found.as_row()
@@ -70,5 +76,7 @@ class Train:
         elif ended:
             print(f"{outcome['weights']}: {trainer.iteration} iterations, {trainer.seconds / 60:.0f} min")
         else:
-            print(f"{trainer.phase} {trainer.iteration} of {config.iterations}: go on with --resume")
+            first = trainer.phase == "segmentation"
+            count = config.segmentation_iterations if first else config.iterations
+            print(f"{trainer.phase} {trainer.iteration} of {count}: go on with --resume")
         return 0

@@ -10,6 +10,7 @@ import torch
 from end2reg_ros.cloud.pyramid import Pyramid
 from end2reg_ros.engine.types import EngineInfo, Floats, MaskChoice, NetworkOutput, ScenePyramids
 from end2reg_ros.errors import EngineError
+from end2reg_ros.network.kpconv import gather_rows
 from end2reg_ros.network.model import End2Reg, parameter_count
 from end2reg_ros.network.outputs import CloudEncoding
 from end2reg_ros.network.region_net import RegionNet
@@ -76,7 +77,10 @@ class TorchEngine:
         encoded = network.encode_masked(tables.registration, geometry, labels)
         pose = network.match(self._model, encoded).pose
         count = scene.registration.levels[0].count
-        logits = (segmentation.logits[:, 1] - segmentation.logits[:, 0]).cpu().numpy()
+        margin = segmentation.logits[:, 1] - segmentation.logits[:, 0]
+        if tables.transfer is not None:  # the segmentation has cells of its own
+            margin = gather_rows(margin, tables.transfer.clamp(max=len(margin) - 1))
+        logits = margin.cpu().numpy()
         return NetworkOutput(
             rotation=pose.rotation.cpu().numpy().astype(np.float64),
             translation=pose.translation.cpu().numpy().astype(np.float64),

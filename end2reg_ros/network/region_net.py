@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from end2reg_ros.cloud.view_grid import CHANNELS, ViewGrid
+from end2reg_ros.cloud.view_grid import CHANNELS
 
 OUTPUTS = 7  # bone logit; cosine and sine of twice the axis' angle; superior direction x, y; anterior direction x, y
 STRIDE = 2  # cells of the grid to a cell of the maps
@@ -83,6 +83,6 @@ def _double(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict_regions(network: RegionNet, grid: ViewGrid) -> NDArray[np.float32]:
-    """(OUTPUTS, 60, 80) for one view, as ``registration.region_candidates`` takes it; the network in eval mode."""
-    return np.asarray(network(torch.from_numpy(grid.channels)[None])[0].numpy(), np.float32)
+def predict_regions(network: RegionNet, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(CHANNELS, 120, 160) -> (OUTPUTS, 60, 80), as ``registration.region_search`` asks; the network in eval mode."""
+    return np.asarray(network(torch.from_numpy(picture)[None])[0].numpy(), np.float32)

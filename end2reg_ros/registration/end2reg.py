@@ -61,7 +61,9 @@ class End2RegRegistrar:
         poses = self.search.find(cloud, prior, clock)
         usable = [p for p in poses if p.inliers >= self.search.settings.min_inliers]
         if not usable:
-            return self._named(self.local.failed(*_nothing(poses, self.local.centre), self.method, clock))
+            return self._named(
+                self.local.failed(*_nothing(poses, prior, self.local.centre), self.method, clock)
+            )
         best: Registration | None = None
         for pose in usable:
             found = self.refined(cloud, pose)
@@ -111,7 +113,9 @@ class End2RegAloneRegistrar(End2RegRegistrar):
         clock = Stopwatch()
         poses = self.search.find(cloud, prior, clock)
         if not poses or poses[0].inliers < self.search.settings.min_inliers:
-            return self._named(self.local.failed(*_nothing(poses, self.local.centre), self.method, clock))
+            return self._named(
+                self.local.failed(*_nothing(poses, prior, self.local.centre), self.method, clock)
+            )
         pose = poses[0]
         quality = Quality(inliers=pose.inliers)
         found = Registration(
@@ -121,10 +125,12 @@ class End2RegAloneRegistrar(End2RegRegistrar):
         return self._with_mask(found, pose)
 
 
-def _nothing(poses: Sequence[NetworkPose], centre: Array) -> tuple[Array, str, str]:
+def _nothing(poses: Sequence[NetworkPose], prior: Prior | None, centre: Array) -> tuple[Array, str, str]:
     """Pose, code and text of a search that came to nothing."""
     if poses:
         text = f"the network's best pose has only {poses[0].inliers} correspondences"
         return poses[0].T_camera_model, "few_correspondences", text
+    if prior is not None:
+        return prior.T_camera_model, "no_points", "next to no points around the given start"
     T = unguided_start(centre, np.array([0.0, 0.0, 0.6]))
     return T, "no_region", "nothing in the view looks like an exposed spine"

@@ -58,6 +58,15 @@ class LocalScene:
         """(M,) row of the scene's level 0 of each point inside the box; -1 where it was dropped."""
         return self.pyramids.registration.cell_of_point[self.point_of]
 
+    def cell_share(self, label: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(cells of the scene's level 0,) share of each cell's points with a label; ``label`` (N,) of the whole cloud."""
+        cell = self.cell_of_index()
+        held = cell >= 0
+        count = self.pyramids.registration.levels[0].count
+        total = np.bincount(cell[held], minlength=count)
+        labelled = np.bincount(cell[held], weights=label[self.index][held].astype(float), minlength=count)
+        return np.asarray(labelled / np.maximum(total, 1))
+
 
 def model_side(surface: ModelSurface, profile: Profile) -> ModelSide:
     """The model side of a case's visible surface. Blind to the sampling: cells are means."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.cloud.view_grid import make_view_grid
-from end2reg_ros.engine.types import Engine, Floats, MaskChoice, NetworkOutput
+from end2reg_ros.engine.types import Engine, MaskChoice, MaskMode, NetworkOutput
 from end2reg_ros.registration.local import Stopwatch
 from end2reg_ros.registration.local_scene import LocalScene, ModelSide, around_pose, around_region, pose_of
-from end2reg_ros.registration.region_candidates import RegionCandidate, RegionMaps, region_candidates
+from end2reg_ros.registration.region_candidates import RegionCandidate
+from end2reg_ros.registration.region_search import search_regions
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import from_rotation_translation
 
 Array = NDArray[np.float64]
+
+MaskSource = Callable[[LocalScene], MaskChoice]
 
 HALF_TURN = np.diag(
     [-1.0, 1.0, -1.0]
@@ -32,7 +35,6 @@ class SearchSettings:
         sure_inliers: a hypothesis with as many correspondences on its pose ends the search.
         min_inliers: fewer is no pose.
         passes: of the winner: each turns the scene by the pose before and crops around it.
-        threads: of the neighbour searches.
     """
 
     regions: int = 4
@@ -69,12 +71,12 @@ class NetworkSearch:
         engine.set_model(side.pyramid)
 
     def find(
-        self, cloud: Cloud, prior: Prior | None, clock: Stopwatch, mask: MaskChoice | None = None
+        self, cloud: Cloud, prior: Prior | None, clock: Stopwatch, mask: MaskSource | None = None
     ) -> list[NetworkPose]:
         """Poses of all hypotheses that were tried, the one with the most inliers first and passed on; may be empty.
 
-        With a prior there is one hypothesis, the prior; without, the region finder's, and each of those turned by
-        half a circle while nothing is sure.
+        With a prior there is one hypothesis, the prior; without, the region finder's and the best of those turned by half
+        a circle, until one is sure.
         """
         if prior is not None:
             scene = around_pose(cloud, prior.T_camera_model, self.side, self.engine.profile)
@@ -89,16 +91,12 @@ class NetworkSearch:
 
     def candidates(self, cloud: Cloud, clock: Stopwatch) -> list[RegionCandidate]:
         """Where the spine may lie in the whole view, best first."""
-        grid = make_view_grid(cloud.points, cloud.colours)
-        clock.lap("view grid")
-        output = self.engine.region_map(grid.channels)
-        clock.lap("region network")
-        found = region_candidates(grid, region_maps(output))
+        found = search_regions(self.engine.region_map, cloud.points, cloud.colours)
         clock.lap("regions")
         return found[: self.settings.regions]
 
     def from_nothing(
-        self, cloud: Cloud, clock: Stopwatch, mask: MaskChoice | None = None
+        self, cloud: Cloud, clock: Stopwatch, mask: MaskSource | None = None
     ) -> list[NetworkPose]:
         """One pass a hypothesis, until one is sure: regions as found, then the best one turned by half a circle."""
         found = self.candidates(cloud, clock)
@@ -117,24 +115,24 @@ class NetworkSearch:
                 break
         return poses
 
-    def one_pass(self, scene: LocalScene, clock: Stopwatch, mask: MaskChoice | None = None) -> NetworkPose:
+    def one_pass(self, scene: LocalScene, clock: Stopwatch, mask: MaskSource | None = None) -> NetworkPose:
         """The network's pose of a scene."""
-        output = self.engine.run(scene.pyramids, mask)
+        output = self.engine.run(scene.pyramids, None if mask is None else mask(scene))
         clock.lap("network")
         T = pose_of(output.rotation, output.translation, scene, self.side)
         return NetworkPose(T, output, scene)
 
     def again(
-        self, cloud: Cloud, pose: NetworkPose, clock: Stopwatch, mask: MaskChoice | None, passes: int
+        self, cloud: Cloud, pose: NetworkPose, clock: Stopwatch, mask: MaskSource | None, passes: int
     ) -> NetworkPose:
-        """Further passes from a pose; a pass that loses most of the inliers is not believed."""
+        """Further passes from a pose; one that loses half of the inliers, or too many to be a pose, is not believed."""
         for _ in range(passes):
             scene = around_pose(cloud, pose.T_camera_model, self.side, self.engine.profile)
             clock.lap("crop and tables")
             if scene is None:
                 break
             better = self.one_pass(scene, clock, mask)
-            if better.inliers < 0.5 * pose.inliers:
+            if better.inliers < max(0.5 * pose.inliers, self.settings.min_inliers):
                 break
             pose = better
         return pose
@@ -146,12 +144,20 @@ def _opposite(one: RegionCandidate, other: RegionCandidate) -> bool:
     return same_place and float(one.axis_superior @ other.axis_superior) < -0.5
 
 
-def region_maps(output: Floats) -> RegionMaps:
-    """The region network's (7, H, W) output as maps."""
-    bone = 1.0 / (1.0 + np.exp(-np.clip(output[0], -30.0, 30.0)))
-    return RegionMaps(bone.astype(np.float32), output[1:3], output[3:5], output[5:7])
+def mask_source(mode: MaskMode, seed: int = 0, bone: NDArray[np.bool_] | None = None) -> MaskSource:
+    """What every pass of a search uses as its mask, for studies of what the mask is worth.
 
+    Args:
+        mode: see ``MaskMode``.
+        seed: of ``random``.
+        bone: (N,) true label of the cloud's points, for ``given``.
 
-def random_mask(seed: int) -> MaskChoice:
-    """A random mask of the learned one's share, for studies."""
-    return replace(MaskChoice(), mode="random", seed=seed)
+    Raises:
+        ValueError: ``given`` without labels.
+    """
+    if mode != "given":
+        return lambda scene: MaskChoice(mode, seed=seed)
+    if bone is None:
+        raise ValueError("a given mask needs the label of every point")
+    labels = bone
+    return lambda scene: MaskChoice(mode, (scene.cell_share(labels) > 0.5).astype(np.float32))

@@ -141,7 +141,7 @@ def region_candidates(
         found.append(candidate)
         flipped = 1.0 - candidate.direction_probability
         if flipped >= s.flip_min:
-            found.append(_opposite(candidate))
+            found.append(opposite(candidate))
     return found[: s.most]
 
 
@@ -268,8 +268,8 @@ def _midrange(values: Array, weight: Array) -> float:
     return 0.5 * float(values[order[low]] + values[order[min(high, len(order) - 1)]])
 
 
-def _opposite(candidate: RegionCandidate) -> RegionCandidate:
-    """The same place, turned by half a turn about the outward direction."""
+def opposite(candidate: RegionCandidate) -> RegionCandidate:
+    """The same place, turned by half a turn about the outward direction, with what is left of the probability."""
     T = candidate.T_camera_local.copy()
     T[:3, 0] *= -1.0
     T[:3, 2] *= -1.0

@@ -62,9 +62,7 @@ def load_individual(path: Path, group: str | None = None) -> Individual:
     case = load_case(path)
     bare = [v.level for v in case.vertebrae if v.landmarks is None]
     if bare:
-        raise TrainingError(
-            f"{path}: level {bare[0]} has no landmarks; add them with 'end2reg case landmarks'"
-        )
+        raise TrainingError(f"{path}: level {bare[0]} has no landmarks; 'end2reg case create' proposes them")
     vertebrae = tuple(_lighter(v) for v in case.vertebrae)
     named = PROCEDURAL if case.name.startswith(PROCEDURAL) else case.name
     return Individual(replace(case, vertebrae=vertebrae), group or named)

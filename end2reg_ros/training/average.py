@@ -23,6 +23,6 @@ class WeightAverage:
             self.weights[name].lerp_(value, 1.0 - keep)
 
     def load(self, weights: dict[str, Tensor], steps: int) -> None:
-        """Go on from a checkpoint."""
-        self.weights = {name: value.clone() for name, value in weights.items()}
+        """Go on from a checkpoint, which lies on the CPU, after so many updates."""
+        self.weights = {name: value.clone().to(self.weights[name].device) for name, value in weights.items()}
         self.steps = steps

@@ -26,6 +26,7 @@ class TrainingState:
         config: the run's settings, to refuse a resume with others.
         seconds: spent so far.
         skipped: steps left out as their loss or gradient was not finite.
+        average_steps: updates of the moving average; None in checkpoints that do not tell.
     """
 
     iteration: int
@@ -37,6 +38,7 @@ class TrainingState:
     config: dict[str, Any]
     seconds: float
     skipped: int
+    average_steps: int | None = None
 
 
 def save_state(path: Path, state: TrainingState) -> None:

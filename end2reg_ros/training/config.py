@@ -182,6 +182,8 @@ def _check(config: TrainingConfig, path: Path) -> None:
         raise TrainingError(f"{path}: 'shards' names no folder")
     if config.weights and len(config.weights) != len(config.shards):
         raise TrainingError(f"{path}: {len(config.weights)} weights for {len(config.shards)} shards")
+    if config.weights and not (min(config.weights) >= 0 and sum(config.weights) > 0):
+        raise TrainingError(f"{path}: 'weights' must be 0 or more, and not all of them 0")
     if config.strategy == "two_step" and config.segmentation_iterations < 1:
         raise TrainingError(f"{path}: two_step needs 'segmentation_iterations'")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def pair_tensors(pair: TrainingPair, device: str = "cpu") -> PairTensors:
 def to_device(pair: PairTensors, device: str) -> PairTensors:
     """The same pair on a device."""
 
-    def moved(value: object) -> object:
+    def moved(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.to(device, non_blocking=True)
         if isinstance(value, tuple):
@@ -144,17 +144,33 @@ class _From(torch.utils.data.Sampler[int]):
 
 
 def pairs_from(dataset: PairDataset, first: int, workers: int = 1) -> Iterator[PairTensors]:
-    """Items ``first`` to the end, prepared ahead by worker processes (0: in this one)."""
-    return iter(
+    """Items ``first`` to the end, prepared ahead by worker processes (0: in this one).
+
+    Raises:
+        TrainingError: a scene or anatomy that cannot be read.
+    """
+    prepared = iter(
         DataLoader(
             dataset,
             batch_size=None,
             sampler=_From(first, len(dataset)),
             num_workers=workers,
+            collate_fn=_as_it_is,  # torch's own makes lists of tuples, which ``to_device`` would pass over
             prefetch_factor=4 if workers else None,
             worker_init_fn=_one_thread,
         )
     )
+    try:
+        yield from prepared
+    except TrainingError as fault:  # from a worker it comes with the worker's traceback
+        raise TrainingError(str(fault).strip().splitlines()[-1].removeprefix(_RAISED)) from None
+
+
+_RAISED = f"{TrainingError.__module__}.{TrainingError.__qualname__}: "
+
+
+def _as_it_is(pair: PairTensors) -> PairTensors:
+    return pair
 
 
 def _one_thread(_: int) -> None:

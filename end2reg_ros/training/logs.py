@@ -33,16 +33,17 @@ class RunLog:
                     self._board.add_scalar(f"{values['phase']}/{name}", value, values["iteration"])
 
     def cut(self, phase: str, iteration: int) -> None:
-        """Forget rows written after the checkpoint that a run goes on from."""
+        """Forget rows written after the checkpoint that a run goes on from, and a row that was cut short."""
         rows = read_log(self.path)
         order = ("segmentation", "registration")
         kept = [
             row
             for row in rows
-            if (order.index(row["phase"]), int(row["iteration"])) <= (order.index(phase), iteration)
+            if _whole(row)
+            and (order.index(row["phase"]), int(row["iteration"])) <= (order.index(phase), iteration)
         ]
         with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
 
@@ -57,7 +58,11 @@ def _board(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _whole(row: Mapping[str | None, Any]) -> bool:
+    return all(row.get(name) is not None for name in COLUMNS) and str(row["iteration"]).isdecimal()
 
 
 def _text(value: Any) -> str:

@@ -46,7 +46,8 @@ class Trainer:
         """Set up.
 
         Raises:
-            TrainingError: no shards, an unknown profile, weights that do not fit.
+            TrainingError: no shards, an unknown profile, a device that torch does not have.
+            WeightsError: weights to start from that do not fit.
         """
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
@@ -58,7 +59,12 @@ class Trainer:
         self.network = End2Reg(self.profile)
         if config.start_from:
             load_into(self.network, load_weights(Path(config.start_from)).network, "network")
-        self.network.to(device)
+        try:
+            self.network.to(device)
+        except (RuntimeError, AssertionError) as fault:
+            raise TrainingError(
+                f"torch cannot use the device '{device}': {str(fault).splitlines()[0]}"
+            ) from None
         self.average = WeightAverage(self.network, config.average)
         self.optimiser = self._optimiser()
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -95,7 +101,9 @@ class Trainer:
         self.phase, self.iteration = state.phase, state.iteration
         self.seconds, self.skipped = state.seconds, state.skipped
         load_into(self.network, state.network, "network")
-        self.average.load(state.average, state.iteration)
+        self.average.load(
+            state.average, state.iteration if state.average_steps is None else state.average_steps
+        )
         if self.phase == "registration":
             self._freeze()
         self.optimiser = self._optimiser()
@@ -112,6 +120,7 @@ class Trainer:
         until = time.monotonic() + 60.0 * minutes
         if self.phase == "segmentation":
             if not self._phase(self.config.segmentation_iterations, until, progress, self._segmentation):
+                self.save()
                 return False
             self.phase, self.iteration = "registration", 0
             self.average = WeightAverage(self.network, self.config.average)
@@ -138,6 +147,7 @@ class Trainer:
             TrainingState(
                 self.iteration, self.phase, self.network.state_dict(), self.average.weights,
                 self.optimiser.state_dict(), self.generator.get_state(), asdict(self.config), self.seconds, self.skipped,
+                self.average.steps,
             ),
         )  # fmt: skip
 
@@ -150,35 +160,36 @@ class Trainer:
         pairs = pairs_from(data, self.iteration * config.accumulate, self.workers)
         bar = make_bar(self.phase, count, progress)
         saved = time.monotonic()
-        while self.iteration < count:
-            began = time.monotonic()
-            if began > until:
-                bar.close()
-                return False
-            rate = self._set_rate(count)
-            result, norm = self._update(pairs, step)
-            self.iteration += 1
-            self.seconds += time.monotonic() - began
-            self._window.append(result)
-            bar.step(self.iteration, self._text)
-            if self.iteration % LOG_EVERY == 0:
-                self._log(rate, norm)
-            if self.iteration % config.validate_every == 0 and self.iteration < count:
-                self._validate(bar)
-            if time.monotonic() - saved > 60.0 * config.checkpoint_minutes:
-                self.save()
-                saved = time.monotonic()
-        bar.close()
+        try:
+            while self.iteration < count:
+                began = time.monotonic()
+                if began > until:
+                    return False
+                rate = self._set_rate(count)
+                result, norm = self._update(pairs, step)
+                self.iteration += 1
+                self.seconds += time.monotonic() - began
+                self._window.append(result)
+                bar.step(self.iteration, self._text)
+                if self.iteration % LOG_EVERY == 0:
+                    self._log(rate, norm)
+                if self.iteration % config.validate_every == 0 and self.iteration < count:
+                    self._validate(bar)
+                if time.monotonic() - saved > 60.0 * config.checkpoint_minutes:
+                    self.save()
+                    saved = time.monotonic()
+        finally:  # also when a step raises: a bar left open hides the cursor
+            bar.close()
         return True
 
     def _update(self, pairs: Any, step: Callable[[PairTensors], StepResult]) -> tuple[StepResult, float]:
         """One step of the optimiser, left out when a loss or gradient is not finite."""
         self.network.train()
-        self.optimiser.zero_grad()
+        self.network.zero_grad()  # all of it: a frozen part's last gradients would count in the clipped norm
         for _ in range(self.config.accumulate):
             pair: PairTensors = to_device(next(pairs), self.device) if self.device != "cpu" else next(pairs)
             result = step(pair)
-            (result.total / self.config.accumulate).backward()  # type: ignore[no-untyped-call]
+            (result.total / self.config.accumulate).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip))
         if math.isfinite(norm) and math.isfinite(float(result.total.detach())):
             self.optimiser.step()

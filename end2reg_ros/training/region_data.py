@@ -1,44 +1,26 @@
-"""Views of shards as pictures and targets for the region network, turned, shifted and recoloured at random."""
+"""Views of shards as pictures and targets for the region network, turned, shifted and recoloured at random.
+
+Most pictures are whole views turned anyhow. Some are mosaics of crops with the spine upright or upside down, as the second
+look of ``registration.region_search`` has it: which end is superior is learned there ten times faster than at any angle.
+"""
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from end2reg_ros.cloud.view_grid import CELL_M, COLUMNS, ROWS, view_grid, view_origin
-from end2reg_ros.errors import TrainingError
+from end2reg_ros.cloud.view_grid import CELL_M, CHANNELS, COLUMNS, ROWS, view_grid, view_origin
 from end2reg_ros.network.region_net import STRIDE
+from end2reg_ros.registration.region_search import CROP, turn_upright
+from end2reg_ros.training.region_views import View, load_view
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class View:
-    """A whole view, thinned, with its truth.
-
-    Attributes:
-        points: (N, 3) float32 metres, camera frame.
-        colours: (N, 3) uint8, or None.
-        bone: (N,) bool.
-        T_camera_model: (4, 4); None without a spine.
-        anatomy, suite: names.
-    """
-
-    points: NDArray[np.float32]
-    colours: NDArray[np.uint8] | None
-    bone: NDArray[np.bool_]
-    T_camera_model: Array | None
-    anatomy: str
-    suite: str
 
 
 @dataclass(frozen=True)
@@ -56,6 +38,8 @@ class RegionAugmentation:
         dropout: largest share of points that are dropped.
         noise_m: largest standard deviation of noise along the line of sight.
         tilt_deg: the view is tilted by up to this about an axis in the image plane.
+        upright_deg, upright_shift_m: standard deviations of angle and place of upright crops.
+        blank_share: share of a mosaic's places that stay empty.
     """
 
     turn: bool = True
@@ -69,6 +53,9 @@ class RegionAugmentation:
     dropout: float = 0.4
     noise_m: float = 0.001
     tilt_deg: float = 10.0
+    upright_deg: float = 6.0
+    upright_shift_m: float = 0.012
+    blank_share: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -79,7 +66,8 @@ class RegionSample:
         picture: (CHANNELS, ROWS, COLUMNS) float32.
         bone: (H, W) float32, largest share of bone of the cell's parts, 0 to 1.
         known: (H, W) float32, 1 where the view has points.
-        directions: (4,) float32 x, y of the superior direction in the image plane (unit) and of anterior; zeros without one.
+        directions: (4, H, W) float32 x, y of the superior direction in the image plane (unit) and of anterior; zeros
+            without a spine.
     """
 
     picture: NDArray[np.float32]
@@ -88,98 +76,87 @@ class RegionSample:
     directions: NDArray[np.float32]
 
 
-def scene_files(shards: Sequence[Path]) -> list[Path]:
-    """All scenes of these shard folders, in order.
-
-    Raises:
-        TrainingError: a folder without scenes.
-    """
-    files: list[Path] = []
-    for folder in shards:
-        found = sorted((folder / "scene").glob("*.npz"))
-        if not found:
-            raise TrainingError(
-                f"{folder}: no scenes (scene/*.npz); make some with end2reg_ros.training.shards"
-            )
-        files += found
-    return files
-
-
-def load_view(path: Path) -> View:
-    """The whole view of a scene of a shard.
-
-    Raises:
-        TrainingError: a file that is cut short, or none of a shard.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            anatomy = str(data["anatomy"])
-            suite = (
-                str(data["suite"]) if "suite" in data else str(json.loads(str(data["tags"])).get("suite", ""))
-            )
-            return View(
-                data["view_points"],
-                data["view_colours"] if len(data["view_colours"]) else None,
-                data["view_bone"].astype(bool),
-                np.asarray(data["T_camera_model"], np.float64) if anatomy else None,
-                anatomy,
-                suite,
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"{path}: not a scene of a shard, or cut short ({error})") from error
-
-
-def held_out(source: str, every: int = 8) -> bool:
-    """Whether an individual is kept for validation: by its name alone, so that all its variants and scenes are."""
-    digits = "".join(c for c in source if c.isdigit())
-    return (int(digits) if digits else crc32(source.encode())) % every == 0
-
-
-def split_by_anatomy(files: Sequence[Path], every: int = 8) -> tuple[list[Path], list[Path]]:
-    """Scenes to train on and to validate on; mixed anatomies with donors on both sides are in neither.
-
-    Scenes without a spine go to either by their number.
-    """
-    train: list[Path] = []
-    validation: list[Path] = []
-    sides: dict[tuple[Path, str], set[bool]] = {}
-    for path in files:
-        with np.load(path, allow_pickle=False) as data:
-            anatomy = str(data["anatomy"])
-        if not anatomy:
-            (validation if int(path.stem) % every == 0 else train).append(path)
-            continue
-        key = (path.parent.parent, anatomy)
-        if key not in sides:
-            sides[key] = {held_out(donor, every) for donor in _donors(*key)}
-        if sides[key] == {True}:
-            validation.append(path)
-        elif sides[key] == {False}:
-            train.append(path)
-    return train, validation
-
-
-def _donors(shards: Path, anatomy: str) -> list[str]:
-    """Individuals that an anatomy is made of; its own name where the shard does not say."""
-    file = shards / "anatomy" / f"{anatomy}.npz"
-    if not file.is_file():
-        return [anatomy]
-    with np.load(file, allow_pickle=False) as data:
-        return str(data["source"]).split("+") if "source" in data else [anatomy]
-
-
 def make_sample(view: View, settings: RegionAugmentation | None, rng: np.random.Generator) -> RegionSample:
     """Picture and targets of a view; unchanged when ``settings`` is None."""
-    points, colours, bone = view.points, view.colours, view.bone
-    motion = np.eye(3)
-    origin = None
-    if settings is not None:
-        keep = rng.random(len(points)) >= rng.uniform(0.0, settings.dropout)
-        points, bone = points[keep], bone[keep]
-        colours = None if colours is None else _recolour(colours[keep], settings, rng)
-        motion = _motion(settings, rng)
-        points = _move(points, motion, settings, rng)
-        origin = _shifted(view_origin(points), points[bone], settings, rng)
+    if settings is None:
+        return _sample(view, view.points, view.colours, view.bone, np.eye(3), None)
+    points, colours, bone = _dropped(view, settings, rng)
+    motion = _motion(settings, rng)
+    points = _move(points, motion, settings, rng)
+    origin = _shifted(view_origin(points), points[bone], settings, rng)
+    return _sample(view, points, colours, bone, motion, origin)
+
+
+def make_crop(view: View, settings: RegionAugmentation, rng: np.random.Generator) -> RegionSample:
+    """``CROP`` cells around the bone with the spine's line nearly upright, either end up.
+
+    Raises:
+        ValueError: a view without a spine.
+    """
+    if view.T_camera_model is None or not view.bone.any():
+        raise ValueError("a view without a spine has no upright crop")
+    points, colours, bone = _dropped(_around_bone(view), settings, rng)
+    motion = _motion(settings, rng)
+    ends = float(rng.choice((-1.0, 1.0))) * (motion @ view.T_camera_model[:3, 2])[:2]
+    motion = _about_z(np.radians(rng.normal(0.0, settings.upright_deg))) @ turn_upright(ends) @ motion
+    points = _move(points, motion, settings, rng)
+    centre = points[bone].mean(axis=0) if bone.any() else points.mean(axis=0)
+    middle = centre[:2] + rng.normal(0.0, settings.upright_shift_m, 2)
+    origin = middle - 0.5 * CELL_M * np.array([COLUMNS, ROWS])
+    whole = _sample(view, points, colours, bone, motion, origin)
+    top, left = (ROWS - CROP[0]) // 2, (COLUMNS - CROP[1]) // 2
+    fine = np.s_[..., top : top + CROP[0], left : left + CROP[1]]
+    coarse = np.s_[
+        ..., top // STRIDE : (top + CROP[0]) // STRIDE, left // STRIDE : (left + CROP[1]) // STRIDE
+    ]
+    return RegionSample(
+        whole.picture[fine], whole.bone[coarse], whole.known[coarse], whole.directions[coarse]
+    )
+
+
+def make_mosaic(crops: Sequence[RegionSample]) -> RegionSample:
+    """Crops side by side as one picture, row by row; what is left over stays empty."""
+    rows, columns = ROWS // STRIDE, COLUMNS // STRIDE
+    mosaic = RegionSample(
+        np.zeros((CHANNELS, ROWS, COLUMNS), np.float32),
+        np.zeros((rows, columns), np.float32),
+        np.zeros((rows, columns), np.float32),
+        np.zeros((4, rows, columns), np.float32),
+    )
+    high, wide = CROP
+    for k, crop in enumerate(crops[: (ROWS // high) * (COLUMNS // wide)]):
+        row, column = divmod(k, COLUMNS // wide)
+        for whole, part in zip(vars(mosaic).values(), vars(crop).values(), strict=True):
+            h, w = part.shape[-2:]
+            whole[..., row * h : (row + 1) * h, column * w : (column + 1) * w] = part
+    return mosaic
+
+
+def _around_bone(view: View) -> View:
+    """The points of a view that a crop may show."""
+    near = np.flatnonzero((np.abs(view.points - view.points[view.bone].mean(axis=0)) < 0.36).all(axis=1))
+    colours = None if view.colours is None else view.colours[near]
+    return replace(view, points=view.points[near], colours=colours, bone=view.bone[near])
+
+
+def _dropped(
+    view: View, s: RegionAugmentation, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.bool_]]:
+    """A part of the points, recoloured."""
+    keep = rng.random(len(view.points)) >= rng.uniform(0.0, s.dropout)
+    colours = None if view.colours is None else _recolour(view.colours[keep], s, rng)
+    return view.points[keep], colours, view.bone[keep]
+
+
+def _sample(
+    view: View,
+    points: NDArray[np.float32],
+    colours: NDArray[np.uint8] | None,
+    bone: NDArray[np.bool_],
+    motion: Array,
+    origin: Array | None,
+) -> RegionSample:
+    """Picture and targets of moved points; ``motion`` (3, 3) maps the view's directions to the picture's."""
     grid = view_grid(points, colours, bone[:, None].astype(np.float32), origin)
     rows, columns = ROWS // STRIDE, COLUMNS // STRIDE
     blocks = (rows, STRIDE, columns, STRIDE)
@@ -190,8 +167,9 @@ def make_sample(view: View, settings: RegionAugmentation | None, rng: np.random.
         superior, anterior = motion @ view.T_camera_model[:3, 2], motion @ view.T_camera_model[:3, 1]
         directions[:2] = superior[:2] / max(float(np.linalg.norm(superior[:2])), 1e-6)
         directions[2:] = anterior[:2]
+    spread = np.broadcast_to(directions[:, None, None], (4, rows, columns))
     return RegionSample(
-        grid.channels, share.astype(np.float32), known.astype(np.float32), directions.astype(np.float32)
+        grid.channels, share.astype(np.float32), known.astype(np.float32), spread.astype(np.float32)
     )
 
 
@@ -250,7 +228,7 @@ def _recolour(
 
 @dataclass(frozen=True)
 class RegionBatch:
-    """Stacked samples: (B, C, ROWS, COLUMNS), (B, H, W), (B, H, W), (B, 4)."""
+    """Stacked samples: (B, C, ROWS, COLUMNS), (B, H, W), (B, H, W), (B, 4, H, W)."""
 
     picture: Tensor
     bone: Tensor
@@ -269,12 +247,29 @@ def stack(samples: Sequence[RegionSample]) -> RegionBatch:
 
 
 def batches(
-    files: Sequence[Path], size: int, settings: RegionAugmentation, seed: int, first: int = 0
+    files: Sequence[Path], size: int, mosaics: int, settings: RegionAugmentation, seed: int, first: int = 0
 ) -> Iterator[RegionBatch]:
-    """Endless batches from number ``first``; batch k follows from ``seed`` and k alone."""
+    """Endless batches from number ``first``; batch k follows from ``seed`` and k alone.
+
+    Each has ``size`` whole views and ``mosaics`` of upright crops of the same views.
+    """
+    places = (ROWS // CROP[0]) * (COLUMNS // CROP[1])
     number = first
     while True:
         rng = np.random.default_rng((seed, number))
-        chosen = rng.integers(len(files), size=size)
-        yield stack([make_sample(load_view(files[k]), settings, rng) for k in chosen])
+        views = [load_view(files[k]) for k in rng.integers(len(files), size=size)]
+        samples = [make_sample(view, settings, rng) for view in views]
+        spines = [view for view in views if view.T_camera_model is not None and view.bone.any()]
+        for k in range(mosaics if spines else 0):
+            crops = []
+            for place in range(places):
+                crop = make_crop(spines[(k * places + place) % len(spines)], settings, rng)
+                blank = rng.random() < settings.blank_share
+                crops.append(_blank(crop) if blank else crop)
+            samples.append(make_mosaic(crops))
+        yield stack(samples)
         number += 1
+
+
+def _blank(crop: RegionSample) -> RegionSample:
+    return RegionSample(*(np.zeros_like(part) for part in vars(crop).values()))

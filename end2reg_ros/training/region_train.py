@@ -11,11 +11,9 @@ import json
 import math
 import os
 import time
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,18 +22,17 @@ from torch.nn import functional
 
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.network.region_net import RegionNet, RegionNetSettings
+from end2reg_ros.training.region_checkpoint import FORMAT, read_checkpoint
 from end2reg_ros.training.region_data import (
     RegionAugmentation,
     RegionBatch,
     batches,
-    load_view,
+    make_crop,
+    make_mosaic,
     make_sample,
-    scene_files,
-    split_by_anatomy,
     stack,
 )
-
-FORMAT = "end2reg-region-1"
+from end2reg_ros.training.region_views import load_view, scene_files, split_by_anatomy
 
 
 @dataclass(frozen=True)
@@ -43,14 +40,16 @@ class RegionTraining:
     """One training run.
 
     Attributes:
-        steps: of Adam, with ``batch`` views each; the learning rate rises over ``warm_up`` and falls as a cosine.
+        steps: of Adam, with ``batch`` whole views and ``mosaics`` of upright crops each; the learning rate rises over
+            ``warm_up`` and falls as a cosine.
         average: decay of the moving average of the weights, which is what is kept.
         bone_weight: weight of a bone cell in the cross-entropy; direction_weight: of the directions' losses.
         validate_every: steps; validation_views: at most.
     """
 
-    steps: int = 1800
-    batch: int = 12
+    steps: int = 1200
+    batch: int = 6
+    mosaics: int = 1
     learning_rate: float = 3e-3
     warm_up: int = 60
     weight_decay: float = 1e-4
@@ -58,8 +57,8 @@ class RegionTraining:
     bone_weight: float = 3.0
     direction_weight: float = 1.0
     seed: int = 0
-    validate_every: int = 300
-    validation_views: int = 160
+    validate_every: int = 400
+    validation_views: int = 80
     net: RegionNetSettings = dataclasses.field(default_factory=RegionNetSettings)
     augmentation: RegionAugmentation = dataclasses.field(default_factory=RegionAugmentation)
 
@@ -90,7 +89,7 @@ def region_loss(output: Tensor, batch: RegionBatch, bone_weight: float) -> Regio
     entropy = functional.binary_cross_entropy_with_logits(logit, bone, weight, reduction="sum")
     probability = torch.sigmoid(logit) * known
     dice = 1.0 - (2.0 * (probability * bone).sum() + 1.0) / (probability.sum() + bone.sum() + 1.0)
-    true = batch.directions[:, :, None, None].expand(-1, -1, *bone.shape[1:])
+    true = batch.directions
     share = bone / bone.sum().clamp(min=1.0)
     x, y = true[:, 0], true[:, 1]
     line = (
@@ -181,61 +180,42 @@ def _schedule(done: int, s: RegionTraining) -> float:
     return rise * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done / s.steps))))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's document; ``state_dict`` holds the averaged weights.
-
-    Raises:
-        TrainingError: missing, cut short, or not of this program.
-    """
-    if not path.is_file():
-        raise TrainingError(f"no region network at {path}: train one with end2reg_ros.training.region_train")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as fault:
-        raise TrainingError(
-            f"{path} cannot be read, it may be cut short: {str(fault).splitlines()[0]}"
-        ) from None
-    except Exception as fault:  # pickle's own errors
-        raise TrainingError(f"{path} is no region network: {type(fault).__name__}") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise TrainingError(f"{path} is no region network of this program")
-    return state
-
-
-def load_region_net(path: Path) -> RegionNet:
-    """The trained network of a checkpoint, in eval mode.
-
-    Raises:
-        TrainingError: see ``read_checkpoint``.
-    """
-    state = read_checkpoint(path)
-    network = RegionNet(RegionNetSettings(**state["settings"]["net"]))
-    network.load_state_dict(state["state_dict"])
-    return network.eval()
-
-
 @torch.no_grad()
 def validate(network: RegionNet, files: Sequence[Path]) -> dict[str, float]:
-    """Bone IoU over all views and the error of the superior direction on true bone, of views as they are."""
+    """Of views as they are: bone IoU, error of the line along the spine, share of wrong ends, upright and as they are."""
     hit = union = 0.0
-    errors = []
-    for path in files:
-        batch = stack([make_sample(load_view(path), None, np.random.default_rng(0))])
-        output = network(batch.picture)[0]
-        said, true = output[0] > 0.0, batch.bone[0] > 0.5
+    lines, wrong, wrong_upright = [], [], []
+    for number, path in enumerate(files):
+        view, rng = load_view(path), np.random.default_rng(number)
+        batch = stack([make_sample(view, None, rng)])
+        output = network(batch.picture)
+        said, true = output[:, 0] > 0.0, batch.bone > 0.5
         hit += float((said & true).sum())
         union += float((said | true).sum())
-        if true.any() and batch.directions.any():
-            mean = output[3:5][:, true].mean(dim=1)
-            angle = torch.atan2(mean[1], mean[0]) - torch.atan2(
-                batch.directions[0, 1], batch.directions[0, 0]
-            )
-            errors.append(abs((math.degrees(float(angle)) + 180.0) % 360.0 - 180.0))
+        if view.T_camera_model is None or not true.any():
+            continue
+        line, superior = _directions(output, batch)
+        lines.append(line)
+        wrong.append(not superior)
+        crop = stack([make_mosaic([make_crop(view, RegionAugmentation(), rng)])])
+        if crop.bone.any():
+            wrong_upright.append(not _directions(network(crop.picture), crop)[1])
     return {
         "iou": round(hit / max(union, 1.0), 4),
-        "axis_median_deg": round(float(np.median(errors)), 2) if errors else math.nan,
-        "axis_above_45_deg": round(float(np.mean(np.array(errors) > 45.0)), 4) if errors else math.nan,
+        "line_median_deg": round(float(np.median(lines)), 2) if lines else math.nan,
+        "line_above_25_deg": round(float(np.mean(np.array(lines) > 25.0)), 4) if lines else math.nan,
+        "wrong_end": round(float(np.mean(wrong)), 4) if wrong else math.nan,
+        "wrong_end_upright": round(float(np.mean(wrong_upright)), 4) if wrong_upright else math.nan,
     }
+
+
+def _directions(output: Tensor, batch: RegionBatch) -> tuple[float, bool]:
+    """Error of the mean line on true bone, degrees, and whether the mean superior direction has the right end."""
+    weight = batch.bone[0] / batch.bone.sum()
+    x, y = ((batch.directions[0, :2] * weight).sum(dim=(1, 2))).tolist()
+    c, s, u, v = ((output[0, 1:5] * weight).sum(dim=(1, 2))).tolist()
+    twice = math.degrees(math.atan2(s, c) - 2.0 * math.atan2(y, x))
+    return 0.5 * abs((twice + 180.0) % 360.0 - 180.0), u * x + v * y > 0.0
 
 
 def train(shards: Sequence[Path], out: Path, settings: RegionTraining, minutes: float) -> RegionTrainer:
@@ -254,7 +234,9 @@ def train(shards: Sequence[Path], out: Path, settings: RegionTraining, minutes: 
         f"{len(training)} views to train on, {len(validation)} held out; {trainer.done} of {settings.steps} steps done"
     )
     start, spoken = time.monotonic(), time.monotonic()
-    source = batches(training, settings.batch, settings.augmentation, settings.seed, trainer.done)
+    source = batches(
+        training, settings.batch, settings.mosaics, settings.augmentation, settings.seed, trainer.done
+    )
     parts: list[list[float]] = []
     while trainer.done < settings.steps and time.monotonic() - start < 60.0 * minutes:
         loss = trainer.step(next(source))

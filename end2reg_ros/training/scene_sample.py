@@ -209,9 +209,10 @@ class _faults:
 
 def _load(path: Path, kind: str) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not isinstance(data, np.lib.npyio.NpzFile):
-                raise TrainingError(f"{path}: not a {kind} (a single array)")
+        data = np.load(path, allow_pickle=False)
+        if not isinstance(data, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with data:
             return {name: data[name] for name in data.files}
     except FileNotFoundError:
         raise TrainingError(f"{path}: no such {kind}") from None
