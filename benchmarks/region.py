@@ -32,7 +32,7 @@ from end2reg_ros.training.region_views import View, load_view, scene_files, spli
 
 BOX_M = np.array([0.070, 0.070, 0.125])  # half sizes: right, anterior, superior
 SHARE = 0.9
-MOST_VIEWS = 400
+MOST_VIEWS = 150
 
 
 @dataclass(frozen=True)

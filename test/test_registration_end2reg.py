@@ -14,7 +14,7 @@ from views import bundled_case, cloud_of, frame, shifted, tre_mm
 
 from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.cloud.view_grid import ViewGrid, view_grid
+from end2reg_ros.cloud.view_grid import COLUMNS, ViewGrid, view_grid
 from end2reg_ros.engine.types import EngineInfo, MaskChoice, NetworkOutput, ScenePyramids
 from end2reg_ros.errors import EngineError
 from end2reg_ros.network.profile import realtime
@@ -32,6 +32,7 @@ from end2reg_ros.registration.local_scene import (
     pose_of,
 )
 from end2reg_ros.registration.network_search import SearchSettings, mask_source
+from end2reg_ros.registration.region_search import CROP
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_angle, rotation_from_vector
@@ -82,7 +83,9 @@ class FakeEngine:
     def region_map(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.region is None:
             raise EngineError("these weights hold no region finder: a start is needed")
-        return self.region
+        # The first look sees more than the second's crop. A second look that finds nothing leaves the first as it is.
+        first = grid[0, :, : (COLUMNS - CROP[1]) // 2].any() or not grid.any()
+        return self.region if first else NO_REGION
 
     def close(self) -> None:
         pass
@@ -254,16 +257,42 @@ def test_head_and_feet_exchanged_by_the_region_finder(make: Make, superior: floa
     assert max(axes) > 0.8 and (superior == 0.0 or axes[0] < -0.8)
 
 
-def test_a_pose_off_by_one_level_is_put_right_by_the_checks(make: Make) -> None:
+def mistaken(kind: str) -> Array:
+    """The spine one level further down, or with head and feet exchanged about its middle vertebra."""
     frames = [v.T_model_level for v in bundled_case().vertebrae]
-    slipped = truth() @ frames[3] @ inverse(frames[2])
-    registrar, _ = make(FakeEngine(slipped))
-    assert not registrar.local.fit(
-        cloud(), module.FitRequest([slipped], "test", margin=module.NETWORK_ERROR_M)
-    ).success
-    found = registrar.register(cloud(), Prior(slipped, "test"))
+    if kind == "level":
+        return truth() @ frames[3] @ inverse(frames[2])
+    return truth() @ frames[2] @ np.diag([1.0, -1.0, -1.0, 1.0]) @ inverse(frames[2])
+
+
+@pytest.mark.parametrize(("kind", "superior"), [("level", 1.0), ("end", -1.0)])
+def test_another_level_or_end_is_put_right_by_the_checks(make: Make, kind: str, superior: float) -> None:
+    wrong = mistaken(kind)
+    registrar, engine = make(FakeEngine(wrong, region(superior)))
+    assert not registrar.local.fit(cloud(), registrar.request(wrong)).success
+    found = registrar.register(cloud(), None)
     assert found.success, found.reason
     assert tre_mm(found.T_camera_model, truth()) < 1.0
+    assert all(tre_mm(engine.T, truth()) > 20.0 for _ in engine.shown)
+    # A start is taken at its word: what is not there is refused.
+    given = registrar.register(cloud(), Prior(wrong, "test"))
+    assert not given.success and given.reason_code != "ok"
+
+
+def test_two_poses_that_pass_every_check_are_no_pose(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    registrar, _ = make(FakeEngine(truth(), region()))
+    right = registrar.register(cloud(), None)
+    assert right.success
+    slipped = replace(right, T_camera_model=mistaken("level"))
+    monkeypatch.setattr(registrar, "elsewhere", lambda *_: [slipped])
+    found = registrar.register(cloud(), None)
+    assert (found.success, found.reason_code) == (False, "ambiguous_level")
+    assert found.reason == (
+        "two poses pass every check: this may be another level, or head and feet exchanged"
+    )
+    near = replace(right, T_camera_model=shifted(right.T_camera_model, x_mm=1.0))
+    monkeypatch.setattr(registrar, "elsewhere", lambda *_: [near, replace(slipped, success=False)])
+    assert registrar.register(cloud(), None).success
 
 
 def test_a_wrong_pose_is_no_success_however_sure_the_network_is(make: Make) -> None:
@@ -275,13 +304,19 @@ def test_a_wrong_pose_is_no_success_however_sure_the_network_is(make: Make) -> N
     assert alone.register(cloud(), Prior(truth(), "test")).success  # by the network alone there is no check
 
 
-def test_few_correspondences_are_no_pose(make: Make) -> None:
-    for kind in (End2RegRegistrar, End2RegAloneRegistrar):
-        registrar, engine = make(FakeEngine(truth(), found=(99,)), kind)
-        found = registrar.register(cloud(), Prior(truth(), "test"))
-        assert (found.success, found.reason_code) == (False, "few_correspondences")
-        assert found.reason == "the network's best pose has only 99 correspondences"
-        assert found.method == kind.method and found.engine == "fake" and len(engine.masks) == 1
+def test_few_correspondences_are_left_to_the_checks(make: Make) -> None:
+    wrong = shifted(turned(truth(), 25.0), x_mm=20.0, y_mm=-15.0)
+    for T, right in ((truth(), True), (wrong, False)):
+        found = make(FakeEngine(T, found=(99,)))[0].register(cloud(), Prior(truth(), "test"))
+        assert found.success == right, found.reason
+
+
+def test_few_correspondences_are_no_pose_without_checks(make: Make) -> None:
+    registrar, _ = make(FakeEngine(truth(), found=(99,)), End2RegAloneRegistrar)
+    found = registrar.register(cloud(), Prior(truth(), "test"))
+    assert (found.success, found.reason_code) == (False, "few_correspondences")
+    assert found.reason == "the network's best pose has only 99 correspondences"
+    assert (found.method, found.engine) == ("end2reg_alone", "fake")
 
 
 @pytest.mark.parametrize(("second", "believed"), [(390, True), (150, False), (60, False)])
@@ -291,8 +326,12 @@ def test_a_second_pass_that_loses_the_inliers_is_not_believed(
     registrar, engine = make(FakeEngine(truth(), found=(400, second)))
     poses = registrar.search.find(cloud(), Prior(truth(), "test"), Stopwatch())
     assert len(engine.masks) == 2 and [p.inliers for p in poses] == [second if believed else 400]
-    registrar, engine = make(FakeEngine(truth(), found=(110, 60)))  # more than half, but too few for a pose
-    assert registrar.search.find(cloud(), Prior(truth(), "test"), Stopwatch())[0].inliers == 110
+
+
+@pytest.mark.parametrize(("found", "kept"), [((110, 60), 110), ((60, 80), 80), ((60, 20), 60)])
+def test_a_second_pass_may_not_turn_a_pose_into_none(make: Make, found: tuple[int, int], kept: int) -> None:
+    registrar, _ = make(FakeEngine(truth(), found=found))
+    assert registrar.search.find(cloud(), Prior(truth(), "test"), Stopwatch())[0].inliers == kept
 
 
 def test_the_network_alone(make: Make) -> None:

@@ -15,7 +15,7 @@ from end2reg_ros.registration.classical import unguided_start
 from end2reg_ros.registration.local import FitRequest, LocalRegistration, Stopwatch
 from end2reg_ros.registration.local_scene import model_side
 from end2reg_ros.registration.network_search import NetworkPose, NetworkSearch, SearchSettings
-from end2reg_ros.registration.rivals import neighbouring_poses
+from end2reg_ros.registration.rivals import SAME_FIT_M, every_other_pose
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import Prior, Quality, Registration
 from end2reg_ros.registration.uncertainty import unknown_covariance
@@ -23,13 +23,16 @@ from end2reg_ros.registration.uncertainty import unknown_covariance
 Array = NDArray[np.float64]
 
 NETWORK_ERROR_M = 0.004  # what the refinement allows the network to be off by
+SEEDS = 2  # hypotheses whose neighbours are tried
+SEE_THROUGH = 0.04  # share of the surface before what the camera sees from which a fit counts half
 
 
 class End2RegRegistrar:
     """The network's pose, then tight refinement on the posed surface, then every check that the other methods pass.
 
-    A pose that fails the checks is tried again from one level up and down, then from the other hypotheses: the checks
-    decide, never the order.
+    From nothing, every hypothesis of the network is refined and judged, and so is the spine put one or more levels higher
+    or lower, and with head and feet exchanged. One of them must pass the checks, and only one: two that pass and
+    differ are no pose.
     """
 
     method = "end2reg"
@@ -59,39 +62,39 @@ class End2RegRegistrar:
         """See ``Registrar.register``."""
         clock = Stopwatch()
         poses = self.search.find(cloud, prior, clock)
-        usable = [p for p in poses if p.inliers >= self.search.settings.min_inliers]
+        usable = [p for p in poses if p.inliers >= self.search.settings.min_inliers] or poses[:1]
         if not usable:
             return self._named(
                 self.local.failed(*_nothing(poses, prior, self.local.centre), self.method, clock)
             )
-        best: Registration | None = None
-        for pose in usable:
-            found = self.refined(cloud, pose)
-            if best is None or (found.success and not best.success):
-                best = self._with_mask(found, pose)
-            if best.success:
-                break
-        assert best is not None
+        fits = [(self.local.fit(cloud, self.request(p.T_camera_model)), p) for p in usable]
         clock.lap("refine and judge")
-        return self._named(replace(best, timings_ms=clock.laps))
+        if prior is None:
+            for pose in usable[:SEEDS]:
+                fits += [(fit, pose) for fit in self.elsewhere(cloud, pose, fits[0][0])]
+            clock.lap("other levels and ends")
+        found, pose = max(fits, key=lambda pair: (pair[0].success, plausibility(pair[0])))
+        others = [fit for fit, _ in fits if fit.success and self.apart(fit, found) > SAME_FIT_M]
+        if found.success and others:
+            text = "two poses pass every check: this may be another level, or head and feet exchanged"
+            found = replace(found, success=False, reason_code="ambiguous_level", reason=text)
+        return self._named(replace(self._with_mask(found, pose), timings_ms=clock.laps))
 
-    def refined(self, cloud: Cloud, pose: NetworkPose) -> Registration:
-        """Refined from the pose itself; should the checks refuse that, from one level up and down."""
-        request = FitRequest([pose.T_camera_model], self.method, margin=NETWORK_ERROR_M)
-        found = self.local.fit(cloud, request)
-        if found.success:
-            return found
-        for start in self.neighbours(pose.T_camera_model):
-            other = self.local.fit(cloud, replace(request, starts=[start]))
-            if other.success:
-                return other
-        return found
+    def request(self, T_camera_model: Array) -> FitRequest:
+        """A fit from a pose of the network's accuracy."""
+        return FitRequest([T_camera_model], self.method, margin=NETWORK_ERROR_M)
 
-    def neighbours(self, T_camera_model: Array) -> Sequence[Array]:
-        """The spine one level higher and one lower."""
-        middle = np.zeros(len(self.case.vertebrae), np.int64)
-        middle[len(middle) // 2] = 1
-        return [T for _, T in neighbouring_poses(self.case, T_camera_model, middle)]
+    def elsewhere(self, cloud: Cloud, pose: NetworkPose, fit: Registration) -> list[Registration]:
+        """Fits from every other level and the other end up: what the network may have mistaken the scene for."""
+        support = np.array([level.quality.inliers for level in fit.levels] or [1])
+        return [
+            self.local.fit(cloud, self.request(T))
+            for T in every_other_pose(self.case, pose.T_camera_model, support)
+        ]
+
+    def apart(self, one: Registration, other: Registration) -> float:
+        """Largest distance, in metres, between a vertebra's origin in one registration and in another."""
+        return self.local.moved(one.T_camera_model, other.T_camera_model)
 
     def _with_mask(self, found: Registration, pose: NetworkPose) -> Registration:
         fraction = float(pose.output.mask.mean()) if len(pose.output.mask) else 0.0
@@ -123,6 +126,12 @@ class End2RegAloneRegistrar(End2RegRegistrar):
             self.method, self.engine, clock.laps,
         )  # fmt: skip
         return self._with_mask(found, pose)
+
+
+def plausibility(found: Registration) -> float:
+    """What fits are compared by, passed or not: points on the model that are turned as it is."""
+    q = found.quality
+    return q.inliers * q.normal_agreement * (0.5 if q.free_space_violation > SEE_THROUGH else 1.0)
 
 
 def _nothing(poses: Sequence[NetworkPose], prior: Prior | None, centre: Array) -> tuple[Array, str, str]:

@@ -41,6 +41,7 @@ class SearchSettings:
     sure_inliers: int = 300
     min_inliers: int = 100
     passes: int = 2
+    rival_share: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,10 @@ class NetworkSearch:
         else:
             poses = self.from_nothing(cloud, clock, mask)
         poses.sort(key=lambda pose: -pose.inliers)
-        if poses and poses[0].inliers >= self.settings.min_inliers:
-            poses[0] = self.again(cloud, poses[0], clock, mask, self.settings.passes - 1)
-        return poses
+        # Which hypothesis is right shows in the second pass, where each is seen from its own pose.
+        near = [pose for pose in poses if pose.inliers >= self.settings.rival_share * poses[0].inliers]
+        poses[: len(near)] = [self.again(cloud, p, clock, mask, self.settings.passes - 1) for p in near]
+        return sorted(poses, key=lambda pose: -pose.inliers)
 
     def candidates(self, cloud: Cloud, clock: Stopwatch) -> list[RegionCandidate]:
         """Where the spine may lie in the whole view, best first."""
@@ -132,7 +134,7 @@ class NetworkSearch:
             if scene is None:
                 break
             better = self.one_pass(scene, clock, mask)
-            if better.inliers < max(0.5 * pose.inliers, self.settings.min_inliers):
+            if better.inliers < max(0.5 * pose.inliers, min(pose.inliers, self.settings.min_inliers)):
                 break
             pose = better
         return pose

@@ -49,8 +49,8 @@ class CandidateSettings:
         tilt_max_deg: the anterior direction leans at most this far from the optical axis.
     """
 
-    probability: float = 0.5
-    area_min_m2: float = 0.0015
+    probability: float = 0.3
+    area_min_m2: float = 0.0008
     gap_m: float = 0.07
     aside_m: float = 0.035
     step_m: float = 0.05

@@ -18,6 +18,7 @@ MARGIN_RMSE_M = 0.00008
 MARGIN_NORMALS = 0.06
 MIN_SHARE = 0.5  # of the fit's inliers: a rival with fewer explains less of the scene
 MIN_INLIER_RATIO = 0.90
+HALF_TURN = np.diag([1.0, -1.0, -1.0, 1.0])  # about a vertebra's x axis, which points away from the camera
 
 
 def neighbouring_poses(
@@ -41,6 +42,21 @@ def neighbouring_poses(
             T_model_moved = from_rotation_translation(np.eye(3), beyond(frames, step))
         poses.append((name, T_camera_model @ T_model_moved))
     return poses
+
+
+def every_other_pose(case: Case, T_camera_model: Array, support: NDArray[np.int64]) -> list[Array]:
+    """All poses that put a level where the best-seen one is: every other level, and every level with head and feet exchanged.
+
+    Args:
+        case: the case; levels from cranial to caudal.
+        T_camera_model: a pose.
+        support: (levels,) how much of each level is seen there.
+    """
+    frames = [v.T_model_level for v in case.vertebrae]
+    best = int(np.argmax(support))
+    here = T_camera_model @ frames[best]
+    upright = [here @ inverse(frame) for k, frame in enumerate(frames) if k != best]
+    return upright + [here @ HALF_TURN @ inverse(frame) for frame in frames]
 
 
 def beyond(frames: list[Array], step: int) -> Array:

@@ -61,7 +61,7 @@ def _board(folder: Path) -> Any:
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-def _whole(row: Mapping[str | None, Any]) -> bool:
+def _whole(row: Mapping[str, Any]) -> bool:
     return all(row.get(name) is not None for name in COLUMNS) and str(row["iteration"]).isdecimal()
 
 
