@@ -65,6 +65,7 @@ def _options() -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder of the results; what is there is kept")
     add("--methods", nargs="+", default=["icp", "ransac_icp", "kiss_matcher_icp"])
     add("--regions", nargs="+", choices=("view", "found", "bone"), default=["view", "bone"])
+    add("--weights", type=Path, default=None, help="weights file; default: the shipped one")
     add("--limit", type=int, default=None, help="only the first N scenes of each suite")
     add(
         "--two-step",
@@ -91,6 +92,7 @@ def _document(suite: str, options: argparse.Namespace) -> dict[str, Any]:
             priors=("none",),
             regions=tuple(options.regions),
             limit=options.limit,
+            weights=options.weights,
         )
         with contextlib.redirect_stdout(io.StringIO()):
             command.run()

@@ -27,12 +27,7 @@ from end2reg_ros.network import profile as profiles  # noqa: E402
 from end2reg_ros.network.model import End2Reg  # noqa: E402
 from end2reg_ros.network.region_net import RegionNet  # noqa: E402
 from end2reg_ros.network.weights import load_weights, save_weights  # noqa: E402
-from end2reg_ros.registration.weights_path import (  # noqa: E402
-    adapted_weights,
-    choose_weights,
-    own_weights_path,
-    weights_metadata,
-)
+from end2reg_ros.registration.weights_path import choose_weights, own_weights_path  # noqa: E402
 from end2reg_ros.training import adapt as subject  # noqa: E402
 from end2reg_ros.training import adapt_views  # noqa: E402
 from end2reg_ros.training.adapt import AdaptRequest, AdaptResult, adapt, work_folder  # noqa: E402
@@ -134,6 +129,8 @@ def test_result_is_kept_in_the_case_with_its_record_and_the_case_stays_valid(
     assert own.record["held_out_views"]["before"]["views"] == 2
     assert all(torch.equal(own.region[name], value) for name, value in base.region.items())
     assert any(not torch.equal(own.network[name], value) for name, value in base.network.items())
+    chosen = choose_weights(case, None, "tiny")
+    assert (chosen.path.name, chosen.source, chosen.note) == ("weights.safetensors", "case", "")
     document = json.loads((folder / "case" / "network" / "adaptation.json").read_text())
     assert document["hash"] == own.hash and document["start"] == "from nothing"
     assert (folder / "case" / "network" / "adaptation.png").read_bytes()[:4] == b"\x89PNG"
@@ -270,34 +267,6 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     monkeypatch.setattr("end2reg_ros.training.adapt.adapt", cut)
     assert cli.main(["case", "adapt", "somewhere"]) == 130
     assert "what is done so far is kept: the same command goes on there" in capsys.readouterr().err
-
-
-def test_weights_of_a_case_given_ones_first_then_its_own_unless_it_has_changed(
-    made: tuple[Path, AdaptResult], tmp_path: Path
-) -> None:
-    folder = made[0]
-    case, own = load_case(folder / "case"), own_weights_path(folder.resolve() / "case")
-    given = choose_weights(case, folder / "base.safetensors", "tiny")
-    assert (given.path, given.source, given.note) == (folder / "base.safetensors", "given", "")
-    found = choose_weights(case, None, "tiny")
-    assert (found.path, found.source) == (own, "case")
-    assert weights_metadata(own)["hash"] == load_weights(own).hash
-    path, note = adapted_weights(case, "realtime")
-    assert path is None and "of profile 'tiny', not 'realtime'" in note
-    path, note = adapted_weights(replace(case, hash="another"), "tiny")
-    assert path is None and "the case has changed since they were made" in note
-    with pytest.raises(
-        End2RegError, match=r"no weights of profile 'tiny' come with .*; the case's own weights"
-    ):
-        choose_weights(replace(case, hash="another"), None, "tiny")
-    with pytest.raises(End2RegError, match="no weights file absent"):
-        choose_weights(case, Path("absent"), "tiny")
-    shutil.copytree(folder / "case", tmp_path / "case")
-    broken = load_case(tmp_path / "case")
-    for content in (b"", b"\xff" * 200, (1 << 30).to_bytes(8, "little") + b"{}", b"\x02\0\0\0\0\0\0\0[]"):
-        own_weights_path(tmp_path / "case").write_bytes(content)
-        path, note = adapted_weights(broken, "tiny")
-        assert path is None and "is no weights file, or cut short" in note
 
 
 def test_figures_with_views_without_a_pose() -> None:

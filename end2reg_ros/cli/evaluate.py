@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from end2reg_ros.case.model import Case
     from end2reg_ros.cloud.scene_folder import Scene
     from end2reg_ros.evaluation.benchmark import BenchmarkSettings, CaseBench, Trial
+    from end2reg_ros.registration.types import Registrar
 
 
 @dataclass
@@ -48,6 +49,10 @@ class Evaluate:
     """Largest shift of the perturbed prior, mm."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Only the first N scenes."""
+    weights: Path | None = None
+    """Weights file of the network (end2reg, end2reg_alone, --regions found). Default: the case's own, else the shipped."""
+    device: str = "cpu"
+    """Where the network runs: cpu or cuda."""
     json: bool = False
     """Print evaluation.json on standard output instead of the tables."""
     _cases: Annotated[dict[Path, Any], tyro.conf.Suppress] = field(
@@ -147,10 +152,15 @@ class Evaluate:
         case = self._case(scene)
         key = case.path.resolve()
         if key not in self._benches:
-            finder = region_finder_of(case) if "found" in settings.regions else None
-            self._benches[key] = CaseBench(case, settings.methods, finder=finder)
+            finder = region_finder_of(case, self.weights) if "found" in settings.regions else None
+            self._benches[key] = CaseBench(case, settings.methods, self._create, finder)
         bench: CaseBench = self._benches[key]
         return bench
+
+    def _create(self, method: str, case: Case) -> Registrar:
+        from end2reg_ros.registration import NetworkOptions, create_registrar
+
+        return create_registrar(method, case, network=NetworkOptions(self.weights, device=self.device))
 
     def _notes(self, settings: BenchmarkSettings) -> list[str]:
         cases = ", ".join(f"{b.case.name} ({b.case.hash[:12]})" for b in self._benches.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
@@ -13,20 +14,40 @@ from numpy.typing import NDArray
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.scene_folder import Scene
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.errors import CloudError, RegistrationError
+from end2reg_ros.errors import CloudError
 
 Region = Literal["view", "found", "bone"]
 RegionFinder = Callable[[Cloud], NDArray[np.int64] | None]
 """Indices of the cloud's points in the region of the spine; None when there is no spine."""
 
 
-def region_finder_of(case: Case) -> RegionFinder:
-    """The learned region finder, set up for a case.
+def region_finder_of(case: Case, weights: Path | None = None) -> RegionFinder:
+    """The learned region finder, set up for a case: the points in the box of its best candidate.
+
+    Args:
+        case: whose weights are taken when none are given.
+        weights: safetensors file.
 
     Raises:
-        RegistrationError: there is none.
+        RegistrationError: no weights.
+        EngineError, WeightsError: a network that cannot be run.
     """
-    raise RegistrationError(f"case {case.name}: no region finder is there, which --regions found needs")
+    from end2reg_ros.engine.load import load_engine
+    from end2reg_ros.registration.local_scene import REGION_HALF_M
+    from end2reg_ros.registration.region_search import search_regions
+    from end2reg_ros.registration.weights_path import choose_weights
+    from end2reg_ros.se3 import apply, inverse
+
+    engine = load_engine(choose_weights(case, weights).path)
+
+    def find(cloud: Cloud) -> NDArray[np.int64] | None:
+        found = search_regions(engine.region_map, cloud.points, cloud.colours)
+        if not found:
+            return None
+        local = apply(inverse(found[0].T_camera_local), cloud.points.astype(np.float64))
+        return np.flatnonzero(np.all(np.abs(local) < REGION_HALF_M, axis=1))
+
+    return find
 
 
 def cloud_of_region(scene: Scene, region: Region) -> Cloud:

@@ -90,6 +90,7 @@ def save_weights(
     }
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata)
+    temporary.chmod(0o644)  # safetensors leaves it readable by its owner alone
     temporary.replace(path)
     return digest
 

@@ -26,6 +26,10 @@ class RefineSettings:
         max_iterations: upper bound.
         normal_angle_deg: largest angle between the scene's and the model's normal.
         scale: residual at which a point's weight falls to a quarter (Geman-McClure).
+        outside_weight: weight of a point outside the model's surface against one inside it, in the last steps. What is
+            left on bone (film, blood, periosteum) lies outside it, never inside: equal weights pull the model towards the
+            camera by the mean film.
+        outside_iterations: steps with that weight, after convergence with equal weights.
         converged: stop when a step moves the model by less than this.
         correlation_points: scene points that share one independent error (neighbouring pixels err together); the
             covariance is inflated by it.
@@ -36,6 +40,8 @@ class RefineSettings:
     max_iterations: int = 15
     normal_angle_deg: float = 50.0
     scale: float = 0.0012
+    outside_weight: float = 0.3
+    outside_iterations: int = 8
     converged: float = 2e-5
     correlation_points: float = 12.0
     bias_stddev: float = 0.0003
@@ -47,7 +53,7 @@ class Refined:
 
     Attributes:
         covariance: (6, 6), camera axes, about the posed model origin.
-        rmse: root mean square distance of the inliers, metres.
+        rmse: root mean square distance of the inliers, metres, when equally weighted.
         inliers: (N,) scene points used by the last step.
         normal_agreement: share of the points within the gate whose normals agree with the model's.
         iterations: steps taken.
@@ -77,40 +83,76 @@ def refine(
         The refined pose; with fewer than 6 usable points the start itself, no inliers and an unknown covariance.
     """
     T_model_camera = inverse(T_camera_model)
-    cos_limit = np.cos(np.radians(settings.normal_angle_deg))
-    H = np.zeros((6, 6))
-    used = np.zeros(len(points), dtype=bool)
-    rmse, agreement, centre, iteration = float("nan"), 0.0, np.zeros(3), 0
-    for iteration in range(settings.max_iterations):
-        gate = settings.gates[min(iteration, len(settings.gates) - 1)]
-        local = apply(T_model_camera, points)
-        distance, nearest = surface.nearest(local, gate)
-        used = np.isfinite(distance)
-        index = np.flatnonzero(used)
-        n = surface.normals[nearest[index]]
-        aligned = np.einsum("ij,ij->i", n, normals[index] @ T_model_camera[:3, :3].T) > cos_limit
-        used[index[~aligned]] = False
-        agreement = float(aligned.mean()) if len(index) else 0.0
-        index, n = index[aligned], n[aligned]
-        if len(index) < 6:
-            return Refined(
-                T_camera_model, unknown_covariance(), float("nan"), np.zeros_like(used), 0.0, iteration
-            )
-        p = local[index]
-        r = np.einsum("ij,ij->i", n, p - surface.points[nearest[index]])
-        w = (settings.scale**2 / (settings.scale**2 + r**2)) ** 2
-        centre = p.mean(axis=0)
-        J = np.concatenate([n, np.cross(p - centre, n)], axis=1)
-        H = (J * w[:, None]).T @ J
-        step = -np.linalg.solve(H + damping(H), (J * w[:, None]).T @ r)
-        rmse = float(np.sqrt(np.mean(r**2)))
-        T_model_camera = left_increment(step, centre) @ T_model_camera
-        reach = float(np.linalg.norm(step[:3]) + np.linalg.norm(step[3:]) * 0.1)
-        if reach < settings.converged and iteration >= len(settings.gates) - 1:
+    state: _Step | None = None
+    rmse, iteration, settled = float("nan"), 0, settings.max_iterations
+    for iteration in range(settings.max_iterations + settings.outside_iterations):
+        if iteration >= settled + settings.outside_iterations:
             break
+        outside_weight = 1.0 if iteration < settled else settings.outside_weight
+        gate = settings.gates[min(iteration, len(settings.gates) - 1)]
+        state = _step(points, normals, surface, T_model_camera, gate, outside_weight, settings)
+        if state is None:
+            none = np.zeros(len(points), dtype=bool)
+            return Refined(T_camera_model, unknown_covariance(), float("nan"), none, 0.0, iteration)
+        T_model_camera = state.increment @ T_model_camera
+        if iteration < settled:
+            rmse = state.rmse
+        if state.reach < settings.converged and iteration >= len(settings.gates) - 1:
+            if iteration >= settled:
+                break
+            settled = iteration + 1
+    assert state is not None
     T = inverse(T_model_camera)
-    covariance = pose_covariance(H, rmse, T, centre, settings)
-    return Refined(T, covariance, rmse, used, agreement, iteration + 1)
+    covariance = pose_covariance(state.H, rmse, T, state.centre, settings)
+    return Refined(T, covariance, rmse, state.used, state.agreement, iteration + 1)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One Gauss-Newton step: (4, 4) increment of T_model_camera, how far it moves the model (metres), and its inliers."""
+
+    increment: Array
+    reach: float
+    H: Array
+    centre: Array
+    rmse: float
+    used: NDArray[np.bool_]
+    agreement: float
+
+
+def _step(
+    points: Array,
+    normals: Array,
+    surface: PointSurface,
+    T_model_camera: Array,
+    gate: float,
+    outside_weight: float,
+    settings: RefineSettings,
+) -> _Step | None:
+    """One step from a pose; None with fewer than 6 usable points."""
+    cos_limit = np.cos(np.radians(settings.normal_angle_deg))
+    local = apply(T_model_camera, points)
+    distance, nearest = surface.nearest(local, gate)
+    used = np.isfinite(distance)
+    index = np.flatnonzero(used)
+    n = surface.normals[nearest[index]]
+    aligned = np.einsum("ij,ij->i", n, normals[index] @ T_model_camera[:3, :3].T) > cos_limit
+    used[index[~aligned]] = False
+    agreement = float(aligned.mean()) if len(index) else 0.0
+    index, n = index[aligned], n[aligned]
+    if len(index) < 6:
+        return None
+    p = local[index]
+    r = np.einsum("ij,ij->i", n, p - surface.points[nearest[index]])
+    w = (settings.scale**2 / (settings.scale**2 + r**2)) ** 2
+    w = np.where(r > 0, outside_weight * w, w)
+    centre = p.mean(axis=0)
+    J = np.concatenate([n, np.cross(p - centre, n)], axis=1)
+    H = (J * w[:, None]).T @ J
+    step = -np.linalg.solve(H + damping(H), (J * w[:, None]).T @ r)
+    reach = float(np.linalg.norm(step[:3]) + np.linalg.norm(step[3:]) * 0.1)
+    rmse = float(np.sqrt(np.mean(r**2)))
+    return _Step(left_increment(step, centre), reach, H, centre, rmse, used, agreement)
 
 
 def damping(H: Array) -> Array:

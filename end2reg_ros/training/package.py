@@ -49,6 +49,11 @@ class Package:
             region = load_region_net(self.region).state_dict()
             found = read_checkpoint(self.region)
             record["region"] = {k: v for k, v in found.items() if isinstance(v, int | float | str)}
+        config = record.get("config")
+        if isinstance(config, dict):  # folders of one machine mean nothing on another
+            for name in ("shards", "validation"):
+                config[name] = [Path(str(folder)).name for folder in config.get(name, ())]
+        record.pop("out", None)
         if self.note:
             record["note"] = self.note
         self.out.parent.mkdir(parents=True, exist_ok=True)
