@@ -104,32 +104,39 @@ def test_empty_and_tiny_views_give_finite_maps(count: int) -> None:
 
 
 def test_loss_against_a_slow_reference() -> None:
-    sample = make_sample(make_view(35.0, 0), None, np.random.default_rng(0))
-    batch = stack([sample])
+    whole, nothing = make_view(35.0, 0), make_view(0.0, 1)
+    part = View(whole.points, None, whole.bone & (whole.points[:, 1] < 0.0), whole.T_camera_model, "a", "")
+    empty = View(nothing.points, None, np.zeros(len(nothing.points), bool), None, "", "empty")
+    samples = [make_sample(v, None, np.random.default_rng(0)) for v in (whole, part, empty)]
     torch.manual_seed(0)
-    output = torch.randn(1, OUTPUTS, *sample.bone.shape)
-    loss = region_loss(output, batch, bone_weight=3.0)
-    entropy = weights = overlap = said = line = superior = cosine = anterior = 0.0
-    maps, (x, y, ax, ay) = output[0].numpy().astype(float), sample.directions[:, 0, 0].astype(float)
-    for row, column in np.ndindex(*sample.bone.shape):
-        bone, known = float(sample.bone[row, column]), float(sample.known[row, column])
-        o = maps[:, row, column]
-        p = 1 / (1 + np.exp(-o[0]))
-        weight = known * (1 + 2 * bone)
-        entropy -= weight * (bone * np.log(p) + (1 - bone) * np.log(1 - p))
-        weights += weight
-        overlap += known * p * bone
-        said += known * p
-        line += bone * ((o[1] - (x * x - y * y)) ** 2 + (o[2] - 2 * x * y) ** 2)
-        superior += bone * ((o[3] - x) ** 2 + (o[4] - y) ** 2)
-        cosine += bone * (1 - (o[3] * x + o[4] * y) / np.hypot(o[3], o[4]))
-        anterior += bone * ((o[5] - ax) ** 2 + (o[6] - ay) ** 2)
-    total = float(sample.bone.sum())
+    output = torch.randn(3, OUTPUTS, *samples[0].bone.shape)
+    loss = region_loss(output, stack(samples), bone_weight=3.0)
+    entropy = weights = line = superior = anterior = shares = 0.0
+    dice = []
+    for maps, sample in zip(output.numpy().astype(float), samples, strict=True):
+        overlap = said = 0.0
+        area = float(sample.bone.sum())
+        for row, column in np.ndindex(*sample.bone.shape):
+            bone, known = float(sample.bone[row, column]), float(sample.known[row, column])
+            o, (x, y, ax, ay) = maps[:, row, column], sample.directions[:, row, column].astype(float)
+            p = 1 / (1 + np.exp(-o[0]))
+            weight = known * (1 + 2 * bone)
+            entropy -= weight * (bone * np.log(p) + (1 - bone) * np.log(1 - p))
+            weights += weight
+            overlap += known * p * bone
+            said += known * p
+            share = bone / np.sqrt(max(area, 1.0))
+            shares += share
+            line += share * ((o[1] - (x * x - y * y)) ** 2 + (o[2] - 2 * x * y) ** 2)
+            superior += share * ((o[3] - x) ** 2 + (o[4] - y) ** 2)
+            superior += 0.5 * share * (1 - (o[3] * x + o[4] * y) / np.hypot(o[3], o[4]))
+            anterior += share * ((o[5] - ax) ** 2 + (o[6] - ay) ** 2)
+        dice.append(1 - (2 * overlap + 1) / (said + area + 1))
     assert float(loss.bone) == pytest.approx(20 * entropy / weights, rel=1e-4)
-    assert float(loss.dice) == pytest.approx(1 - (2 * overlap + 1) / (said + total + 1), rel=1e-4)
-    assert float(loss.line) == pytest.approx(line / total, rel=1e-4)
-    assert float(loss.superior) == pytest.approx((superior + 0.5 * cosine) / total, rel=1e-3)
-    assert float(loss.anterior) == pytest.approx(4 * anterior / total, rel=1e-4)
+    assert float(loss.dice) == pytest.approx(np.mean(dice), rel=1e-4)
+    assert float(loss.line) == pytest.approx(line / shares, rel=1e-4)
+    assert float(loss.superior) == pytest.approx(superior / shares, rel=1e-3)
+    assert float(loss.anterior) == pytest.approx(4 * anterior / shares, rel=1e-4)
 
 
 def test_directions_turn_with_the_points() -> None:

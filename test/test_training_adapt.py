@@ -280,7 +280,7 @@ def test_figures_with_views_without_a_pose() -> None:
     compared = comparison([5.0, 6.0, INF, 4.0], [1.0, 2.0, 3.0, 3.5])
     assert compared["not_worse"] and compared["before_mm"][2] is None
     assert compared["wilcoxon"]["pairs"] == 4
-    assert compared["wilcoxon"]["p"] == pytest.approx(0.068, abs=0.001)  # all four ranks on one side
+    assert compared["wilcoxon"]["p"] == pytest.approx(0.0656, abs=1e-4)  # z = -5 / sqrt(7.375), one tie
 
 
 def test_rough_pose_is_within_its_limits_about_the_centre() -> None:

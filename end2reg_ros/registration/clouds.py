@@ -49,7 +49,10 @@ def register_clouds(
         thinned.append(make_region(cloud, whole, np.ones(len(cloud), bool), ThinSettings(voxel / 2)))
     surface = PointSurface(thinned[1].points, thinned[1].normals, cKDTree(thinned[1].points))
     settings = RefineSettings(
-        gates=(2 * voxel, 2 * voxel, 1.5 * voxel, 1.5 * voxel, voxel), max_iterations=40, scale=voxel / 4
+        gates=(2 * voxel, 2 * voxel, 1.5 * voxel, 1.5 * voxel, voxel),
+        max_iterations=40,
+        scale=voxel / 4,
+        outside_iterations=0,  # nothing covers one side of any two clouds
     )
     refined = refine(thinned[0].points, thinned[0].normals, surface, inverse(T_target_source), settings)
     return CloudPair(inverse(refined.T_camera_model), float(np.mean(refined.inliers)), refined.rmse)
