@@ -17,7 +17,14 @@ from end2reg_ros import se3
 from end2reg_ros.case import load_case
 from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene
 from end2reg_ros.engine.load import load_engine
-from end2reg_ros.evaluation.mask_study import MaskedRun, MaskMode, mask_document, mask_table, run_mask_study, summarise_masks
+from end2reg_ros.evaluation.mask_study import (
+    MaskedRun,
+    MaskMode,
+    mask_document,
+    mask_table,
+    run_mask_study,
+    summarise_masks,
+)
 from end2reg_ros.evaluation.metrics import Targets, targets_from_case
 from end2reg_ros.evaluation.tables import environment, finite
 from end2reg_ros.registration.end2reg import End2RegRegistrar

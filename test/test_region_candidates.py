@@ -137,7 +137,7 @@ def test_little_bone_is_nothing() -> None:
 
 def test_bone_without_probability_is_nothing_and_nan_is_none() -> None:
     grid, maps, _ = view(Spine())
-    low = RegionMaps(0.45 * maps.bone, maps.line, maps.superior, maps.anterior)
+    low = RegionMaps(0.25 * maps.bone, maps.line, maps.superior, maps.anterior)
     assert region_candidates(grid, low) == []
     bone = maps.bone.copy()
     bone[:20] = np.nan

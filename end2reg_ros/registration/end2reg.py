@@ -70,8 +70,8 @@ class End2RegRegistrar:
         fits = [(self.local.fit(cloud, self.request(p.T_camera_model)), p) for p in usable]
         clock.lap("refine and judge")
         if prior is None:
-            for pose in usable[:SEEDS]:
-                fits += [(fit, pose) for fit in self.elsewhere(cloud, pose, fits[0][0])]
+            for fit, pose in fits[:SEEDS]:
+                fits += [(other, pose) for other in self.elsewhere(cloud, pose, fit)]
             clock.lap("other levels and ends")
         found, pose = max(fits, key=lambda pair: (pair[0].success, plausibility(pair[0])))
         others = [fit for fit, _ in fits if fit.success and self.apart(fit, found) > SAME_FIT_M]

@@ -18,7 +18,9 @@ MARGIN_RMSE_M = 0.00008
 MARGIN_NORMALS = 0.06
 MIN_SHARE = 0.5  # of the fit's inliers: a rival with fewer explains less of the scene
 MIN_INLIER_RATIO = 0.90
-HALF_TURN = np.diag([1.0, -1.0, -1.0, 1.0])  # about a vertebra's x axis, which points away from the camera
+# About the axis that points away from the camera: x of a vertebra, y of the model.
+LEVEL_HALF_TURN = np.diag([1.0, -1.0, -1.0, 1.0])
+MODEL_HALF_TURN = np.diag([-1.0, 1.0, -1.0])
 
 
 def neighbouring_poses(
@@ -56,7 +58,11 @@ def every_other_pose(case: Case, T_camera_model: Array, support: NDArray[np.int6
     best = int(np.argmax(support))
     here = T_camera_model @ frames[best]
     upright = [here @ inverse(frame) for k, frame in enumerate(frames) if k != best]
-    return upright + [here @ HALF_TURN @ inverse(frame) for frame in frames]
+    # Exchanged ends: the one seen level keeps its place and slope, or the whole spine keeps its own.
+    by_level = [here @ LEVEL_HALF_TURN @ inverse(frame) for frame in frames]
+    R = T_camera_model[:3, :3] @ MODEL_HALF_TURN
+    by_spine = [from_rotation_translation(R, here[:3, 3] - R @ frame[:3, 3]) for frame in frames]
+    return upright + by_level + by_spine
 
 
 def beyond(frames: list[Array], step: int) -> Array:
