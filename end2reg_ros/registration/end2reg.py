@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.types import Engine
-from end2reg_ros.registration.classical import unguided_start
-from end2reg_ros.registration.local import FitRequest, LocalRegistration, Stopwatch
+from end2reg_ros.registration.classical import IcpRegistrar, unguided_start
+from end2reg_ros.registration.local import FitRequest, Stopwatch
 from end2reg_ros.registration.local_scene import model_side
 from end2reg_ros.registration.network_search import NetworkPose, NetworkSearch, SearchSettings
 from end2reg_ros.registration.rivals import SAME_FIT_M, every_other_pose
@@ -47,7 +47,8 @@ class End2RegRegistrar:
     ) -> None:
         self.case = case
         self.settings = settings or RegistrationSettings()
-        self.local = LocalRegistration(case, self.settings)
+        self.follower = IcpRegistrar(case, self.settings)
+        self.local = self.follower.local
         self.search = NetworkSearch(engine, model_side(self.local.surface, engine.profile), search)
         self.engine = engine.info.name
         self.engine_hash = engine.info.weights_hash
@@ -59,7 +60,9 @@ class End2RegRegistrar:
         self.register(Cloud(points, None, "warm_up", 1), Prior(T, "warm_up"))
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
-        """See ``Registrar.register``."""
+        """See ``Registrar.register``. A running track is followed by refinement alone."""
+        if prior is not None and prior.continues:
+            return self._named(replace(self.follower.register(cloud, prior), method=self.method))
         clock = Stopwatch()
         poses = self.search.find(cloud, prior, clock)
         usable = [p for p in poses if p.inliers >= self.search.settings.min_inliers] or poses[:1]

@@ -95,7 +95,7 @@ def draw_curves(log: Path, picture: Path) -> None:
     for name, label in (("tre_q3_mm", "Q3"), ("tre_median_mm", "median"), ("tre_q1_mm", "Q1")):
         axes[1].plot(*column(name), marker=".", label=label)
     axes[1].set_yscale("log")
-    axes[1].set_title("validation: landmark error of the network's own pose, mm")
+    axes[1].set_title("validation: landmark error, network alone, mm")
     for name, label in (("mask_share", "share of label 1, training"), ("mask_iou", "IoU with bone, training"),
                         ("validation_mask_iou", "IoU with bone, validation")):  # fmt: skip
         axes[2].plot(*column(name), label=label)
