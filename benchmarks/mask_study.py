@@ -50,7 +50,9 @@ class Study:
         key = scene.case_path.resolve()
         if key not in self.registrars:
             case = load_case(key)
-            self.registrars[key] = End2RegRegistrar(case, load_engine(choose_weights(case, self.weights).path))
+            self.registrars[key] = End2RegRegistrar(
+                case, load_engine(choose_weights(case, self.weights).path)
+            )
         return self.registrars[key]
 
     def targets(self, scene: Scene) -> Targets:
@@ -103,7 +105,9 @@ def main() -> None:
         document[name] = mask_document(rows, summaries)
         text += [f"## {name}", "", *mask_table(summaries), ""]
     (options.out / "mask_study.md").write_text("\n".join(text) + "\n", encoding="utf-8")
-    (options.out / "mask_study.json").write_text(json.dumps(finite(document), indent=1) + "\n", encoding="utf-8")
+    (options.out / "mask_study.json").write_text(
+        json.dumps(finite(document), indent=1) + "\n", encoding="utf-8"
+    )
     print("\n".join(text))
 
 
