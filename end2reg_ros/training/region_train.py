@@ -47,7 +47,7 @@ class RegionTraining:
         validate_every: steps; validation_views: at most.
     """
 
-    steps: int = 3000
+    steps: int = 1200
     batch: int = 6
     mosaics: int = 1
     learning_rate: float = 3e-3
@@ -81,19 +81,16 @@ class RegionLoss:
 def region_loss(output: Tensor, batch: RegionBatch, bone_weight: float) -> RegionLoss:
     """Losses of the network's maps (B, OUTPUTS, H, W).
 
-    Cross-entropy over cells with points, and soft Dice of each picture: a wound of which little is seen counts as much as
-    a large one. Directions over bone cells, pictures weighed by the root of their bone: squared error, whose best answer
-    is the mean over what is possible, so that length tells confidence; for superior 1 - cos on top.
+    Cross-entropy over cells with points and soft Dice for bone. Directions over bone cells: squared error, whose best
+    answer is the mean over what is possible, so that length tells confidence; for superior 1 - cos on top.
     """
     logit, bone, known = output[:, 0], batch.bone, batch.known
     weight = known * (1.0 + (bone_weight - 1.0) * bone)
     entropy = functional.binary_cross_entropy_with_logits(logit, bone, weight, reduction="sum")
     probability = torch.sigmoid(logit) * known
-    overlap, area = (probability * bone).sum(dim=(1, 2)), bone.sum(dim=(1, 2))
-    dice = (1.0 - (2.0 * overlap + 1.0) / (probability.sum(dim=(1, 2)) + area + 1.0)).mean()
-    share = bone / area.clamp(min=1.0).sqrt()[:, None, None]
-    share = share / share.sum().clamp(min=1.0)
+    dice = 1.0 - (2.0 * (probability * bone).sum() + 1.0) / (probability.sum() + bone.sum() + 1.0)
     true = batch.directions
+    share = bone / bone.sum().clamp(min=1.0)
     x, y = true[:, 0], true[:, 1]
     line = (
         (output[:, 1:3] - torch.stack([x * x - y * y, 2.0 * x * y], dim=1)).square().sum(dim=1) * share
