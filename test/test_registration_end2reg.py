@@ -260,3 +260,14 @@ def test_masks_for_studies(make: Make) -> None:
     assert engine.masks[-1] == MaskChoice("random", seed=4)
     with pytest.raises(ValueError, match="a given mask needs the label of every point"):
         mask_source("given")
+
+
+def test_a_pose_a_level_away_from_the_start_is_refused(make: Make) -> None:
+    registrar, _ = make(FakeEngine(truth(), region()))
+    away = truth().copy()
+    away[:3, 3] += truth()[:3, 2] * 0.034
+    right = registrar.register(cloud(), None)
+    assert right.success and registrar.near(Prior(truth(), "test"), right).success
+    found = registrar.near(Prior(away, "test"), right)
+    assert not found.success and found.reason_code == "far_from_prior"
+    assert found.reason == "the spine lies 34 mm from the start (limit 22 mm)"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.types import Engine
-from end2reg_ros.registration.classical import IcpRegistrar, unguided_start
+from end2reg_ros.registration.classical import IcpRegistrar, start_stddev, unguided_start
 from end2reg_ros.registration.local import FitRequest, Stopwatch
 from end2reg_ros.registration.local_scene import model_side
 from end2reg_ros.registration.network_search import NetworkPose, NetworkSearch, SearchSettings
@@ -23,6 +23,9 @@ from end2reg_ros.registration.uncertainty import unknown_covariance
 Array = NDArray[np.float64]
 
 NETWORK_ERROR_M = 0.004  # what the refinement allows the network to be off by
+START_MOVE_M = (
+    0.015  # of the spine's middle away from a start, on top of what the start's own uncertainty allows
+)
 SEEDS = 2  # hypotheses whose neighbours are tried
 SEE_THROUGH = 0.04  # share of the surface before what the camera sees from which a fit counts half
 
@@ -81,7 +84,23 @@ class End2RegRegistrar:
         if found.success and others:
             text = "two poses pass every check: this may be another level, or head and feet exchanged"
             found = replace(found, success=False, reason_code="ambiguous_level", reason=text)
+        if prior is not None:
+            found = self.near(prior, found)
         return self._named(replace(self._with_mask(found, pose), timings_ms=clock.laps))
+
+    def near(self, prior: Prior, found: Registration) -> Registration:
+        """The same, refused when its middle lies so far from the start's that it may be a neighbouring level.
+
+        How far the start was turned does not matter: the network takes that.
+        """
+        both = (T @ np.append(self.local.centre, 1.0) for T in (prior.T_camera_model, found.T_camera_model))
+        start, end = both
+        moved = float(np.linalg.norm(end[:3] - start[:3]))
+        limit = START_MOVE_M + self.settings.prior_move_stddevs * start_stddev(prior)
+        if not found.success or moved <= limit:
+            return found
+        reason = f"the spine lies {1000 * moved:.0f} mm from the start (limit {1000 * limit:.0f} mm)"
+        return replace(found, success=False, reason_code="far_from_prior", reason=reason)
 
     def request(self, T_camera_model: Array) -> FitRequest:
         """A fit from a pose of the network's accuracy."""

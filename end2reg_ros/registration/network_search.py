@@ -21,9 +21,8 @@ Array = NDArray[np.float64]
 
 MaskSource = Callable[[LocalScene], MaskChoice]
 
-HALF_TURN = np.diag(
-    [-1.0, 1.0, -1.0]
-)  # about the local y axis, away from the camera: head and feet change places
+# About the local y axis, away from the camera: head and feet change places.
+HALF_TURN = np.diag([-1.0, 1.0, -1.0])
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class SearchSettings:
         regions: candidates of the region finder that are tried (opposite directions count by themselves).
         sure_inliers: a hypothesis with as many correspondences on its pose ends the search.
         min_inliers: fewer is no pose.
-        passes: of the winner: each turns the scene by the pose before and crops around it.
+        passes: of the best hypotheses: each turns the scene by the pose before and crops around it.
+        rival_share: hypotheses with this share of the best one's correspondences get all passes.
     """
 
     regions: int = 4
