@@ -201,7 +201,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(path: Path, monkeypatch: pytest.
         target.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("end2reg_ros.network.weights.save_file", fails)
+    monkeypatch.setitem(save_weights.__globals__, "save_file", fails)  # whichever copy of the module is in use
     with pytest.raises(OSError, match="no space"):
         save_weights(path, tiny(), {}, {}, {})
     assert path.read_bytes() == before
