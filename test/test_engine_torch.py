@@ -25,7 +25,7 @@ from end2reg_ros.network.region_net import OUTPUTS, RegionNet  # noqa: E402
 from end2reg_ros.network.tables import cloud_tables, scene_tables_of  # noqa: E402
 from end2reg_ros.network.weights import Weights, WeightsError, load_weights, profile_hash, save_weights  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
 PAIR = make_pair(3)
 # One pyramid for both networks, and a finer one for the segmentation alone.

@@ -201,7 +201,8 @@ def test_a_file_is_replaced_whole_or_not_at_all(path: Path, monkeypatch: pytest.
         target.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setitem(save_weights.__globals__, "save_file", fails)  # whichever copy of the module is in use
+    # Whichever copy of the module is in use: other tests may have had it imported anew.
+    monkeypatch.setitem(save_weights.__globals__, "save_file", fails)
     with pytest.raises(OSError, match="no space"):
         save_weights(path, tiny(), {}, {}, {})
     assert path.read_bytes() == before

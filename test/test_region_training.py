@@ -31,7 +31,7 @@ from end2reg_ros.training.region_train import (  # noqa: E402
 )
 from end2reg_ros.training.region_views import View, load_view, scene_files, split_by_anatomy  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
 SMALL = RegionNetSettings(fine=8, middle=12, coarse=16)
 QUICK = RegionTraining(steps=70, batch=2, warm_up=5, learning_rate=1e-2, average=0.9, net=SMALL)

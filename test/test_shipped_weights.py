@@ -21,7 +21,7 @@ from end2reg_ros.registration.weights_path import packaged_weights
 from end2reg_ros.se3 import apply
 from end2reg_ros.simulation.benchmark import SceneSettings, scene_of_frame, simulate_scene
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(400)]
 
 SEEDS = range(900_000, 900_020)  # below the training's (1 000 000 and up), beside the benchmarks'
 
@@ -60,7 +60,6 @@ def outcomes() -> list[Outcome]:
     return result
 
 
-@pytest.mark.timeout(300)
 def test_twenty_scenes_from_nothing(outcomes: list[Outcome]) -> None:
     """Any roll, the whole view, no start: the network alone, and refined."""
     alone, refined = np.array([o.alone_mm for o in outcomes]), np.array([o.refined_mm for o in outcomes])

@@ -36,7 +36,7 @@ from end2reg_ros.training.adapt_report import comparison, figures, not_worse  # 
 from end2reg_ros.training.anatomies import visible_surface  # noqa: E402
 from end2reg_ros.training.scene_sample import load_scene  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
 INF = float("inf")
 

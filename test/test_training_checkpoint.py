@@ -19,7 +19,7 @@ from end2reg_ros.training import logs  # noqa: E402
 from end2reg_ros.training.checkpoint import load_state  # noqa: E402
 from end2reg_ros.training.loop import Trainer  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from end2reg_ros.training.loader import (  # noqa: E402
 from end2reg_ros.training.pairs import trimmed  # noqa: E402
 from end2reg_ros.training.scene_sample import save_scene  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from end2reg_ros.training.logs import read_log  # noqa: E402
 from end2reg_ros.training.loop import Trainer  # noqa: E402
 from end2reg_ros.training.steps import StepResult  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
 Weights = dict[str, torch.Tensor]
 

@@ -23,7 +23,7 @@ from end2reg_ros.training.steps import (  # noqa: E402
 )
 from end2reg_ros.training.validation import landmark_error_mm, validate  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
 STILL = Augmentation(thinning_share=0.0, hole_share=0.0, rotation_deg=25.0)
 
