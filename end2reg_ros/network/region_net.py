@@ -66,6 +66,7 @@ class RegionNet(nn.Module):
         )
         self.up_fine = nn.Sequential(_Convolution(s.middle + s.fine, s.fine), _Convolution(s.fine, s.fine))
         self.head = nn.Conv2d(s.fine, OUTPUTS, 1)
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias[:1], -3.0)  # bone is rare
 
     def forward(self, picture: Tensor) -> Tensor:
