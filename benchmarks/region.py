@@ -24,13 +24,14 @@ from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recordi
 from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
 from end2reg_ros.evaluation.tables import environment
 from end2reg_ros.network.region_net import RegionNet, predict_regions
+from end2reg_ros.registration.local_scene import REGION_HALF_M
 from end2reg_ros.registration.region_candidates import RegionCandidate
 from end2reg_ros.registration.region_search import search_regions
 from end2reg_ros.se3 import apply, inverse, rotation_angle
 from end2reg_ros.training.region_checkpoint import load_region_net
 from end2reg_ros.training.region_views import View, load_view, scene_files, split_by_anatomy
 
-BOX_M = np.array([0.070, 0.070, 0.125])  # half sizes: right, anterior, superior
+BOX_M = REGION_HALF_M  # what the fine network is shown
 SHARE = 0.9
 MOST_VIEWS = 150
 

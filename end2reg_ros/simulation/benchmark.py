@@ -92,17 +92,22 @@ def simulate_scene(case: Case, settings: SceneSettings) -> SimulatedScene:
 _MIDDLE_S = 10.0  # occluders of a static scene stay over the wound from 5 to 15 s
 
 
-def _draw(case: Case, settings: SceneSettings, attempt: int) -> SimulatedSequence:
-    rng = np.random.default_rng((settings.seed, SUITES.index(settings.suite), 71, attempt))
-    limits = RANGES[settings.suite]
+def placement_within(limits: SuiteRange, rng: np.random.Generator) -> CameraPlacement:
+    """A random place of the camera within a suite's limits, at any roll."""
     u = rng.uniform
-    placement = CameraPlacement(
+    return CameraPlacement(
         distance_m=u(*limits.distance_m),
         tilt_deg=u(0.0, limits.tilt_deg),
         azimuth_deg=u(0.0, 360.0),
         roll_deg=u(-180.0, 180.0),
         aim_m=(u(-limits.aim_m, limits.aim_m), u(-limits.aim_m, limits.aim_m)),
     )
+
+
+def _draw(case: Case, settings: SceneSettings, attempt: int) -> SimulatedSequence:
+    rng = np.random.default_rng((settings.seed, SUITES.index(settings.suite), 71, attempt))
+    limits = RANGES[settings.suite]
+    placement = placement_within(limits, rng)
     passes = tuple(
         draw_occluder(rng) for _ in range(rng.integers(limits.occluders[0], limits.occluders[1] + 1))
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.errors import TrainingError
-from end2reg_ros.simulation.benchmark import RANGES, SuiteRange, draw_occluder
+from end2reg_ros.simulation.benchmark import RANGES, SuiteRange, draw_occluder, placement_within
 from end2reg_ros.simulation.camera import SENSORS, CameraPlacement
 from end2reg_ros.simulation.field_settings import SUITES, FieldSettings, draw_field_settings
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
@@ -101,14 +101,7 @@ class FieldViews:
         rng = np.random.default_rng((self.draw.seed, 83, number, attempt))
         easy = attempt >= TRIES - EASY_TRIES
         limits = RANGES["easy"] if easy else self.limits
-        u = rng.uniform
-        placement = CameraPlacement(
-            distance_m=u(*limits.distance_m),
-            tilt_deg=u(0.0, limits.tilt_deg),
-            azimuth_deg=u(0.0, 360.0),
-            roll_deg=u(-180.0, 180.0),
-            aim_m=(u(-limits.aim_m, limits.aim_m), u(-limits.aim_m, limits.aim_m)),
-        )
+        placement = placement_within(limits, rng)
         count = 0 if easy else int(rng.integers(limits.occluders[0], limits.occluders[1] + 1))
         return sequence.seen_from(placement, tuple(draw_occluder(rng) for _ in range(count)))
 
