@@ -17,6 +17,7 @@ from end2reg_ros import se3
 from end2reg_ros.case import load_case
 from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene
 from end2reg_ros.engine.load import load_engine
+from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.evaluation.mask_study import (
     MaskedRun,
     MaskMode,
@@ -51,7 +52,7 @@ class Study:
         if key not in self.registrars:
             case = load_case(key)
             self.registrars[key] = End2RegRegistrar(
-                case, load_engine(choose_weights(case, self.weights).path)
+                case, load_engine(EngineOptions("torch", choose_weights(case, self.weights).path))
             )
         return self.registrars[key]
 

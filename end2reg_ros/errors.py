@@ -31,5 +31,9 @@ class TrainingError(End2RegError):
     """A training run, weights file or checkpoint that cannot be used."""
 
 
+class WeightsError(End2RegError):
+    """A weights file that cannot be used."""
+
+
 class EngineError(End2RegError):
     """An engine that cannot be loaded or used."""

@@ -17,6 +17,9 @@ SIMULATED_TOPIC = "/camera/depth/color/points"
 # Handed on to tracking.launch.py as they are; it documents them.
 PASSED_ON = (
     "case",
+    "method",
+    "engine",
+    "build_only",
     "camera",
     "points_topic",
     "input",
@@ -29,6 +32,11 @@ PASSED_ON = (
 
 ARGUMENTS = [
     DeclareLaunchArgument("case", default_value="", description="case folder; empty: the bundled one"),
+    DeclareLaunchArgument("method", default_value="", description="registration method of the tracker"),
+    DeclareLaunchArgument("engine", default_value="", description="what runs the network"),
+    DeclareLaunchArgument(
+        "build_only", default_value="false", description="no camera; see tracking.launch.py"
+    ),
     DeclareLaunchArgument("camera", default_value="simulated", description="camera preset of the tracker"),
     DeclareLaunchArgument(
         "points_topic", default_value=SIMULATED_TOPIC, description="topic of the simulated cloud"
@@ -47,20 +55,36 @@ ARGUMENTS = [
 
 
 def camera(context: LaunchContext) -> list[Node]:
-    """Return the simulated camera."""
-    case = LaunchConfiguration("case").perform(context)
-    topic = LaunchConfiguration("points_topic").perform(context) or SIMULATED_TOPIC
-    parameters = {
-        "use_sim_time": LaunchConfiguration("use_sim_time").perform(context).lower() in ("true", "1")
+    """Return the simulated camera; none where the tracker only builds.
+
+    It sends an initial_pose from simulated picks only to a method that may need one: the learned one finds the spine
+    by itself, and that is what is to be seen. With a parameter file nobody knows here which method it is.
+    """
+
+    def given(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    def true(name: str) -> bool:
+        return given(name).lower() in ("true", "1")
+
+    if true("build_only"):
+        return []
+    topic = given("points_topic") or SIMULATED_TOPIC
+    method = given("method") or ("" if given("params_file") else "end2reg")
+    parameters: dict[str, object] = {
+        "use_sim_time": true("use_sim_time"),
+        "simulate_picks": method != "end2reg",
     }
+    if given("case"):
+        parameters["case"] = given("case")
     return [
         Node(
             package="end2reg_ros",
             executable="simulated_camera",
             name="simulated_camera",
             # initial_pose is named relatively, so that it reaches the tracker in its namespace.
-            namespace=LaunchConfiguration("namespace").perform(context),
-            parameters=[{**parameters, "case": case} if case else parameters],
+            namespace=given("namespace"),
+            parameters=[parameters],
             remappings=[(SIMULATED_TOPIC, topic)],
             output="screen",
             emulate_tty=True,

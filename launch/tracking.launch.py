@@ -1,6 +1,7 @@
 """Track the spine with a depth camera: ``ros2 launch end2reg_ros tracking.launch.py case:=/path/to/case camera:=realsense``.
 
 ``--show-args`` lists the arguments. An empty argument leaves the choice to the camera preset or to the parameter file.
+``build_only:=true`` does before the operation what the first start would do, and ends with exit code 0.
 """
 
 import os
@@ -18,9 +19,34 @@ CAMERAS = sorted(file.stem for file in (SHARE / "config" / "cameras").glob("*.ya
 RVIZ_CLOUD = "/camera/depth/color/points"  # the camera's cloud as rviz/tracking.rviz names it
 # Fast DDS 2 (Humble, Jazzy) and Fast DDS 3 (Kilted) name it differently.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+# Argument -> the tracker's parameter, set where the argument is not empty.
+PARAMETERS = {
+    "case": "case",
+    "method": "method",
+    "engine": "engine",
+    "input": "input",
+    "prefix": "frame_prefix",
+}
 
 ARGUMENTS = [
     DeclareLaunchArgument("case", default_value="", description="case folder; empty: the bundled one"),
+    DeclareLaunchArgument(
+        "method",
+        default_value="",
+        choices=["", "end2reg", "icp", "ransac_icp"],
+        description="registration method; empty: as params_file says, else end2reg, which needs no start",
+    ),
+    DeclareLaunchArgument(
+        "engine",
+        default_value="",
+        choices=["", "auto", "onnxruntime", "tensorrt", "torch"],
+        description="what runs the network; empty: as params_file says, else the fastest that is there",
+    ),
+    DeclareLaunchArgument(
+        "build_only",
+        default_value="false",
+        description="make the engine and what is computed of the case, keep them for the next start, and end",
+    ),
     DeclareLaunchArgument(
         "camera", default_value="realsense", choices=CAMERAS, description="names and settings of"
     ),
@@ -75,9 +101,11 @@ def nodes(context: LaunchContext) -> list[Node]:
     parameters: dict[str, object] = {}
     if given("use_sim_time"):
         parameters["use_sim_time"] = true("use_sim_time")
-    for argument, parameter in (("case", "case"), ("input", "input"), ("prefix", "frame_prefix")):
+    for argument, parameter in PARAMETERS.items():
         if given(argument):
             parameters[parameter] = given(argument)
+    if true("build_only"):
+        parameters["build_only"] = True
     above = [*filter(None, [given("params_file"), parameters])]
     tracker = Node(
         package="end2reg_ros",
@@ -89,7 +117,7 @@ def nodes(context: LaunchContext) -> list[Node]:
         output="screen",
         emulate_tty=True,
     )
-    if not true("rviz"):
+    if not true("rviz") or true("build_only"):
         return [tracker]
     rviz = Node(
         package="rviz2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def missing_ros() -> str | None:
 def missing_gpu() -> str | None:
     """Why tests marked ``gpu`` cannot run here; None when they can."""
     return None if shutil.which("nvidia-smi") else "there is no NVIDIA GPU (nvidia-smi is absent)"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for the whole run, apart from the user's: what is computed from a case is computed once."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("END2REG_CACHE", str(folder))
+        yield folder
 
 
 NEEDS = {"shared": missing_shared, "ros": missing_ros, "gpu": missing_gpu}

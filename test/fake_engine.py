@@ -13,7 +13,7 @@ from views import bundled_case, cloud_of, frame, shifted
 from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.view_grid import COLUMNS, ViewGrid, view_grid
-from end2reg_ros.engine.types import EngineInfo, MaskChoice, NetworkOutput, ScenePyramids
+from end2reg_ros.engine.types import Arrays, EngineInfo, MaskChoice, NetworkOutput, ScenePyramids
 from end2reg_ros.errors import EngineError
 from end2reg_ros.network.profile import realtime
 from end2reg_ros.registration.local import LocalRegistration
@@ -49,11 +49,17 @@ class FakeEngine:
     masks: list[MaskChoice | None] = field(default_factory=list)
     models: int = 0
     profile = PROFILE
-    info = EngineInfo("fake", "cpu", PROFILE.name, "ab" * 8, 0, {})
+    info = EngineInfo("fake", "cpu", PROFILE.name, "ab" * 8, 0, {}, engine_hash="ab" * 8)
     side = None
 
-    def set_model(self, model: Pyramid) -> None:
+    def encode_model(self, model: Pyramid) -> Arrays:
+        return {"model.patches": model.patches}
+
+    def set_model(self, model: Pyramid | Arrays) -> None:
         self.models += 1
+
+    def warm_up(self) -> None:
+        pass
 
     def run(self, scene: ScenePyramids, mask: MaskChoice | None = None) -> NetworkOutput:
         self.masks.append(mask)

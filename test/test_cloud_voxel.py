@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from end2reg_ros.cloud.reference import voxel_reference
-from end2reg_ros.cloud.voxel import voxel_downsample, voxel_keys
+from end2reg_ros.cloud.voxel import cell_means, occupied_cells, voxel_downsample, voxel_keys
 
 RNG = np.random.default_rng(3)
 POINTS = RNG.uniform(0.2, 0.8, (20, 3)).astype(np.float32)
@@ -46,6 +46,19 @@ def test_voxel_grid_of_nothing_and_of_nonsense() -> None:
         voxel_keys(POINTS, 0.0)
     with pytest.raises(ValueError, match=r"points lie more than 0.00104858 m from the origin"):
         voxel_keys(POINTS, 1e-9)
+
+
+def test_cells_of_columns_and_of_rows_are_the_same() -> None:
+    rng = np.random.default_rng(4)
+    points, values = rng.normal(size=(400, 3)), rng.normal(size=(400, 6))
+    cell, counts = occupied_cells(points, 0.5)
+    turned, _ = occupied_cells(np.asfortranarray(points), 0.5)
+    np.testing.assert_array_equal(cell, turned)
+    assert counts.tolist() == [(cell == k).sum() for k in range(cell.max() + 1)] and counts.max() > 3
+    means = cell_means(values, cell, counts)
+    np.testing.assert_allclose(
+        means, [values[cell == k].mean(axis=0) for k in range(len(counts))], atol=1e-12
+    )
 
 
 def test_voxel_grid_equals_small_gicp() -> None:

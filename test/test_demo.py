@@ -22,13 +22,20 @@ from end2reg_ros.evaluation.report_log import read_rows
 from end2reg_ros.evaluation.report_summary import summarise
 
 ROOT = Path(end2reg_ros.__file__).parents[1]
-ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-START_LIMIT_S = 90.0
+START_LIMIT_S = 180.0  # the first start makes the engine
+
+
+def environment() -> dict[str, str]:
+    """Of a demo: this checkout, and the tests' own cache, which is set after this module was imported."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def demo_process(*args: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "end2reg_ros.cli.main", "demo", *args]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
 
 
 def read_until(process: subprocess.Popen[str], pattern: str) -> list[str]:
@@ -68,7 +75,7 @@ def assert_all_gone(processes: list[psutil.Process], seconds: float) -> None:
 
 @pytest.fixture(scope="module")
 def short_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """One run of seven seconds, with its report."""
+    """One run of the default method, twelve seconds from nothing, with its report."""
     out = tmp_path_factory.mktemp("demo") / "a report"  # a blank in the path
     command = [
         sys.executable,
@@ -76,17 +83,19 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Com
         "end2reg_ros.cli.main",
         "demo",
         "--duration",
-        "7",
+        "12",
         "--json",
         "--out",
         str(out),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=START_LIMIT_S + 60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), timeout=START_LIMIT_S + 60
+    )
     return done, out
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_a_short_demo_is_good_to_the_millimetre(
     short_demo: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
@@ -104,13 +113,22 @@ def test_a_short_demo_is_good_to_the_millimetre(
     # A busy machine judges few clouds, late: that alone is no fault.
     assert summary["published"] >= 3
     assert summary["availability"] > 0.0
-    assert summary["first_pose_s"] < 7.0
+    assert 0.0 < summary["first_pose_s"] < summary["first_pose_heard_s"] < 12.0
+    # The network alone is right to millimetres, refined it is right to tenths of one.
+    assert summary["network_poses"] == summary["published"]
+    assert summary["refined_tre_median_mm"] < summary["network_tre_median_mm"] < 4.0
+    assert summary["refined_tre_p95_mm"] < summary["network_tre_p95_mm"] < 10.0
+    assert {"network", "refine and judge"} <= set(summary["stages_ms"])
+    tracker = data["tracker"]
+    assert (tracker["method"], tracker["start"]) == ("end2reg", "none")
+    assert tracker["engine"] in ("onnxruntime", "torch", "tensorrt")
+    assert re.fullmatch(r"[0-9a-f]{16,64}", tracker["engine_hash"])
     assert summary["age_p50_ms"] > 0
     assert data["usage"]["tracker"]["rss_mb"] > 50
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_the_report_holds_the_same_figures(short_demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     done, out = short_demo
     data = json.loads(done.stdout)
@@ -120,31 +138,38 @@ def test_the_report_holds_the_same_figures(short_demo: tuple[subprocess.Complete
     summary = data["summary"]
     assert f"median error (TRE) {summary['tre_median_mm']:.2f} mm" in plain
     assert data["configuration"]["case hash (sha256)"] in plain
+    both = " / ".join(f"{summary[f'network_tre_{q}_mm']:.2f}" for q in ("median", "p95", "max"))
+    assert f"network alone {both} mm" in plain
+    assert f"engine {data['tracker']['engine']}, hash {data['tracker']['engine_hash'][:16]}" in plain
     rows = read_rows(out / "poses.jsonl")
     assert len(rows) == summary["clouds"]
     again = summarise(rows)
     assert again.tre_median_mm == pytest.approx(summary["tre_median_mm"], abs=1e-6)
     assert again.published == summary["published"]
+    assert again.network_tre_median_mm == pytest.approx(summary["network_tre_median_mm"], abs=1e-6)
     assert {p.name for p in out.glob("*.jpg")} >= {"scene.jpg", "overlay.jpg"}
     assert page.count("data:image/jpeg;base64,") == len(list(out.glob("*.jpg")))
     assert {p.name for p in (out / "logs").glob("*.log")} == {"camera.log", "tracker.log", "listener.log"}
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_the_demo_says_what_it_does(short_demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     done, out = short_demo
-    assert "a simulated surgeon picks 15 landmarks with 3 mm of noise" in done.stderr
-    assert re.search(r"^  [67]\.\d / 7 s  TRACKING .* TRE +\d\.\d\d mm", done.stderr, re.MULTILINE)
+    assert "the tracker is given no start: it finds the spine in the camera's whole view" in done.stderr
+    assert "picks" not in done.stderr
+    first = json.loads(done.stdout)["summary"]["first_pose_heard_s"]
+    assert f"first pose {first:.2f} s after the first cloud that shows the spine, from nothing" in done.stderr
+    assert re.search(r"^ 1?\d\.\d / 12 s  TRACKING .* TRE +\d\.\d\d mm", done.stderr, re.MULTILINE)
     assert f"report: {out / 'index.html'}" in done.stderr
     assert "\x1b" not in done.stderr  # no terminal: no escape codes
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_without_a_spine_the_demo_is_good_without_poses(tmp_path: Path) -> None:
     out = tmp_path / "report"
-    process = demo_process("--scenario", "empty", "--duration", "3", "--json", "--out", str(out))
+    process = demo_process("--scenario", "empty", "--duration", "5", "--json", "--out", str(out))
     text, err = process.communicate(timeout=START_LIMIT_S + 60)
     assert process.returncode == 0, err
     data = json.loads(text)
@@ -157,19 +182,25 @@ def test_without_a_spine_the_demo_is_good_without_poses(tmp_path: Path) -> None:
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("until", "number"),
+    ("method", "until", "number"),
     [
-        (r"starting the tracker", signal.SIGINT),
-        (r"starting the simulated camera", signal.SIGTERM),
-        (r"^ +1\.\d / ", signal.SIGINT),
+        ("end2reg", r"starting the tracker", signal.SIGINT),
+        ("end2reg", r"starting the simulated camera", signal.SIGTERM),
+        ("icp", r"^ +1\.\d / ", signal.SIGINT),
     ],
 )
-def test_a_signal_at_any_time_leaves_no_process(until: str, number: signal.Signals, tmp_path: Path) -> None:
-    process = demo_process("--duration", "60", "--out", str(tmp_path / "report"))
+def test_a_signal_at_any_time_leaves_no_process(
+    method: str, until: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    process = demo_process("--method", method, "--duration", "60", "--out", str(tmp_path / "report"))
     try:
-        read_until(process, until)
+        said = "".join(read_until(process, until))
+        # What a method starts from is told before anything starts.
+        picks = "a simulated surgeon picks 15 landmarks with 3 mm of noise; the tracker starts from them"
+        assert (picks in said) == (method == "icp")
+        assert ("the tracker is given no start" in said) == (method == "end2reg")
         nodes = nodes_of(process, 1)
         process.send_signal(number)
         _, err = process.communicate(timeout=15)
@@ -182,9 +213,9 @@ def test_a_signal_at_any_time_leaves_no_process(until: str, number: signal.Signa
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_nodes_die_with_a_killed_demo(tmp_path: Path) -> None:
-    process = demo_process("--duration", "60", "--out", str(tmp_path / "report"))
+    process = demo_process("--method", "icp", "--duration", "60", "--out", str(tmp_path / "report"))
     try:
         read_until(process, r"starting the simulated camera")
         nodes = nodes_of(process, 2)
@@ -195,9 +226,9 @@ def test_nodes_die_with_a_killed_demo(tmp_path: Path) -> None:
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_a_node_that_cannot_start_is_one_line(tmp_path: Path) -> None:
-    process = demo_process("--seed", "-1", "--out", str(tmp_path / "report"))
+    process = demo_process("--method", "icp", "--seed", "-1", "--out", str(tmp_path / "report"))
     _, err = process.communicate(timeout=START_LIMIT_S)
     assert process.returncode == 1
     (line,) = [text for text in err.splitlines() if text.startswith("end2reg: error:")]
@@ -214,6 +245,11 @@ def test_a_node_that_cannot_start_is_one_line(tmp_path: Path) -> None:
     [
         (["--duration", "0"], "--duration is 0 s, must lie in 1 .. 3600"),
         (["--rate", "200"], "--rate is 200 Hz, must lie in 0.5 .. 60"),
+        (["--threads", "0"], "--threads is 0, must lie in 1 .. 64"),
+        (
+            ["--method", "icp", "--start", "none"],
+            "--method icp needs a start: --start landmarks, or another method",
+        ),
         (["--out", __file__], f"--out: {__file__} exists and is not a folder"),
     ],
 )

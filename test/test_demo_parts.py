@@ -9,16 +9,17 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
+from boxes_case import boxes_case
 from rich.console import Console
 
 from end2reg_ros.cli import demo_processes
-from end2reg_ros.cli.demo import Scenario
+from end2reg_ros.cli.demo import Demo, Scenario
 from end2reg_ros.cli.demo_bench import markdown, overall, parse_seeds, seed_result
 from end2reg_ros.cli.demo_processes import (
     Child,
@@ -28,16 +29,19 @@ from end2reg_ros.cli.demo_processes import (
     nodes_environment,
     stop_all,
 )
-from end2reg_ros.cli.demo_report import assess, machine
-from end2reg_ros.cli.demo_run import RunRecord
+from end2reg_ros.cli.demo_report import assess, machine, make_run
+from end2reg_ros.cli.demo_run import Method, RunRecord, RunSettings, Start, node_specs
 from end2reg_ros.cli.demo_view import Now, PlainView, live_table
+from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.report_figures import verdict
 from end2reg_ros.evaluation.report_log import FrameRow
-from end2reg_ros.evaluation.report_run import Run, Usage
+from end2reg_ros.evaluation.report_run import Run, TrackerFacts, Usage
 from end2reg_ros.evaluation.report_summary import summarise
 from end2reg_ros.evaluation.tables import environment
+from end2reg_ros.ros.camera_settings import CameraParameters
+from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.simulation.motion import SCENARIOS
 
 
@@ -261,8 +265,79 @@ def test_the_live_table_falls_silent_with_the_tracker() -> None:
     assert Now(RunRecord()).state == "SEARCHING"
 
 
+def test_the_live_table_shows_the_network_beside_the_pose() -> None:
+    def text(rows: list[FrameRow]) -> str:
+        console = Console(file=io.StringIO(), width=100, record=True)
+        console.print(live_table(RunRecord(rows=rows), 3.0, 20.0))
+        return console.export_text()
+
+    errors = {"L1": [2.25] * 3, "L2": [2.25] * 3}
+    rows = [replace(row(t / 10, 0.5), network_errors_mm=errors) for t in range(20)]
+    assert re.search(r"median error \(TRE\) +0\.50 mm", text(rows))
+    assert re.search(r"network alone +2\.25 mm", text(rows))
+    assert "network alone" not in text([row(t / 10, 0.5) for t in range(20)])
+
+
 def test_the_scenarios_offered_are_those_there_are() -> None:
     assert get_args(Scenario) == tuple(SCENARIOS)
+
+
+def test_the_methods_and_starts_offered_are_those_that_can_be_run() -> None:
+    hints = get_type_hints(Demo)
+    assert hints["method"] == Method and hints["start"] == Start
+    parameters = {f.name: f.metadata["ros"] for f in fields(TrackerParameters) if "ros" in f.metadata}
+    assert set(get_args(Method)) <= set(parameters["method"].choices)
+    assert set(get_args(EngineChoice)) == set(parameters["engine"].choices)
+
+
+@pytest.mark.parametrize(
+    ("method", "start", "picks"),
+    [
+        ("end2reg", "auto", False),
+        ("end2reg", "landmarks", True),
+        ("icp", "auto", True),
+        ("ransac_icp", "auto", True),
+        ("ransac_icp", "none", False),
+    ],
+)
+def test_the_nodes_get_start_and_engine(method: str, start: Start, picks: bool, tmp_path: Path) -> None:
+    settings = RunSettings(tmp_path, tmp_path, method=method, start=start, engine="torch", threads=1)
+    camera, tracker, _ = node_specs(settings)
+    assert camera.parameters["simulate_picks"] is picks
+    assert tracker.parameters == {
+        "case": str(tmp_path),
+        "method": method,
+        "engine": "torch",
+        "engine_threads": 1,
+    }
+    known = {f.name for f in fields(TrackerParameters)}
+    assert set(tracker.parameters) <= known
+    assert set(camera.parameters) <= {f.name for f in fields(CameraParameters)}
+    assert settings.start_given() == ("landmarks" if picks else "none")
+
+
+def test_the_run_tells_what_the_tracker_said_of_itself(tmp_path: Path) -> None:
+    case = replace(boxes_case(), path=tmp_path)
+    heard = {
+        "engine": "onnxruntime",
+        "engine_hash": "ab12",
+        "points_truncated": 3,
+        "cells_truncated": 4,
+        "drops": {},
+    }
+    learned = make_run(case, RunSettings(tmp_path, tmp_path, method="end2reg"), RunRecord(status=heard))
+    assert learned.tracker == TrackerFacts("end2reg", "onnxruntime", "ab12", "none", 3, 4)
+    told = learned.configuration
+    assert (told["method"], told["start"]) == ("end2reg", "from nothing: no start was given")
+    assert (told["engine"], told["engine hash"], told["engine asked for"]) == (
+        "onnxruntime",
+        "ab12",
+        "auto, 2 threads",
+    )
+    classical = make_run(case, RunSettings(tmp_path, tmp_path, method="icp"), RunRecord())
+    assert classical.configuration["engine"] == "none: classical method"
+    assert classical.configuration["start"] == "from picked landmarks"
+    assert not {"engine hash", "engine asked for"} & set(classical.configuration)
 
 
 def test_seeds() -> None:

@@ -38,7 +38,7 @@ from end2reg_ros.registration.types import Prior, Quality, Registration
 class FakeRegistrar:
     """Gives back the prior, or a pose 50 mm off that it takes for good."""
 
-    method, engine, engine_hash = "fake", "none", ""
+    method, engine, engine_hash, engine_text = "fake", "none", "", ""
 
     def __init__(self) -> None:
         self.clouds: list[Cloud] = []

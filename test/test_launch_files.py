@@ -5,12 +5,15 @@ from __future__ import annotations
 import runpy
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+
+from end2reg_ros.ros.settings import TrackerParameters
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMERAS = sorted(file.stem for file in (ROOT / "config" / "cameras").glob("*.yaml"))
@@ -93,6 +96,9 @@ def launch(file: str, **given: str) -> SimpleNamespace:
 def test_tracking_has_the_promised_arguments() -> None:
     promised = {
         "case",
+        "method",
+        "engine",
+        "build_only",
         "camera",
         "points_topic",
         "input",
@@ -150,6 +156,68 @@ def test_the_users_file_is_above_the_preset_and_below_the_arguments() -> None:
     assert above == [preset, "/mine.yaml", {"case": "/c"}]
 
 
+def test_method_and_engine_reach_the_tracker() -> None:
+    given = launch("tracking.launch.py", method="icp", engine="torch").nodes["tracker"]["parameters"]
+    assert given[2:] == [{"method": "icp", "engine": "torch"}]
+    for file in ("tracking.launch.py", "simulation.launch.py"):
+        assert launch(file).arguments["build_only"] == "false"
+        assert (launch(file).arguments["method"], launch(file).arguments["engine"]) == ("", "")
+
+
+def test_the_methods_and_engines_offered_are_those_there_are() -> None:
+    entities = runpy.run_path(str(ROOT / "launch" / "tracking.launch.py"))[
+        "generate_launch_description"
+    ]().args[0]
+    choices = {a.args[0]: a.kwargs.get("choices") for a in entities if isinstance(a, Argument)}
+    known = {f.name: f.metadata["ros"].choices for f in fields(TrackerParameters) if f.name in choices}
+    assert choices["method"] == ["", *known["method"]]
+    assert choices["engine"] == ["", *known["engine"]]
+
+
+def test_build_only_starts_the_tracker_alone() -> None:
+    nodes = launch("tracking.launch.py", build_only="true", rviz="true").nodes
+    assert list(nodes) == ["tracker"]
+    assert nodes["tracker"]["parameters"][2:] == [{"build_only": True}]
+    assert launch("simulation.launch.py", build_only="true").nodes == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "picks"),
+    [
+        ({}, False),
+        ({"method": "end2reg"}, False),
+        ({"method": "icp"}, True),
+        ({"method": "ransac_icp"}, True),
+        ({"params_file": "/mine.yaml"}, True),
+        ({"params_file": "/mine.yaml", "method": "end2reg"}, False),
+    ],
+)
+def test_the_simulated_camera_picks_landmarks_for_who_may_need_them(
+    given: dict[str, str], picks: bool
+) -> None:
+    (parameters,) = launch("simulation.launch.py", **given).nodes["simulated_camera"]["parameters"]
+    assert parameters["simulate_picks"] is picks
+
+
+def test_the_defaults_in_the_parameter_file_are_those_of_the_code() -> None:
+    told = yaml.safe_load((ROOT / "config" / "tracker.yaml").read_text())["/**"]["ros__parameters"]
+    code = TrackerParameters()
+    for name, value in told.items():
+        default = code
+        for part in name.split("."):
+            default = getattr(default, part)
+        assert value == (list(default) if isinstance(default, tuple) else default), name
+    assert {
+        "method",
+        "engine",
+        "engine_device",
+        "engine_threads",
+        "engine_precision",
+        "weights",
+        "build_only",
+    } <= set(told)
+
+
 def test_rviz_shows_the_topic_in_use_only_when_asked() -> None:
     assert "rviz2" not in launch("tracking.launch.py").nodes
     rviz = launch("tracking.launch.py", rviz="true", points_topic="/mine").nodes["rviz2"]
@@ -160,7 +228,10 @@ def test_rviz_shows_the_topic_in_use_only_when_asked() -> None:
         "/camera/depth/color/points",
         "markers",
         "spine/pose",
+        "spine/network_pose",
     }
+    # The node makes this one only while somebody listens.
+    assert not next(d for d in displays if d.get("Topic", {}).get("Value") == "spine/network_pose")["Enabled"]
 
 
 def test_transport_profile_is_set_unless_the_user_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +247,9 @@ def test_simulation_includes_the_tracker_and_starts_the_camera() -> None:
     # initial_pose is a relative name: camera and tracker must share the namespace
     assert found.nodes["simulated_camera"]["namespace"] == "or_1"
     assert found.nodes["simulated_camera"]["remappings"] == [("/camera/depth/color/points", "/mine")]
-    assert found.nodes["simulated_camera"]["parameters"] == [{"use_sim_time": False, "case": "/c"}]
+    assert found.nodes["simulated_camera"]["parameters"] == [
+        {"use_sim_time": False, "simulate_picks": False, "case": "/c"}
+    ]
     (include,) = found.includes
     assert {name for name, _ in include.kwargs["launch_arguments"]} == found.arguments.keys()
     assert Path(include.args[0].args[0]).name == "tracking.launch.py"

@@ -11,7 +11,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cli.demo_report import assess
 from end2reg_ros.evaluation.report_log import landmark_errors_mm, latest
 from end2reg_ros.evaluation.report_summary import summarise
-from end2reg_ros.ros.listener import FrameMatcher, StampedTransform, StatusHeard
+from end2reg_ros.ros.listener import FrameMatcher, PoseHeard, StampedTransform, StatusHeard
 
 START = 1_700_000_000_000_000_000
 MS = 1_000_000
@@ -213,3 +213,84 @@ def test_the_watchdogs_repetition_does_not_change_a_judgement(case: Case) -> Non
     matcher.hear_status(StatusHeard(START, "LOST", "no_cloud", "no cloud for 1 s"), START + 31 * MS)
     (row,) = matcher.finished(START + 32 * MS)
     assert (row.state, row.reason_code) == ("SEARCHING", "no_prior")
+
+
+# --- the network's own pose ---------------------------------------------------------------------------------------
+
+
+def shifted(x_mm: float) -> np.ndarray:
+    T = T_TRUE.copy()
+    T[0, 3] += x_mm / 1000
+    return T
+
+
+def a_pose(matcher: FrameMatcher, case: Case, stamp_ns: int, x_mm: float = 0.5) -> None:
+    """Truth, poses off by so much, and the status, all complete."""
+    truth(matcher, case, stamp_ns)
+    matcher.hear_transforms(chain(case, shifted(x_mm), stamp_ns), stamp_ns + 40 * MS)
+    matcher.hear_status(StatusHeard(stamp_ns, "TRACKING", "ok", ""), stamp_ns + 41 * MS)
+
+
+def test_the_networks_error_stands_beside_the_refined_one(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    matcher.hear_network(PoseHeard(START, "optical", shifted(3.0)), START + 39 * MS)
+    a_pose(matcher, case, START)
+    (row,) = matcher.finished(START + 42 * MS)
+    assert row.network_errors_mm.keys() == row.errors_mm.keys() == set(LEVELS)
+    assert row.network_tre_mm() == pytest.approx(3.0)
+    assert row.tre_mm() == pytest.approx(0.5)
+    s = summarise([row])
+    assert (s.network_poses, s.network_tre_median_mm) == (1, pytest.approx(3.0))
+    assert s.refined_tre_median_mm == pytest.approx(0.5)
+
+
+def test_a_turned_network_pose_is_judged_at_the_landmarks(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    turn = se3.from_rotation_translation(se3.rotation_from_vector(np.array([0.03, 0.0, 0.02])), np.zeros(3))
+    matcher.hear_network(PoseHeard(START, "optical", T_TRUE @ turn), START)
+    a_pose(matcher, case, START)
+    (row,) = matcher.finished(START + 42 * MS)
+    marks = case.landmark_array()
+    expected = 1000 * np.linalg.norm(se3.apply(T_TRUE @ turn, marks) - se3.apply(T_TRUE, marks), axis=1)
+    heard = np.concatenate([row.network_errors_mm[level] for level in LEVELS])
+    np.testing.assert_allclose(heard, expected, atol=1e-9)
+
+
+def test_a_network_pose_that_comes_late_gives_the_row_again(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    a_pose(matcher, case, START)
+    (first,) = matcher.finished(START + 42 * MS)
+    assert first.network_errors_mm == {}
+    matcher.hear_network(PoseHeard(START, "optical", shifted(2.0)), START + 43 * MS)
+    (again,) = matcher.finished(START + 44 * MS)
+    assert (again.network_tre_mm(), again.late, again.repeats) == (pytest.approx(2.0), False, 0)
+    assert latest([first, again]) == [again]
+    matcher.hear_network(PoseHeard(START, "optical", shifted(9.0)), START + 45 * MS)  # the first one counts
+    assert matcher.finished(START + 46 * MS) == []
+
+
+def test_a_network_pose_that_cannot_be_compared_has_no_error(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    for k, (frame, T) in enumerate((("other", T_TRUE), ("optical", np.full((4, 4), np.nan)))):
+        stamp_ns = START + k * 66 * MS
+        matcher.hear_network(PoseHeard(stamp_ns, frame, T), stamp_ns)
+        a_pose(matcher, case, stamp_ns)
+    rows = matcher.finished(START + 200 * MS)
+    assert [row.network_errors_mm for row in rows] == [{}, {}]
+    s = summarise(rows)
+    assert (s.published, s.network_poses, s.network_tre_median_mm, s.refined_tre_median_mm) == (
+        2,
+        0,
+        None,
+        None,
+    )
+
+
+def test_a_network_pose_alone_makes_no_row(case: Case) -> None:
+    matcher = FrameMatcher(case)
+    matcher.hear_network(PoseHeard(START, "optical", T_TRUE), START)
+    assert matcher.finished(START + MS, flush=True) == []
+    truth(matcher, case, START + 66 * MS)
+    matcher.hear_network(PoseHeard(START + 66 * MS, "optical", T_TRUE), START + 67 * MS)
+    (row,) = matcher.finished(START + 70 * MS, flush=True)
+    assert (row.published, row.unknown) == (False, False)

@@ -125,7 +125,7 @@ def test_embedding_is_rigid_invariant_and_blind_to_padding() -> None:
 
 def test_embedding_angles_equal_atan2() -> None:
     points = draw(12, 3)
-    distance, angle = pair_geometry(points, torch.ones(12), 3)
+    distance, angles = pair_geometry(points, torch.ones(12), 3)
     for i in range(12):
         nearest = [int(j) for j in (points - points[i]).norm(dim=1).argsort()[1:4]]
         for j in range(12):
@@ -134,7 +134,7 @@ def test_embedding_angles_equal_atan2() -> None:
                 if i != j:
                     a, b = points[j] - points[i], points[n] - points[i]
                     true = math.atan2(torch.linalg.cross(a, b).norm().item(), (a @ b).item())
-                    assert angle[i, j, k].item() == pytest.approx(true, abs=1e-3)
+                    assert angles[k][i, j].item() == pytest.approx(true, abs=1e-3)
 
 
 def test_embedding_lookup_is_near_the_exact_form() -> None:

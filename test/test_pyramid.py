@@ -16,8 +16,10 @@ from end2reg_ros.cloud.pyramid import (
     Pyramid,
     PyramidSpec,
     build_pyramid,
+    cells_of,
     nearest_rows,
     point_attributes,
+    tables_of,
 )
 from end2reg_ros.network.profile import get_profile
 
@@ -62,6 +64,60 @@ def test_equals_the_slow_reference() -> None:
     for row, members in enumerate(slow.patches(fine, nodes, 30)):
         assert rows(built.patches, row, 300) == members
     assert built.truncation.patch_points == len(fine) - sum(map(len, slow.patches(fine, nodes, 30)))
+
+
+@pytest.mark.parametrize("name", ["realtime", "paper"])
+def test_equals_a_search_for_every_row(name: str) -> None:
+    spec = get_profile(name).scene
+    # Two sheets across each other: here rows have more neighbours than fit.
+    points = np.concatenate([sheet(4000), sheet(1500, 1)[:, [0, 2, 1]]])
+    cells = cells_of(points, None, spec)
+    built = tables_of(cells, spec)
+    expected = slow.tables_by_query(cells, spec)
+    assert max(built.truncation.neighbours) > 0 or name == "paper"
+    for table, cut in (("neighbours", built.truncation.neighbours), ("pool", built.truncation.pool)):
+        for i, rows_expected in enumerate(expected[table]):
+            capacity, width, count = spec.capacities[i], spec.neighbours[i], cells.counts[i]
+            assert cut[i] == (rows_expected[:, width] < count).sum()
+            found = getattr(built.levels[i], table)
+            assert (found[len(rows_expected) :] == capacity).all()
+            queries = cells.points[i + (table == "pool")]
+            found, there = found[: len(queries)], rows_expected[:, :width] < count
+            np.testing.assert_array_equal(found < capacity, there)
+            # Those whose distances differ by less than a key tells apart may change places.
+            np.testing.assert_allclose(
+                lengths(cells.points[i], queries, found),
+                lengths(cells.points[i], queries, rows_expected[:, :width]),
+                rtol=0.0,
+                atol=1e-8 * spec.voxels[i] ** 2,
+            )
+            assert (np.where(there, found, count) == rows_expected[:, :width]).mean() > 0.99
+    for i, rows_expected in enumerate(expected["upsample"]):
+        np.testing.assert_array_equal(built.levels[i].upsample[: cells.counts[i]], rows_expected)
+    held = np.bincount(expected["node"][0], minlength=cells.counts[-1])
+    assert built.truncation.patch_points == np.maximum(held - spec.patch_points, 0).sum()
+    for row in range(cells.counts[-1]):
+        members = [i for i in built.patches[row] if i < spec.capacities[spec.fine_level]]
+        assert len(members) == min(held[row], spec.patch_points)
+        assert (expected["node"][0][members] == row).all()
+
+
+def lengths(points: np.ndarray, queries: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Squared distances of a table's entries to the points they belong to; -1 where missing."""
+    wide = np.append(points, np.zeros((1, 3)), axis=0).astype(np.float64)
+    apart = wide[np.minimum(table, len(points))] - queries[:, None]
+    return np.where(table < len(points), (apart**2).sum(axis=2), -1.0)
+
+
+def test_equally_near_points_come_by_row() -> None:
+    # One point in the middle of each cell of a block: every distance occurs up to 24 times.
+    x, y, z = np.meshgrid(*[np.arange(5) / 8 + 1 / 16] * 3, indexing="ij")
+    points = np.random.default_rng(2).permutation(np.column_stack([x.ravel(), y.ravel(), z.ravel()]))
+    spec = replace(SPEC, neighbours=(21, 21, 21))
+    level = build_pyramid(points, None, spec).levels[0]
+    own = level.points[:125].astype(np.float64)
+    for row, point in enumerate(own):
+        assert rows(level.neighbours, row, 300) == slow.within(own, point, 2.5 * 0.125, 21)
 
 
 def assert_same(one: Pyramid, other: Pyramid) -> None:
@@ -126,6 +182,42 @@ def test_what_does_not_fit_is_counted() -> None:
     more = (full.levels[0].neighbours < 300).sum(axis=1) > 8
     assert narrow.truncation.neighbours == (more.sum(), 0, 0)
     np.testing.assert_array_equal(narrow.levels[0].neighbours, full.levels[0].neighbours[:, :8])
+
+
+def test_cells_tell_which_sizes_are_enough() -> None:
+    points = sheet(900)
+    attributes = point_attributes(900, None, np.random.default_rng(6).normal(size=(900, 3)))
+    cells = cells_of(points, attributes, SPEC)
+    whole = build_pyramid(points, attributes, SPEC)
+    assert cells.counts == tuple(level.count for level in whole.levels)
+    small = replace(SPEC, capacities=tuple(count + 1 for count in cells.counts))
+    tight = replace(SPEC, capacities=cells.counts)
+    smaller = replace(SPEC, capacities=(cells.counts[0] - 1, *cells.counts[1:]))
+    other = replace(SPEC, voxels=(0.12, 0.24, 0.48))
+    assert [cells.fit(spec) for spec in (SPEC, small, tight, smaller, other)] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    for spec in (small, tight):
+        one, two = tables_of(cells, spec), build_pyramid(points, attributes, spec)
+        assert_same(one, two)
+        np.testing.assert_array_equal(one.cell_of_point, two.cell_of_point)
+        assert one.truncation == two.truncation == whole.truncation
+    with pytest.raises(
+        ValueError,
+        match=r"^cells of \(0.125, 0.25, 0.5\) in numbers of \(\d+, \d+, \d+\) do not fit "
+        r"a pyramid of \(0.125, 0.25, 0.5\) with room for \(\d+, \d+, \d+\)$",
+    ):
+        tables_of(cells, smaller)
+
+
+def test_threads_change_the_time_only() -> None:
+    points = sheet(2000)
+    assert_same(build_pyramid(points, None, SPEC), build_pyramid(points, None, SPEC, threads=2))
+    np.testing.assert_array_equal(estimate_normals(points), estimate_normals(points, threads=2))
 
 
 def test_attributes_are_means_and_normals_stay_unit() -> None:

@@ -14,7 +14,6 @@ from views import bundled_case, frame, shifted, tre_mm
 
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.types import MaskChoice
-from end2reg_ros.errors import EngineError
 from end2reg_ros.registration import classical, network_search
 from end2reg_ros.registration.end2reg import End2RegAloneRegistrar, End2RegRegistrar
 from end2reg_ros.registration.local import Stopwatch
@@ -209,8 +208,44 @@ def test_a_view_without_a_spine(make: Make) -> None:
 
 
 def test_weights_without_a_region_finder_ask_for_a_start(make: Make) -> None:
-    with pytest.raises(EngineError, match="hold no region finder: a start is needed"):
-        make(FakeEngine(truth()))[0].register(cloud(), None)
+    found = make(FakeEngine(truth()))[0].register(cloud(), None)
+    assert (found.success, found.reason_code) == (False, "engine_fault")
+    assert found.reason == "these weights hold no region finder: a start is needed"
+
+
+def test_a_running_track_is_seen_by_the_network_on_every_frame(make: Make) -> None:
+    registrar, engine = make(FakeEngine(shifted(truth(), x_mm=2.0)))
+    expected = turned(truth(), 1.0, 1.5)
+    found = registrar.register(cloud(), Prior(expected, "last_frame", 0.001, continues=True))
+    assert found.success, found.reason
+    assert tre_mm(found.T_camera_model, truth()) < 1.0
+    assert len(engine.masks) == 1 and found.network is not None and found.network.inliers == 400
+    assert 1.9 < tre_mm(found.network.T_camera_model, truth()) < 2.1  # before refinement
+    assert list(found.timings_ms) == ["crop and tables", "network", "refine and judge"]
+
+
+def test_where_following_fails_the_networks_pose_is_another_start(make: Make) -> None:
+    lost = Prior(shifted(truth(), x_mm=14.0), "last_frame", 0.001, continues=True)
+    blind, _ = make(FakeEngine(truth(), found=(120,)))
+    assert not blind.register(cloud(), lost).success  # too few correspondences to be asked
+    registrar, _ = make(FakeEngine(truth()))
+    found = registrar.register(cloud(), lost)
+    assert found.success and tre_mm(found.T_camera_model, truth()) < 1.0
+
+
+def test_a_network_that_sees_another_level_does_not_move_a_good_track(make: Make) -> None:
+    slipped = every_other_pose(bundled_case(), truth(), np.ones(5))[0]
+    registrar, _ = make(FakeEngine(slipped))
+    found = registrar.register(cloud(), Prior(truth(), "last_frame", 0.001, continues=True))
+    assert found.success, found.reason
+    assert tre_mm(found.T_camera_model, truth()) < 1.0
+    # Were it to fit as well, neither would be believed.
+    other = replace(found, T_camera_model=slipped)
+    refused = registrar.choose(found, other)
+    assert (refused.success, refused.reason_code) == (False, "network_disagrees")
+    assert refused.reason == "the network sees another pose than the track, and both pass every check"
+    assert registrar.choose(found, replace(other, success=False)) is found
+    assert registrar.choose(replace(found, success=False), other) is other
 
 
 @pytest.mark.parametrize("colours", ["none", "one"])

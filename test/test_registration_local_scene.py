@@ -15,8 +15,10 @@ from end2reg_ros.registration.local_scene import (
     REGION_HALF_M,
     around_pose,
     around_region,
+    points_inside,
     pose_of,
 )
+from end2reg_ros.registration.region import MIN_DEPTH_M, Box
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_from_vector
 
 
@@ -80,3 +82,33 @@ def test_fewer_than_sixty_points_are_no_scene() -> None:
     for count, there in ((59, False), (60, True)):
         few = Cloud(cloud().points[inside[:count]], None, "camera", 1)
         assert (around_pose(few, truth(), sides(), PROFILE) is not None) == there
+
+
+def test_the_crop_is_the_box_before_the_camera() -> None:
+    points = cloud().points
+    assert len(points) > 3 * 16384  # several stretches
+    start = turned(truth(), 10.0) @ from_rotation_translation(np.eye(3), sides().centre)
+    local = apply(inverse(start), points.astype(float))
+    # The spine's surroundings, a corner of the view, and a box that the camera is in.
+    for low, high in (([-0.1] * 3, [0.1] * 3), ([0.0, -0.2, 0.05], [0.3, 0.4, 0.3]), ([-2.0] * 3, [2.0] * 3)):
+        box = Box(np.array(low), np.array(high))
+        inside = np.flatnonzero(
+            ((local > box.low) & (local < box.high)).all(axis=1) & (points[:, 2] > MIN_DEPTH_M)
+        )
+        assert len(inside) > 1000
+        np.testing.assert_array_equal(points_inside(points, start, box), inside)
+    close = np.concatenate([points[:5], [[0, 0, 0.02], [0, 0, -0.3]]]).astype(np.float32)
+    assert points_inside(close, start, Box(np.full(3, -2.0), np.full(3, 2.0))).tolist() == [0, 1, 2, 3, 4]
+    assert len(points_inside(points[:0], start, box)) == 0
+
+
+def test_threads_change_the_time_only() -> None:
+    one, two = (around_pose(cloud(), truth(), sides(), PROFILE, threads=threads) for threads in (1, 2))
+    assert one is not None and two is not None
+    np.testing.assert_array_equal(one.index, two.index)
+    first, second = one.pyramids.registration, two.pyramids.registration
+    np.testing.assert_array_equal(first.attributes, second.attributes)
+    np.testing.assert_array_equal(first.patches, second.patches)
+    for a, b in zip(first.levels, second.levels, strict=True):
+        for name in ("points", "neighbours", "pool", "upsample"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))

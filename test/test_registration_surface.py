@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import open3d as o3d
 import trimesh
+from scipy.spatial import cKDTree
 from views import bundled_case, registrar
 
 from end2reg_ros.registration.grids import distance_grid, nearest_grid
@@ -75,6 +76,22 @@ def test_nearest_grid_agrees_with_the_tree() -> None:
     assert np.percentile(excess_mm, 95) < 0.6
     turned = np.einsum("ij,ij->i", surface.normals[index[both]], surface.normals[at[both]])
     assert (turned > 0.7).mean() > 0.97
+
+
+def test_every_cell_of_the_nearest_grid_holds_what_a_search_finds_from_its_centre() -> None:
+    """All over the grid, however it is filled: the nearest sample, or none where it is near the reach or beyond."""
+    surface, reach = registrar().local.surface, 0.006
+    mine = surface.points[surface.level_index == 2]
+    tree = cKDTree(mine)
+    grid = nearest_grid(mine, tree, reach=reach)
+    cells = np.arange(0, len(grid.sample), 5)
+    exact, at = tree.query(grid.lattice.centres(cells), distance_upper_bound=reach)
+    found = grid.sample[cells]
+    held = found >= 0
+    np.testing.assert_array_equal(found[held], at[held])
+    # What is looked up is chosen by a rough distance, two cells of 3 mm off at worst.
+    assert held[exact < reach - 0.0022].all()
+    assert 0.05 < held.mean() < 0.9
 
 
 def test_thinning_keeps_one_point_a_cell() -> None:

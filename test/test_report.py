@@ -12,7 +12,8 @@ import pytest
 
 from end2reg_ros.evaluation.report import write_report
 from end2reg_ros.evaluation.report_log import FrameRow, latest, read_rows, to_line, write_rows
-from end2reg_ros.evaluation.report_run import Picture, Run, Usage
+from end2reg_ros.evaluation.report_plots import error_over_time
+from end2reg_ros.evaluation.report_run import Picture, Run, TrackerFacts, Usage
 from end2reg_ros.evaluation.report_summary import intervals, summarise
 
 LEVELS = ("L1", "L2", "L3")
@@ -67,6 +68,10 @@ def test_figures_of_a_run() -> None:
     assert s.camera_hz == pytest.approx(10.0)
     assert s.rate_hz == pytest.approx(8.0, rel=0.05)
     assert s.stages_ms == {"decode": 4.0, "register": 20.0}
+    assert s.stages_p95_ms == {"decode": 4.0, "register": 20.0}
+    # by stamps, and as heard: the first pose was 50 ms old then
+    assert s.first_pose_heard_s == pytest.approx(1.05)
+    assert (s.network_poses, s.network_tre_median_mm, s.refined_tre_p95_mm) == (0, None, None)
     assert s.state_share == {"SEARCHING": 0.125, "TRACKING": 0.625, "DEGRADED": 0.0, "LOST": 0.25}
 
 
@@ -84,6 +89,30 @@ def test_false_and_blind_poses_and_slips_are_counted() -> None:
     one_level_off = {level: pose(0, k + 1) for k, level in enumerate(LEVELS)}
     assert summarise([replace(rows[0], T_camera_levels=one_level_off)]).level_slips == 1
     assert s.level_slips == 0
+
+
+def with_network(rows: list[FrameRow], *errors: float) -> list[FrameRow]:
+    """The first rows with poses of the network's own, as far off as told."""
+    alone = [{level: [error] * 3 for level in LEVELS} for error in errors]
+    return [replace(r, network_errors_mm=e) for r, e in zip(rows, alone, strict=False)] + rows[len(errors) :]
+
+
+def test_before_and_after_refinement_are_told_of_the_same_poses() -> None:
+    rows = [row(k / 10, error=0.2 + 0.1 * k) for k in range(6)]
+    s = summarise(with_network(rows, 1.0, 2.0, 3.0))
+    assert s.network_poses == 3
+    assert (s.network_tre_median_mm, s.network_tre_max_mm) == (pytest.approx(2.0), pytest.approx(3.0))
+    assert (s.refined_tre_median_mm, s.refined_tre_max_mm) == (pytest.approx(0.3), pytest.approx(0.4))
+    before = np.repeat([1.0, 2.0, 3.0], 9)
+    assert s.network_tre_p95_mm == pytest.approx(np.percentile(before, 95))
+    assert s.refined_tre_p95_mm == pytest.approx(np.percentile(np.repeat([0.2, 0.3, 0.4], 9), 95))
+    assert s.tre_max_mm == pytest.approx(0.7)  # of all poses
+    # a pose that was not published, or one of other levels, is in neither
+    silent = replace(row(1.0, "LOST"), network_errors_mm={level: [50.0] * 3 for level in LEVELS})
+    other = replace(row(1.1), network_errors_mm={"L1": [50.0] * 3})
+    assert summarise([*with_network(rows, 1.0, 2.0, 3.0), silent, other]).network_tre_max_mm == pytest.approx(
+        3.0
+    )
 
 
 def test_late_and_strange_poses_are_in_the_figures() -> None:
@@ -191,6 +220,7 @@ def test_the_page_shows_the_figures_of_the_json(tmp_path: Path) -> None:
     assert "LOST 4.0-6.0 s" in plain
     assert "superseded 16" in plain and "tracker: CPU, memory 81 % (highest 120 %), 400 MB" in plain
     assert "Good run" in plain and "Not good" not in plain
+    assert "network alone" not in plain and "engine" not in plain
     assert "Research software, not a medical device" in plain
 
 
@@ -208,3 +238,41 @@ def test_a_bad_run_says_why(tmp_path: Path) -> None:
     text, data = a_report(tmp_path, ("no pose was published",))
     assert data["good"] is False and data["problems"] == ["no pose was published"]
     assert "Not good" in text and "no pose was published" in text
+
+
+def test_the_page_of_a_learned_run_tells_start_engine_and_both_errors(tmp_path: Path) -> None:
+    rows = with_network([row(k / 10, error=0.25) for k in range(12)], *(2.0 + 0.1 * k for k in range(10)))
+    told = TrackerFacts("end2reg", "onnxruntime", "0123456789abcdef", "none", 0, 7)
+    run = Run("learned", "boxes", rows, summarise(rows), tracker=told)
+    text = write_report(tmp_path, run).read_text()
+    data = json.loads((tmp_path / "summary.json").read_text())
+    plain = " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    s = data["summary"]
+    both = [
+        " / ".join(f"{s[f'{which}_tre_{q}_mm']:.2f}" for q in ("median", "p95", "max"))
+        for which in ("network", "refined")
+    ]
+    assert f"TRE, median / p95 / highest, network alone {both[0]} mm" in plain
+    assert f"TRE, median / p95 / highest, refined {both[1]} mm over the same 10 poses" in plain
+    assert f"p95 0.25 mm, network alone {s['network_tre_median_mm']:.2f} mm" in plain
+    assert "engine onnxruntime, hash 0123456789abcdef" in plain
+    assert "points / cells left out 0 / 7" in plain
+    assert f"first pose after {s['first_pose_heard_s']:.2f} s from nothing, never LOST" in plain
+    assert "since the first cloud that shows the spine, from nothing: no start was given" in plain
+    assert "and it was given no start. Crosses: the network's own pose" in text
+    assert data["tracker"] == {
+        "method": "end2reg",
+        "engine": "onnxruntime",
+        "engine_hash": "0123456789abcdef",
+        "start": "none",
+        "points_truncated": 0,
+        "cells_truncated": 7,
+    }
+
+
+def test_the_plot_shows_the_networks_poses_within_its_frame() -> None:
+    rows = [row(k / 10, error=0.25) for k in range(10)]
+    without, alone = error_over_time(rows), error_over_time(with_network(rows, *[4.0] * 10))
+    assert "network alone" not in without and "network alone" in alone
+    # the axis reaches beyond them
+    assert ">4</text>" in alone and ">4</text>" not in without

@@ -13,6 +13,7 @@ from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.load import load_engine
+from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.network.weights import load_weights
 from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.end2reg import End2RegRegistrar
@@ -37,7 +38,7 @@ class Outcome:
 @pytest.fixture(scope="module")
 def outcomes() -> list[Outcome]:
     case = load_case(bundled_case_path())
-    registrar = End2RegRegistrar(case, load_engine(packaged_weights()))
+    registrar = End2RegRegistrar(case, load_engine(EngineOptions(weights=packaged_weights())))
     landmarks = case.landmark_array()
     result = []
     for seed in SEEDS:

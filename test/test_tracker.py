@@ -38,7 +38,7 @@ def at(x_mm: float = 0.0, y_mm: float = 0.0, z_mm: float = 0.0, turn_deg: float 
 class Scripted:
     """A registrar that answers what it is told, and remembers what it was asked."""
 
-    method, engine, engine_hash = "scripted", "none", ""
+    method, engine, engine_hash, engine_text = "scripted", "none", "", ""
 
     def __init__(self, needs_prior: bool = True) -> None:
         self.needs_prior = needs_prior

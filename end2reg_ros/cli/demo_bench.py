@@ -1,4 +1,4 @@
-"""``end2reg bench``: the demo's nodes without the show; speed, cost and error of the same runs as JSON, over seeds."""
+"""``end2reg bench demo``: the demo's nodes without the show; speed, cost and error of the same runs as JSON, over seeds."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from typing import Any, Literal
 import numpy as np
 
 from end2reg_ros.cli.demo import Scenario
+from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import End2RegError
 
 KEPT = (
     "duration_s", "clouds", "judged", "published", "tre_median_mm", "tre_q1_mm", "tre_q3_mm", "tre_p95_mm",
     "tre_max_mm", "outliers", "jitter_mm", "availability", "availability_judged", "false_tracking", "false_degraded",
     "blind_poses", "level_slips", "repeated_poses", "late_poses", "late_wrong", "unknown_poses", "uncompared_poses",
-    "first_pose_s", "reacquisition_s", "never_reacquired", "unserved_s", "rate_hz", "camera_hz",
+    "first_pose_s", "first_pose_heard_s", "reacquisition_s", "never_reacquired", "unserved_s", "rate_hz", "camera_hz",
+    "network_poses", "network_tre_median_mm", "network_tre_p95_mm", "network_tre_max_mm",
+    "refined_tre_median_mm", "refined_tre_p95_mm", "refined_tre_max_mm",
     "age_p50_ms", "age_p95_ms", "age_p99_ms",
-    "latency_p50_ms", "latency_p95_ms", "stages_ms",
+    "latency_p50_ms", "latency_p95_ms", "stages_ms", "stages_p95_ms",
 )  # fmt: skip
 
 
@@ -31,7 +34,8 @@ KEPT = (
 class Bench:
     """Speed, latency, memory and error of the tracker node, heard over ROS 2, as JSON and a Markdown table.
 
-    Runs the demo's nodes once per seed. Exit code 0: every run was good (as in `end2reg demo`).
+    Runs the demo's nodes once per seed. Exit code 0: every run was good (as in `end2reg demo`). `end2reg bench` measures
+    methods stage by stage without ROS.
     """
 
     case: Path | None = None
@@ -44,8 +48,14 @@ class Bench:
     """What happens in front of the camera."""
     rate: float = 15.0
     """Clouds per second, Hz."""
-    method: Literal["icp", "ransac_icp"] = "icp"
+    method: Literal["end2reg", "icp", "ransac_icp"] = "end2reg"
     """Registration method."""
+    start: Literal["auto", "none", "landmarks"] = "auto"
+    """What the tracker is given: no start (none), or simulated landmark picks; auto: none with end2reg, else landmarks."""
+    engine: EngineChoice = "auto"
+    """What runs the network; auto takes the fastest that is there."""
+    threads: int = 2
+    """CPU threads of the network."""
     out: Path | None = None
     """JSON file to write."""
     json: bool = False
@@ -76,8 +86,9 @@ class Bench:
             folder = Path(tempfile.mkdtemp(prefix=f"end2reg_bench_{seed}_"))
             (folder / "logs").mkdir()
             settings = RunSettings(
-                case.path, folder / "logs", self.duration, seed, self.scenario, self.rate, self.method
-            )
+                case.path, folder / "logs", self.duration, seed, self.scenario, self.rate, self.method,
+                self.start, self.engine, self.threads,
+            )  # fmt: skip
             try:
                 record = run_nodes(settings, Silent())
             except DemoError as fault:  # the other seeds are still worth knowing
@@ -131,6 +142,7 @@ def seed_result(seed: int, run: Any) -> dict[str, Any]:
         **figures,
         "drops": dict(run.drops),
         "usage": usage,
+        "tracker": asdict(run.tracker),
     }
 
 
@@ -147,7 +159,9 @@ def overall(results: list[dict[str, Any]]) -> dict[str, Any]:
         "seeds": len(results),
         "good": sum(r["good"] for r in results),
         **{name: median(name) for name in ("tre_median_mm", "availability", "availability_judged", "rate_hz",
-                                           "registrations_per_s", "age_p50_ms", "age_p95_ms", "age_p99_ms")},
+                                           "registrations_per_s", "age_p50_ms", "age_p95_ms", "age_p99_ms",
+                                           "first_pose_heard_s", "network_tre_median_mm", "network_tre_p95_mm",
+                                           "refined_tre_median_mm", "refined_tre_p95_mm")},
         "tre_median_worst_mm": max(values("tre_median_mm"), default=None),
         "tre_max_mm": max(values("tre_max_mm"), default=None),
         **{name: sum(r[name] for r in results) for name in ("published", "false_tracking", "false_degraded",
@@ -183,8 +197,23 @@ def markdown(results: list[dict[str, Any]], total: dict[str, Any]) -> str:
     )
     return "\n".join(
         lines
+        + network_lines(total)
         + [f"\nseed {r['seed']} is not good: {'; '.join(r['problems'])}" for r in results if r["problems"]]
     )
+
+
+def network_lines(total: dict[str, Any]) -> list[str]:
+    """What the table has no column for: the first pose, and the network alone; nothing for methods without one."""
+    if total["network_tre_median_mm"] is None:
+        return []
+    alone, refined = (
+        f"{_n(total[f'{side}_tre_median_mm'], 2)} (p95 {_n(total[f'{side}_tre_p95_mm'], 2)}) mm"
+        for side in ("network", "refined")
+    )
+    return [
+        f"\nTRE of the same poses, median of the seeds: network alone {alone}, refined {refined}.",
+        f"First pose heard {_n(total['first_pose_heard_s'], 2)} s after the first cloud that shows the spine.",
+    ]
 
 
 def environment(case: Any, bench: Bench) -> dict[str, Any]:
@@ -198,6 +227,9 @@ def environment(case: Any, bench: Bench) -> dict[str, Any]:
             "rate_hz": bench.rate,
             "duration_s": bench.duration,
             "method": bench.method,
+            "start": bench.start,
+            "engine": bench.engine,
+            "threads": bench.threads,
         },
         "machine": machine(),
         "load_average": os.getloadavg()[0],  # what else the machine was doing decides about ages and rates

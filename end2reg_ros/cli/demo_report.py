@@ -13,7 +13,8 @@ from end2reg_ros import __version__
 from end2reg_ros.case.model import Case
 from end2reg_ros.cli.demo_run import RunRecord, RunSettings
 from end2reg_ros.evaluation import host
-from end2reg_ros.evaluation.report_run import Run, summary_json
+from end2reg_ros.evaluation.report_figures import STARTS
+from end2reg_ros.evaluation.report_run import Run, TrackerFacts, summary_json
 from end2reg_ros.evaluation.report_summary import FALSE_POSE_MM, RunSummary, clouds, summarise
 from end2reg_ros.evaluation.stream import CLEAR_VIEW
 from end2reg_ros.simulation.motion import SCENARIOS
@@ -23,6 +24,9 @@ SHOWN_VERSIONS = (
     "scipy",
     "open3d",
     "small-gicp",
+    "onnxruntime",
+    "tensorrt",
+    "torch",
     "rclpy",
     "ros-jazzy-rclpy",
     "ros-jazzy-rmw-fastrtps-cpp",
@@ -87,18 +91,30 @@ def make_run(case: Case, settings: RunSettings, record: RunRecord) -> Run:
         drops=record.status.get("drops", {}),
         configuration=configuration(case, settings, record),
         levels=[(v.level, v.colour) for v in case.vertebrae],
+        tracker=TrackerFacts(
+            method=settings.method,
+            engine=record.status.get("engine", ""),
+            engine_hash=record.status.get("engine_hash", ""),
+            start=settings.start_given(),
+            points_truncated=record.status.get("points_truncated", 0),
+            cells_truncated=record.status.get("cells_truncated", 0),
+        ),
     )
 
 
 def configuration(case: Case, settings: RunSettings, record: RunRecord) -> dict[str, str]:
     """What is needed to run this again."""
+    learned = settings.method == "end2reg"
     values = {
         "command": " ".join(["end2reg", *map(shlex.quote, sys.argv[1:])]),
         "case": f"{case.name} ({case.path})",
         "case hash (sha256)": case.hash,
         "anatomy": case.source,
         "method": settings.method,
+        "start": STARTS[settings.start_given()],
         "engine": record.status.get("engine") or "none: classical method",
+        "engine hash": record.status.get("engine_hash", ""),
+        "engine asked for": f"{settings.engine}, {settings.threads} threads" if learned else "",
         "parameters hash (sha256)": record.status.get("config_hash", ""),
         "seed, scenario": f"{settings.seed}, {settings.scenario}",
         "camera": f"{settings.rate:g} Hz",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cli.demo_processes import (
@@ -29,12 +29,26 @@ from end2reg_ros.evaluation.report_run import Usage
 
 CLOUD_TOPIC = "/camera/depth/color/points"
 START_SECONDS = 120.0  # a cold disk and a busy machine: loading Open3D alone can take 20 s
+BUILD_SECONDS = 900.0  # the first start of all makes the engine; TensorRT needs minutes for its plans
 SILENCE_SECONDS = 10.0
+
+Method = Literal["end2reg", "icp", "ransac_icp"]
+Start = Literal["auto", "none", "landmarks"]
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What is run. ``logs``: an existing folder for what the processes write; ``duration`` in seconds, ``rate`` in Hz."""
+    """What is run.
+
+    Attributes:
+        case: folder.
+        logs: an existing folder for what the processes write.
+        duration: seconds.
+        rate: Hz.
+        start: none sends no initial_pose; landmarks one from simulated picks; auto none to the learned method, which finds
+            the spine by itself, and landmarks to the others.
+        engine, threads: of the network.
+    """
 
     case: Path
     logs: Path
@@ -43,6 +57,15 @@ class RunSettings:
     scenario: str = "demo"
     rate: float = 15.0
     method: str = "icp"
+    start: Start = "auto"
+    engine: str = "auto"
+    threads: int = 2
+
+    def start_given(self) -> Literal["none", "landmarks"]:
+        """The start that is used."""
+        if self.start == "auto":
+            return "none" if self.method == "end2reg" else "landmarks"
+        return self.start
 
 
 @dataclass
@@ -103,11 +126,14 @@ def run_nodes(settings: RunSettings, watcher: Watcher) -> RunRecord:
     failed = True
     with terminate_as_interrupt():
         try:
-            watcher.phase("starting the tracker: loading the case, warming up")
+            learned = settings.method == "end2reg"
+            network = " and the network (the first start makes its engine)" if learned else ""
+            watcher.phase(f"starting the tracker: loading the case{network}, warming up")
             _start(children, listener, environment)
             ear = _Ear(children[0])
             _start(children, tracker, environment)
-            _wait(children, ear, record, lambda: bool(record.status), "the tracker's status")
+            seconds = BUILD_SECONDS if learned else START_SECONDS
+            _wait(children, ear, record, lambda: bool(record.status), "the tracker's status", seconds)
             watcher.phase("starting the simulated camera: opening the wound, rendering the first cloud")
             _start(children, camera, environment)
             _wait(children, ear, record, lambda: bool(record.rows), "a cloud")
@@ -140,13 +166,19 @@ def node_specs(settings: RunSettings) -> tuple[NodeSpec, NodeSpec, NodeSpec]:
             "rate": float(settings.rate),
             "duration": 0.0,  # endless: the demo ends it
             "truth_wait": 10.0,  # else the first poses may be heard before their truth can be
+            "simulate_picks": settings.start_given() == "landmarks",
         },
         settings.logs,
     )
     tracker = NodeSpec(
         "tracker",
         "end2reg_ros.ros.tracker_main",
-        {"case": case, "method": settings.method},
+        {
+            "case": case,
+            "method": settings.method,
+            "engine": settings.engine,
+            "engine_threads": settings.threads,
+        },
         settings.logs,
         {"points": CLOUD_TOPIC},
     )
@@ -199,8 +231,15 @@ def _start(children: list[Child], spec: NodeSpec, environment: dict[str, str]) -
         children.append(Child(spec, environment))
 
 
-def _wait(children: list[Child], ear: _Ear, record: RunRecord, ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _wait(
+    children: list[Child],
+    ear: _Ear,
+    record: RunRecord,
+    ready: Callable[[], bool],
+    what: str,
+    seconds: float = START_SECONDS,
+) -> None:
+    deadline = time.monotonic() + seconds
     while True:
         ear.drain(record)
         if ready():
@@ -210,7 +249,7 @@ def _wait(children: list[Child], ear: _Ear, record: RunRecord, ready: Callable[[
         if not wait_until(deadline):
             logs = children[0].spec.logs
             raise DemoError(
-                f"nothing was heard of {what} in {START_SECONDS:.0f} s; what the nodes said is in {logs}"
+                f"nothing was heard of {what} in {seconds:.0f} s; what the nodes said is in {logs}"
             )
 
 

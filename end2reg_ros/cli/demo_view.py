@@ -145,6 +145,7 @@ class Now:
         self.reason = judged.reason if judged else str(record.status.get("reason", ""))
         self.tre_mm = pose.tre_mm() if pose else None
         self.level_mm = pose.level_tre_mm() if pose else {}
+        self.network_mm = pose.network_tre_mm() if pose else None
         self.age_ms = pose.age_ms if pose else None
         self.rate_hz = len(recent) / min(RATE_WINDOW_S, last.t) if pose and last and last.t > 0 else 0.0
         self.visible = last.visible_fraction if last else None
@@ -173,6 +174,8 @@ def live_table(record: RunRecord, elapsed: float, duration: float) -> Renderable
     facts.add_row("spine in view", "-" if now.visible is None else f"{100 * now.visible:.0f} %")
     facts.add_row("clouds / judged / poses", f"{now.clouds} / {now.judged} / {now.published}")
     facts.add_row("median error (TRE)", _mm(now.tre_mm))
+    if now.network_mm is not None:
+        facts.add_row("network alone", _mm(now.network_mm))
     body = Table.grid(padding=(0, 6))
     body.add_row(levels, facts)
     bar = Table.grid(padding=(0, 1))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import CaseError, End2RegError
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ class Evaluate:
     """Only the first N scenes."""
     weights: Path | None = None
     """Weights file of the network (end2reg, end2reg_alone, --regions found). Default: the case's own, else the shipped."""
-    device: str = "cpu"
-    """Where the network runs: cpu or cuda."""
+    engine: EngineChoice = "auto"
+    """What runs the network; auto takes the fastest that is there."""
+    device: str = ""
+    """cpu or cuda; the engine's own choice when not given."""
     json: bool = False
     """Print evaluation.json on standard output instead of the tables."""
     _cases: Annotated[dict[Path, Any], tyro.conf.Suppress] = field(
@@ -158,9 +161,9 @@ class Evaluate:
         return bench
 
     def _create(self, method: str, case: Case) -> Registrar:
-        from end2reg_ros.registration import NetworkOptions, create_registrar
+        from end2reg_ros.registration import EngineOptions, create_registrar
 
-        return create_registrar(method, case, network=NetworkOptions(self.weights, device=self.device))
+        return create_registrar(method, case, network=EngineOptions(self.engine, self.weights, device=self.device))
 
     def _notes(self, settings: BenchmarkSettings) -> list[str]:
         cases = ", ".join(f"{b.case.name} ({b.case.hash[:12]})" for b in self._benches.values())

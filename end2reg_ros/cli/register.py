@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from end2reg_ros.cli.start import prior_from_options
+from end2reg_ros.engine.options import EngineChoice
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,10 @@ class Register:
     """Weights file of the network (end2reg). Default: the case's own network, else the shipped one."""
     profile: str | None = None
     """Profile that the weights must be of. Default: theirs."""
-    device: str = "cpu"
-    """Where the network runs: cpu or cuda."""
+    engine: EngineChoice = "auto"
+    """What runs the network; auto takes the fastest that is there."""
+    device: str = ""
+    """cpu or cuda; the engine's own choice when not given."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -39,12 +42,12 @@ class Register:
         from end2reg_ros.case import load_case
         from end2reg_ros.cloud.files import read_points
         from end2reg_ros.cloud.scene_folder import read_scene
-        from end2reg_ros.registration import NetworkOptions, create_registrar
+        from end2reg_ros.registration import EngineOptions, create_registrar
 
         case = load_case(self.case)
         prior = prior_from_options(case, self.init, self.landmarks)
         cloud = read_scene(self.cloud).cloud if self.cloud.is_dir() else read_points(self.cloud)
-        network = NetworkOptions(self.weights, self.profile, self.device)
+        network = EngineOptions(self.engine, self.weights, self.profile, self.device)
         result = create_registrar(self.method, case, network=network).register(cloud, prior)
         if self.json:
             from end2reg_ros.registration.output import registration_document

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from end2reg_ros.cli.start import prior_from_options
+from end2reg_ros.engine.options import EngineChoice
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,12 @@ class Track:
     """Folder for trajectory.tum, trajectory_L1.tum ..., frames.csv and summary.json."""
     topic: str | None = None
     """PointCloud2 or depth image topic; the only PointCloud2 topic when not given."""
-    method: Literal["icp", "ransac_icp"] = "icp"
-    """Registration method."""
+    method: Literal["end2reg", "icp", "ransac_icp"] = "end2reg"
+    """Registration method. end2reg finds the spine by itself; icp needs a start."""
+    engine: EngineChoice = "auto"
+    """What runs the network (end2reg); auto takes the fastest that is there."""
+    weights: Path | None = None
+    """Weights file of the network (end2reg). Default: the case's own network, else the shipped one."""
     init: Path | None = None
     """Start: JSON with T_camera_model, 16 numbers row by row, metres. Poses on a recorded initial_pose topic count too."""
     landmarks: Path | None = None
@@ -46,7 +51,7 @@ class Track:
         from end2reg_ros.cloud.limits import CloudLimits
         from end2reg_ros.cloud.recording import Recording
         from end2reg_ros.errors import CloudError, End2RegError
-        from end2reg_ros.registration import create_registrar
+        from end2reg_ros.registration import EngineOptions, create_registrar
         from end2reg_ros.tracking import Tracker
         from end2reg_ros.tracking.offline import FrameRecord, choose_input, track_recording
         from end2reg_ros.tracking.report import write_track
@@ -55,7 +60,8 @@ class Track:
         prior = prior_from_options(case, self.init, self.landmarks)
         with Recording(self.bag) as recording:
             chosen = choose_input(recording, self.topic)
-            tracker = Tracker(create_registrar(self.method, case), case)
+            registrar = create_registrar(self.method, case, network=EngineOptions(self.engine, self.weights))
+            tracker = Tracker(registrar, case)
             if prior is not None:
                 tracker.set_prior(prior)
             frames = track_recording(recording, chosen, tracker, CloudLimits())
@@ -69,7 +75,12 @@ class Track:
                 stopped = "interrupted"
             except CloudError as fault:
                 stopped = str(fault)
-        summary = write_track(self.out, records, complete=stopped is None)
+        told = {
+            "method": registrar.method,
+            "engine": registrar.engine_text,
+            "engine_hash": registrar.engine_hash,
+        }
+        summary = write_track(self.out, records, complete=stopped is None, about=told)
         if self.json:
             print(json.dumps(summary, indent=1))
         else:

@@ -25,7 +25,7 @@ def estimate_normals(
         return np.zeros((len(points), 3), np.float32)
     cloud = small_gicp.PointCloud(np.asarray(points, np.float64))
     small_gicp.estimate_normals(cloud, num_neighbors=min(neighbours, len(points)), num_threads=threads)
-    normals = np.asarray(cloud.normals())[:, :3]
+    normals = cloud.normals()[:, :3]
     towards = (np.zeros(3) if viewpoint is None else np.asarray(viewpoint)) - points
-    flip = np.where((normals * towards).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
-    return np.nan_to_num(normals * flip).astype(np.float32)
+    away = np.einsum("ij,ij->i", normals, towards) < 0
+    return np.nan_to_num(np.where(away[:, None], -normals, normals).astype(np.float32))

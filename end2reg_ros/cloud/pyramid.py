@@ -10,15 +10,21 @@ Network units: lengths are divided by one fixed scale, 1 unit = 95 mm (L1-L5 fit
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from end2reg_ros.cloud.neighbours import TableSize, nearest, nearest_first, within_itself, within_other
 from end2reg_ros.cloud.pyramid_types import (
     ATTRIBUTES,
     COLOUR,
     NORMAL,
     UNIT_M,
+    Cells,
     Floats,
     Level,
     Pyramid,
@@ -26,10 +32,13 @@ from end2reg_ros.cloud.pyramid_types import (
     Table,
     Truncation,
 )
-from end2reg_ros.cloud.voxel import voxel_keys
+from end2reg_ros.cloud.voxel import cell_means, occupied_cells
 
-__all__ = ["COLOUR", "NORMAL", "UNIT_M", "Floats", "Level", "Pyramid", "PyramidSpec", "Table", "Truncation",
-           "build_pyramid", "nearest_rows", "point_attributes"]  # fmt: skip
+__all__ = ["COLOUR", "NORMAL", "UNIT_M", "Cells", "Floats", "Level", "Pyramid", "PyramidSpec", "Table", "Truncation",
+           "build_pyramid", "cells_of", "nearest_rows", "point_attributes", "tables_of"]  # fmt: skip
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def point_attributes(
@@ -44,130 +53,156 @@ def point_attributes(
     return attributes
 
 
-def build_pyramid(points: NDArray[np.floating], attributes: Floats | None, spec: PyramidSpec) -> Pyramid:
+def build_pyramid(
+    points: NDArray[np.floating], attributes: Floats | None, spec: PyramidSpec, threads: int = 1
+) -> Pyramid:
     """The pyramid of one cloud. The same points in any order give the same pyramid.
 
     Args:
         points: (M, 3) network units, finite; M may be 0.
         attributes: (M, 6) as ``point_attributes`` gives them; None for a sensor without.
         spec: sizes.
+        threads: 1 or 2; they change the time only.
 
     Raises:
         ValueError: points or attributes of a wrong shape, or not finite.
     """
+    return tables_of(cells_of(points, attributes, spec), spec, threads)
+
+
+def cells_of(points: NDArray[np.floating], attributes: Floats | None, spec: PyramidSpec) -> Cells:
+    """The first step of ``build_pyramid``, a sixth of its time: the tables may then have any size that these cells ``fit``."""
     points = np.asarray(points)
-    attributes = np.zeros((len(points), ATTRIBUTES), np.float32) if attributes is None else attributes
-    if points.ndim != 2 or points.shape[1] != 3 or attributes.shape != (len(points), ATTRIBUTES):
-        raise ValueError(f"points must be (M, 3), attributes (M, 6), not {points.shape}, {attributes.shape}")
-    if not np.isfinite(points).all() or not np.isfinite(attributes).all():
+    shape = (len(points), ATTRIBUTES) if attributes is None else attributes.shape
+    if points.ndim != 2 or points.shape[1] != 3 or shape != (len(points), ATTRIBUTES):
+        raise ValueError(f"points must be (M, 3), attributes (M, 6), not {points.shape}, {shape}")
+    if not np.isfinite(points).all() or not (attributes is None or np.isfinite(attributes).all()):
         raise ValueError("points or attributes are not finite")
-
-    means, cell_of_point, dropped = _cells(points, attributes, spec.voxels[0], spec.capacities[0])
-    clouds, dropped_points = [means[:, :3]], [dropped]
-    for voxel, capacity in zip(spec.voxels[1:], spec.capacities[1:], strict=True):
-        coarser, _, dropped = _cells(clouds[-1], None, voxel, capacity)
-        clouds.append(coarser)
-        dropped_points.append(dropped)
-
-    trees = [cKDTree(cloud) for cloud in clouds]
-    levels, cut_neighbours, cut_pool = [], [], []
-    for i in range(len(clouds)):
-        level, cut, cut_down = _level(i, clouds, trees, spec)
-        levels.append(level)
-        cut_neighbours.append(cut)
-        cut_pool.append(cut_down)
-    patches, cut_patches = _patches(clouds[spec.fine_level], clouds[-1], trees[-1], spec)
-    truncation = Truncation(tuple(dropped_points), tuple(cut_neighbours), tuple(cut_pool), cut_patches)
-    return Pyramid(
-        tuple(levels),
-        _padded(_unit_normals(means[:, 3:]), spec.capacities[0]),
-        patches,
-        cell_of_point,
-        truncation,
+    means, attribute_means, cell_of_point, dropped = _cells(
+        points, attributes, spec.voxels[0], spec.capacities[0]
     )
+    clouds, dropped_cells = [means], [dropped]
+    for voxel, capacity in zip(spec.voxels[1:], spec.capacities[1:], strict=True):
+        coarser, _, _, dropped = _cells(clouds[-1], None, voxel, capacity)
+        clouds.append(coarser)
+        dropped_cells.append(dropped)
+    normal = _unit_normals(attribute_means)
+    return Cells(spec.voxels, tuple(clouds), normal, cell_of_point, tuple(dropped_cells))
+
+
+def tables_of(cells: Cells, spec: PyramidSpec, threads: int = 1) -> Pyramid:
+    """The second step of ``build_pyramid``: neighbours, pooling, patches, and padding to the sizes of ``spec``.
+
+    Args:
+        cells: of ``cells_of``, from this ``spec`` or from another one with the same voxels.
+        spec: sizes.
+        threads: 1 or 2; they change the time only.
+
+    Raises:
+        ValueError: the cells do not fit ``spec``.
+    """
+    if not cells.fit(spec):
+        raise ValueError(
+            f"cells of {cells.voxels} in numbers of {cells.counts} do not fit "
+            f"a pyramid of {spec.voxels} with room for {spec.capacities}"
+        )
+    trees = [cKDTree(cloud) for cloud in cells.points]
+    own, (between, (patches, cut_patches)) = _together(
+        threads,
+        lambda: _own_neighbours(cells, trees, spec),
+        lambda: (_between_levels(cells, trees, spec), _patches(cells, spec)),
+    )
+    levels = []
+    for points, capacity, (neighbours, _), (pool, upsample, _) in zip(
+        cells.points, spec.capacities, own, between, strict=True
+    ):
+        mask = np.arange(capacity) < len(points)
+        levels.append(Level(_padded(points, capacity), mask, neighbours, pool, upsample, len(points)))
+    cut_neighbours, cut_pool = tuple(cut for _, cut in own), tuple(cut for _, _, cut in between)
+    attributes = _padded(cells.attributes, spec.capacities[0])
+    truncation = Truncation(cells.dropped, cut_neighbours, cut_pool, cut_patches)
+    return Pyramid(tuple(levels), attributes, patches, cells.cell_of_point, truncation)
 
 
 def nearest_rows(from_level: Level, to_level: Level) -> Table:
     """(C,) for each row of one pyramid's level the nearest row of another's; the latter's capacity where missing."""
-    capacity = len(to_level.points)
-    rows = np.full(len(from_level.points), capacity, np.int32)
-    if to_level.count:
-        tree = cKDTree(to_level.points[: to_level.count])
-        rows[: from_level.count] = tree.query(from_level.points[: from_level.count])[1]
-    return rows
+    queries, points = from_level.points[: from_level.count], to_level.points[: to_level.count]
+    return _nearest_table(points, queries, len(to_level.points), len(from_level.points))
 
 
 def _cells(
     points: NDArray[np.floating], attributes: Floats | None, voxel: float, capacity: int
-) -> tuple[Floats, Table, int]:
-    """Means of the occupied cells (at most ``capacity``, ordered by cell), each point's cell, cells dropped."""
-    columns = [points] if attributes is None else [points, attributes]
-    values = np.concatenate(columns, axis=1, dtype=np.float64)
-    keys = voxel_keys(points, voxel)
-    order = np.argsort(keys, kind="stable")
-    new = np.diff(keys[order], prepend=-1) != 0
-    starts = np.flatnonzero(new)
-    cell_of_point = np.empty(len(points), np.int32)
-    cell_of_point[order] = np.cumsum(new) - 1
-    if len(starts) == 0:
-        return np.zeros((0, values.shape[1]), np.float32), cell_of_point, 0
-    counts = np.diff(starts, append=len(points))
-    means = (np.add.reduceat(values[order], starts, axis=0) / counts[:, None]).astype(np.float32)
+) -> tuple[Floats, Floats, Table, int]:
+    """Mean points and attributes of the occupied cells, at most ``capacity``; each point's cell; cells dropped."""
+    cell, counts = occupied_cells(points, voxel)
+    means = cell_means(points, cell, counts).astype(np.float32)
+    attribute_means = np.zeros((len(means), ATTRIBUTES), np.float32)
+    if attributes is not None:
+        attribute_means = cell_means(attributes, cell, counts).astype(np.float32)
+    cell_of_point = cell.astype(np.int32)
     dropped = max(0, len(means) - capacity)
     if dropped:
         # Thinned evenly along the order of the cells: no side of the cloud is lost.
         kept = np.arange(capacity) * len(means) // capacity
         row = np.full(len(means), -1, np.int32)
         row[kept] = np.arange(capacity)
-        means, cell_of_point = means[kept], row[cell_of_point]
-    return means, cell_of_point, dropped
+        means, attribute_means, cell_of_point = means[kept], attribute_means[kept], row[cell_of_point]
+    return means, attribute_means, cell_of_point, dropped
 
 
-def _level(i: int, clouds: list[Floats], trees: list[cKDTree], spec: PyramidSpec) -> tuple[Level, int, int]:
-    """Level i with its tables, rows whose neighbours did not fit, and the same of the pool table."""
-    capacity, width, count = spec.capacities[i], spec.neighbours[i], len(clouds[i])
-    radius = spec.radius_voxels * spec.voxels[i]
-    neighbours, cut = _within(trees[i], clouds[i], radius, width, (capacity, capacity))
-    pool = upsample = None
-    cut_pool = 0
-    if i + 1 < len(clouds):
-        below = spec.capacities[i + 1]
-        pool, cut_pool = _within(trees[i], clouds[i + 1], radius, width, (below, capacity))
-        upsample = np.full(capacity, below, np.int32)
-        if len(clouds[i + 1]):
-            upsample[:count] = trees[i + 1].query(clouds[i])[1]
-    mask = np.arange(capacity) < count
-    return Level(_padded(clouds[i], capacity), mask, neighbours, pool, upsample, count), cut, cut_pool
+def _together(threads: int, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+    """What two calls give, at the same time where there are two threads: scipy and numpy let the other one run."""
+    if threads < 2:
+        return first(), second()
+    with ThreadPoolExecutor(1) as helper:
+        waiting = helper.submit(first)
+        found = second()
+        return waiting.result(), found
 
 
-def _within(
-    tree: cKDTree, queries: Floats, radius: float, width: int, sizes: tuple[int, int]
-) -> tuple[Table, int]:
-    """Table (sizes[0], width) of the nearest points within a radius, sizes[1] where missing; rows that had more."""
-    rows, missing = sizes
-    table = np.full((rows, width), missing, np.int32)
-    if tree.n == 0 or len(queries) == 0:
-        return table, 0
-    # One more than fits tells whether something was cut; the tree itself marks the missing with n.
-    _, index = tree.query(queries, k=np.arange(1, width + 2), distance_upper_bound=radius)
-    cut = int((index[:, width] < tree.n).sum())
-    table[: len(queries)] = np.where(index[:, :width] < tree.n, index[:, :width], missing)
-    return table, cut
+def _own_neighbours(cells: Cells, trees: list[cKDTree], spec: PyramidSpec) -> list[tuple[Table, int]]:
+    """Each level's neighbours within itself, and its rows whose neighbours did not fit."""
+    result = []
+    for points, tree, voxel, capacity, width in zip(
+        cells.points, trees, spec.voxels, spec.capacities, spec.neighbours, strict=True
+    ):
+        size = TableSize(capacity, width, capacity)
+        table, found = within_itself(tree, points, spec.radius_voxels * voxel, size)
+        result.append((table, int((found > width).sum())))
+    return result
 
 
-def _patches(fine: Floats, nodes: Floats, tree: cKDTree, spec: PyramidSpec) -> tuple[Table, int]:
+def _between_levels(
+    cells: Cells, trees: list[cKDTree], spec: PyramidSpec
+) -> list[tuple[Table | None, Table | None, int]]:
+    """Each level's pool and upsample table, and the rows that did not fit into the pool table; none of the last level."""
+    result: list[tuple[Table | None, Table | None, int]] = []
+    for i, width in enumerate(spec.neighbours[:-1]):
+        capacity, below = spec.capacities[i : i + 2]
+        radius = spec.radius_voxels * spec.voxels[i]
+        pool, found = within_other(trees[i + 1], trees[i], radius, TableSize(below, width, capacity))
+        upsample = _nearest_table(cells.points[i + 1], cells.points[i], below, capacity)
+        result.append((pool, upsample, int((found > width).sum())))
+    return [*result, (None, None, 0)]
+
+
+def _patches(cells: Cells, spec: PyramidSpec) -> tuple[Table, int]:
     """Patch table (capacity of the nodes, patch_points) and the number of fine points that no patch holds."""
-    missing = spec.capacities[spec.fine_level]
-    table = np.full((spec.capacities[-1], spec.patch_points), missing, np.int32)
+    fine, nodes = cells.points[spec.fine_level], cells.points[-1]
+    size = TableSize(spec.capacities[-1], spec.patch_points, spec.capacities[spec.fine_level])
     if spec.patch_points == 0 or len(nodes) == 0:
-        return table, 0
-    distance, node = tree.query(fine)
-    order = np.lexsort((distance, node))
-    ordered = node[order]
-    rank = np.arange(len(fine)) - np.searchsorted(ordered, ordered)
-    held = rank < spec.patch_points
-    table[ordered[held], rank[held]] = order[held]
-    return table, int((~held).sum())
+        return np.full((size.rows, size.width), size.missing, np.int32), 0
+    node, squared = nearest(nodes, fine)
+    table, members = nearest_first(node, np.arange(len(fine)), squared, size)
+    return table, int(np.maximum(members - spec.patch_points, 0).sum())
+
+
+def _nearest_table(points: Floats, queries: Floats, missing: int, rows: int) -> Table:
+    """(rows,) row of the point nearest to each query; ``missing`` beyond the queries, or without points."""
+    table = np.full(rows, missing, np.int32)
+    if len(points):
+        table[: len(queries)] = nearest(points, queries)[0]
+    return table
 
 
 def _unit_normals(attributes: Floats) -> Floats:

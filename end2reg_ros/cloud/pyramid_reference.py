@@ -1,4 +1,8 @@
-"""Slow, obvious twin of ``pyramid``: one point at a time, for the test that holds the two together."""
+"""Slow, obvious twin of ``pyramid``: one point at a time, for the test that holds the two together.
+
+``tables_by_query`` is the middle way, a sorted search of a k-d tree for every row: for tests with a whole cloud, and what
+``benchmarks/tables_speed.py`` compares with.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from end2reg_ros.cloud.pyramid_types import Cells, PyramidSpec
 
 Points = NDArray[np.floating]
 
@@ -40,3 +47,21 @@ def patches(fine: Points, nodes: Points, width: int) -> list[list[int]]:
         mine = sorted((math.dist(fine[i], node), i) for i, owner in enumerate(owners) if owner == n)
         result.append([i for _, i in mine[:width]])
     return result
+
+
+def tables_by_query(cells: Cells, spec: PyramidSpec) -> dict[str, list[NDArray[np.int64]]]:
+    """Unpadded tables of all levels: ``neighbours``, ``pool``, ``upsample``, and the node of every fine point.
+
+    Rows of the first two are one entry wider than the pyramid's, to tell what was cut; the number of rows of the level
+    looked into is what marks a missing entry. Equally near points come in any order.
+    """
+    trees = [cKDTree(points) for points in cells.points]
+    tables: dict[str, list[NDArray[np.int64]]] = {"neighbours": [], "pool": [], "upsample": [], "node": []}
+    for i, (tree, width) in enumerate(zip(trees, spec.neighbours, strict=True)):
+        radius, k = spec.radius_voxels * spec.voxels[i], np.arange(1, width + 2)
+        for name, queries in zip(("neighbours", "pool"), cells.points[i : i + 2], strict=False):
+            tables[name].append(tree.query(queries, k, distance_upper_bound=radius)[1])
+        if i + 1 < len(trees):
+            tables["upsample"].append(trees[i + 1].query(cells.points[i])[1])
+    tables["node"].append(trees[-1].query(cells.points[spec.fine_level])[1])
+    return tables

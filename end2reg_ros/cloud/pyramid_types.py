@@ -47,6 +47,35 @@ class PyramidSpec:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """The occupied cells of one cloud, level by level, before any table: cheap, and it tells which padding is enough.
+
+    Attributes:
+        voxels: width of the cells of each level, network units.
+        points: (count, 3) means of each level's cells, network units.
+        attributes: (count of level 0, 6) mean colour (0..1) and unit normal; zeros where unknown.
+        cell_of_point: (points given,) row of level 0 of each point; -1 where it was dropped.
+        dropped: cells dropped, per level.
+    """
+
+    voxels: tuple[float, ...]
+    points: tuple[Floats, ...]
+    attributes: Floats
+    cell_of_point: Table
+    dropped: tuple[int, ...]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Rows in use, per level."""
+        return tuple(len(points) for points in self.points)
+
+    def fit(self, spec: PyramidSpec) -> bool:
+        """Whether the sizes of ``spec`` hold all these cells, which are of its own widths."""
+        small = all(count <= most for count, most in zip(self.counts, spec.capacities, strict=False))
+        return self.voxels == spec.voxels and small
+
+
+@dataclass(frozen=True)
 class Level:
     """One level; C is its capacity, H the width of its tables, D the capacity of the next coarser level.
 

@@ -52,6 +52,30 @@ def voxel_keys(points: NDArray[np.floating], voxel: float) -> NDArray[np.int64]:
     return keys
 
 
+def occupied_cells(points: NDArray[np.floating], voxel: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(N,) index of each point's cell among the M occupied ones, in the order of their keys; (M,) points in each.
+
+    Raises:
+        ValueError: see ``voxel_keys``.
+    """
+    keys = voxel_keys(points, voxel)
+    order = np.argsort(keys)  # what the order is within a cell does not matter to ``cell_means``
+    ordered = keys[order]
+    first = np.ones(len(keys), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    cell_of_point = np.empty(len(keys), np.int64)
+    cell_of_point[order] = np.cumsum(first) - 1
+    return cell_of_point, np.bincount(cell_of_point)
+
+
+def cell_means(
+    values: NDArray[np.generic], cell_of_point: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(M, C) mean of each cell's rows of ``values`` (N, C), summed in the order in which they come."""
+    sums = [np.bincount(cell_of_point, values[:, c], len(counts)) for c in range(values.shape[1])]
+    return np.stack(sums, axis=1) / counts[:, None]
+
+
 def voxel_downsample(
     points: NDArray[np.float32], voxel: float, colours: NDArray[np.uint8] | None = None
 ) -> VoxelGrid:
@@ -65,26 +89,9 @@ def voxel_downsample(
     Raises:
         ValueError: see ``voxel_keys``.
     """
-    keys = voxel_keys(points, voxel)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    first = np.ones(len(keys), bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    starts = np.flatnonzero(first)
-    counts = np.diff(np.append(starts, len(keys)))
-    cell_of_point = np.empty(len(keys), np.int64)
-    cell_of_point[order] = np.cumsum(first) - 1
-    means = _cell_sums(points, order, starts) / counts[:, None]
-    mean_colours = None
-    if colours is not None:
-        mean_colours = np.rint(_cell_sums(colours, order, starts) / counts[:, None]).astype(np.uint8)
-    return VoxelGrid(means.astype(np.float32), mean_colours, counts.astype(np.int64), cell_of_point)
-
-
-def _cell_sums(
-    values: NDArray[np.generic], order: NDArray[np.intp], starts: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    if starts.size == 0:
-        return np.zeros((0, values.shape[1]))
-    columns = (values[:, c].astype(np.float64)[order] for c in range(values.shape[1]))
-    return np.stack([np.add.reduceat(column, starts) for column in columns], axis=1)
+    cell_of_point, counts = occupied_cells(points, voxel)
+    means = cell_means(points, cell_of_point, counts).astype(np.float32)
+    if colours is None:
+        return VoxelGrid(means, None, counts, cell_of_point)
+    mean_colours = np.rint(cell_means(colours, cell_of_point, counts)).astype(np.uint8)
+    return VoxelGrid(means, mean_colours, counts, cell_of_point)

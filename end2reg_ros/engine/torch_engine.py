@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from end2reg_ros.cloud.pyramid import Pyramid
-from end2reg_ros.engine.types import EngineInfo, Floats, MaskChoice, NetworkOutput, ScenePyramids
+from end2reg_ros.engine.graph_io import output_of
+from end2reg_ros.engine.types import Arrays, EngineInfo, Floats, MaskChoice, NetworkOutput, ScenePyramids
+from end2reg_ros.engine.warm_up import empty_grid, empty_scenes
 from end2reg_ros.errors import EngineError
-from end2reg_ros.network.kpconv import gather_rows
+from end2reg_ros.network.graphs import ModelGraph, ModelSide, SceneGraph, SceneResult
 from end2reg_ros.network.model import End2Reg, parameter_count
-from end2reg_ros.network.outputs import CloudEncoding
 from end2reg_ros.network.region_net import RegionNet
 from end2reg_ros.network.tables import cloud_tables, scene_tables_of
 from end2reg_ros.network.weights import Weights, build_network, load_into, load_weights
@@ -52,13 +53,34 @@ class TorchEngine:
             loaded.hash,
             parameter_count(self.network),
             dict(loaded.record),
+            engine_hash=loaded.hash,
+            version=torch.__version__,
+            threads=threads if device == "cpu" else 0,
         )
-        self._model: CloudEncoding | None = None
+        self._model: ModelSide | None = None
+        self._encoder, self._passer = ModelGraph(self.network), SceneGraph(self.network)
 
     @torch.no_grad()
-    def set_model(self, model: Pyramid) -> None:
+    def encode_model(self, model: Pyramid) -> Arrays:
+        """See ``Engine.encode_model``."""
+        side = self._encoder(cloud_tables(model, self.device))
+        return {f"model.{name}": value.cpu().numpy() for name, value in side._asdict().items()}
+
+    @torch.no_grad()
+    def set_model(self, model: Pyramid | Arrays) -> None:
         """See ``Engine.set_model``."""
-        self._model = self.network.encode_model(cloud_tables(model, self.device))
+        if isinstance(model, dict):
+            named = {n: torch.from_numpy(np.array(model[f"model.{n}"])) for n in ModelSide._fields}
+            self._model = ModelSide(**{n: value.to(self.device) for n, value in named.items()})
+        else:
+            self._model = self._encoder(cloud_tables(model, self.device))
+
+    def warm_up(self) -> None:
+        """See ``Engine.warm_up``."""
+        for scene in empty_scenes(self.profile):
+            self.run(scene)
+        if self.region is not None:
+            self.region_map(empty_grid())
 
     @torch.no_grad()
     def run(self, scene: ScenePyramids, mask: MaskChoice | None = None) -> NetworkOutput:
@@ -69,27 +91,14 @@ class TorchEngine:
         """
         if self._model is None:
             raise EngineError("the engine has no model side yet: set_model comes first")
-        network, choice = self.network, mask or MaskChoice()
         tables = scene_tables_of(scene.registration, scene.segmentation, self.device)
-        geometry = network.geometry(tables.registration)
-        segmentation = network.segment(tables, geometry)
-        labels = self._labels(segmentation.mask, geometry[0].mask[:, 0], choice)
-        encoded = network.encode_masked(tables.registration, geometry, labels)
-        pose = network.match(self._model, encoded).pose
-        count = scene.registration.levels[0].count
-        margin = segmentation.logits[:, 1] - segmentation.logits[:, 0]
-        if tables.transfer is not None:  # the segmentation has cells of its own
-            margin = gather_rows(margin, tables.transfer.clamp(max=len(margin) - 1))
-        logits = margin.cpu().numpy()
-        return NetworkOutput(
-            rotation=pose.rotation.cpu().numpy().astype(np.float64),
-            translation=pose.translation.cpu().numpy().astype(np.float64),
-            inliers=int(pose.inliers),
-            total=int(pose.total),
-            support=pose.support.cpu().numpy(),
-            mask=labels.cpu().numpy()[:count],
-            logits=logits[:count],
-        )
+        labels = None
+        if mask is not None and mask.mode != "learned":
+            geometry = self.network.geometry(tables.registration)
+            learned = self.network.segment(tables, geometry).mask
+            labels = self._labels(learned, geometry[0].mask[:, 0], mask)
+        result: SceneResult = self._passer(tables, self._model, labels)
+        return output_of({name: value.cpu().numpy() for name, value in result._asdict().items()}, scene)
 
     @torch.no_grad()
     def region_map(self, grid: Floats) -> Floats:
@@ -105,8 +114,6 @@ class TorchEngine:
 
     def _labels(self, learned: torch.Tensor, real: torch.Tensor, choice: MaskChoice) -> torch.Tensor:
         """(C0,) the mask of a choice."""
-        if choice.mode == "learned":
-            return learned
         if choice.mode == "all_ones":
             return real
         if choice.mode == "given":

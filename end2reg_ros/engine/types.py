@@ -13,6 +13,7 @@ from end2reg_ros.network.profile import Profile
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
+Arrays = dict[str, NDArray[np.generic]]
 # What the registration is shown as its mask; all but ``learned`` are for studies of what the mask is worth.
 MaskMode = Literal["learned", "all_ones", "random", "given"]
 
@@ -27,6 +28,22 @@ class MaskChoice:
 
 
 @dataclass(frozen=True)
+class Matches:
+    """Correspondences and pose candidates of one pass, network units; k patch pairs, n correspondences a pair.
+
+    Attributes:
+        model, scene: (k, n, 3) corresponding points; weight: (k, n) confidence, 0 where there is none.
+        rotation: (k, 3, 3), translation: (k, 3) each pair's own proposal of T_scene_model.
+    """
+
+    model: Floats
+    scene: Floats
+    weight: Floats
+    rotation: Floats
+    translation: Floats
+
+
+@dataclass(frozen=True)
 class NetworkOutput:
     """One pass over one cloud.
 
@@ -37,6 +54,7 @@ class NetworkOutput:
         support: (k,) inliers of every patch pair's own proposal: the margin between hypotheses.
         mask: (count of the scene's level 0,) label 0 or 1 of each cell.
         logits: the same cells' logit of label 1 minus that of label 0.
+        matches: what the pose rests on; None from an engine that does not tell.
     """
 
     rotation: Array
@@ -46,6 +64,7 @@ class NetworkOutput:
     support: Floats
     mask: Floats
     logits: Floats
+    matches: Matches | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +77,18 @@ class ScenePyramids:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What is shown of an engine: its name, the device, the profile, the weights' hash and training record."""
+    """What is shown of an engine.
+
+    Attributes:
+        name: onnxruntime, tensorrt or torch.
+        device: what it runs on.
+        profile, weights_hash, parameters, record: of the network: sizes, identity, learned numbers, training record.
+        engine_hash: of what is run: graphs with their numbers, or the plan.
+        precision: of the arithmetic.
+        version: of the library that runs it.
+        threads: of the CPU; 0 where they do not matter.
+        why: why this engine was chosen; empty where it was asked for.
+    """
 
     name: str
     device: str
@@ -66,6 +96,20 @@ class EngineInfo:
     weights_hash: str
     parameters: int
     record: dict[str, object]
+    engine_hash: str = ""
+    precision: str = "fp32"
+    version: str = ""
+    threads: int = 0
+    why: str = ""
+
+    def text(self) -> str:
+        """One line for a person."""
+        threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.threads else ""
+        why = f" ({self.why})" if self.why else ""
+        return (
+            f"{self.name} {self.version} on {self.device}{threads}, {self.precision}, profile {self.profile}, "
+            f"weights {self.weights_hash}{why}"
+        )
 
 
 class Engine(Protocol):
@@ -74,8 +118,20 @@ class Engine(Protocol):
     profile: Profile
     info: EngineInfo
 
-    def set_model(self, model: Pyramid) -> None:
-        """Encode the pre-operative side: once a case."""
+    def encode_model(self, model: Pyramid) -> Arrays:
+        """The pre-operative side, encoded: named arrays that ``set_model`` takes, of this or of another process."""
+        ...
+
+    def set_model(self, model: Pyramid | Arrays) -> None:
+        """Take the pre-operative side, encoding it where it is not: once a case."""
+        ...
+
+    def warm_up(self) -> None:
+        """Run every graph, so that the first frame is as fast as the hundredth.
+
+        Raises:
+            EngineError: no model was set.
+        """
         ...
 
     def run(self, scene: ScenePyramids, mask: MaskChoice | None = None) -> NetworkOutput:

@@ -33,12 +33,13 @@ def region_finder_of(case: Case, weights: Path | None = None) -> RegionFinder:
         EngineError, WeightsError: a network that cannot be run.
     """
     from end2reg_ros.engine.load import load_engine
+    from end2reg_ros.engine.options import EngineOptions
     from end2reg_ros.registration.local_scene import REGION_HALF_M
     from end2reg_ros.registration.region_search import search_regions
     from end2reg_ros.registration.weights_path import choose_weights
     from end2reg_ros.se3 import apply, inverse
 
-    engine = load_engine(choose_weights(case, weights).path)
+    engine = load_engine(EngineOptions(weights=choose_weights(case, weights).path))
 
     def find(cloud: Cloud) -> NDArray[np.int64] | None:
         found = search_regions(engine.region_map, cloud.points, cloud.colours)

@@ -66,6 +66,8 @@ def render(run: Run, pictures: Sequence[Sequence[Picture]] = ()) -> str:
         more_events=max(0, len(spans) - MAX_EVENTS),
         figures=figures(run),
         configuration=list(run.configuration.items()),
+        start=run.tracker.start,
+        network=run.summary.network_poses > 0,
     )
 
 

@@ -30,6 +30,7 @@ class FrameRow:
         age_ms: arrival of the poses at the listener minus the stamp; None without poses.
         visible_fraction: share of the exposed spine that the camera sees, from the truth; None without a truth.
         errors_mm: level -> errors of its landmarks in mm (target registration error), between pose and truth.
+        network_errors_mm: the same for the network's own pose before refinement; empty where none was heard.
         T_camera_levels, T_camera_levels_true: level -> 16 numbers, row-major, metres.
         repeats: further messages with poses for this stamp (0 in a correct run).
         late: the poses were first heard when they were no longer waited for.
@@ -54,11 +55,15 @@ class FrameRow:
     unknown: bool = False
     latency_ms: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
+    network_errors_mm: dict[str, list[float]] = field(default_factory=dict)
 
     def tre_mm(self) -> float | None:
         """Median error over all landmarks, mm."""
-        errors = [e for level in self.errors_mm.values() for e in level]
-        return float(np.median(errors)) if errors else None
+        return _median_mm(self.errors_mm)
+
+    def network_tre_mm(self) -> float | None:
+        """The same for the network's own pose."""
+        return _median_mm(self.network_errors_mm)
 
     def level_tre_mm(self) -> dict[str, float]:
         """Level -> mean error of its landmarks, mm."""
@@ -121,6 +126,11 @@ def read_rows(path: Path) -> list[FrameRow]:
 def write_rows(path: Path, rows: Iterable[FrameRow]) -> None:
     """Write a log."""
     path.write_text("".join(to_line(row) + "\n" for row in rows))
+
+
+def _median_mm(errors_mm: dict[str, list[float]]) -> float | None:
+    errors = [e for level in errors_mm.values() for e in level]
+    return float(np.median(errors)) if errors else None
 
 
 def _clean(value: Any) -> Any:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STATE_COLOURS = {"SEARCHING": "#cbd5e1", "TRACKING": "#bbf7d0", "DEGRADED": "#fde68a", "LOST": "#fecaca"}
-INK, GRID, ACCENT, WARN = "#1e293b", "#e2e8f0", "#0f766e", "#b91c1c"
+INK, GRID, ACCENT, WARN, NETWORK = "#1e293b", "#e2e8f0", "#0f766e", "#b91c1c", "#7c3aed"
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "end2reg",  # the same log gives the same file
@@ -50,7 +50,10 @@ def _styled(plot: Plot) -> Plot:
 
 @_styled
 def error_over_time(rows: Sequence[FrameRow]) -> str:
-    """Median and worst-vertebra error of each published pose (mm) over time, states behind, visible share below."""
+    """Median and worst-vertebra error of each published pose (mm) over time, and the network's own; states behind.
+
+    Below: the visible share.
+    """
     from matplotlib.patches import Patch
 
     figure, (top, bottom) = _figure(10.5, 4.6, 2, {"height_ratios": [3.2, 1], "hspace": 0.09}, sharex=True)
@@ -58,7 +61,10 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
     t = np.array([row.t for row in published])
     median = np.array([row.tre_mm() for row in published], dtype=float)
     worst = np.array([row.worst_level_mm() for row in published], dtype=float)
-    limit = max(1.5, 1.25 * float(np.percentile(worst, 99))) if len(worst) else 1.5
+    alone = [row for row in published if row.network_errors_mm]
+    network = np.array([row.network_tre_mm() for row in alone], dtype=float)
+    highest = np.array([*worst, *network])
+    limit = max(1.5, 1.25 * float(np.percentile(highest, 99))) if len(highest) else 1.5
     spans = intervals(rows)
     for span in spans:
         top.axvspan(span.start, span.end, color=STATE_COLOURS.get(span.state, GRID), linewidth=0)
@@ -70,6 +76,10 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
         markersize=3.5,
         label="worst vertebra (mean of its landmarks)",
     )
+    if len(network):
+        at = np.array([row.t for row in alone])
+        label = "network alone, median"
+        top.plot(at, np.minimum(network, limit), "x", color=NETWORK, markersize=3.5, alpha=0.7, label=label)
     top.plot(
         *_broken(t, np.minimum(median, limit)), color=ACCENT, linewidth=1.6, label="median over all landmarks"
     )
@@ -90,7 +100,8 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
     patches = [
         Patch(color=STATE_COLOURS[s], label=s) for s in STATE_COLOURS if any(p.state == s for p in spans)
     ]
-    top.legend(handles=[*lines, *patches], ncols=6, loc="lower left", bbox_to_anchor=(-0.01, 1.0), fontsize=8.5,
+    # Two rows where the network's crosses are named, too: a wider legend would narrow the plot.
+    top.legend(handles=[*lines, *patches], ncols=4 if len(network) else 6, loc="lower left", bbox_to_anchor=(-0.01, 1.0), fontsize=8.5,
                columnspacing=1.2, handlelength=1.4)  # fmt: skip
     seen = [row for row in rows if row.visible_fraction is not None]
     bottom.fill_between(

@@ -30,6 +30,25 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class TrackerFacts:
+    """What the tracker says of itself, and what it was given.
+
+    Attributes:
+        method: of the registration.
+        engine, engine_hash: what runs its network, and which network; empty for the classical methods.
+        start: none (found from nothing), landmarks (an initial_pose from picked ones); empty where nobody knows.
+        points_truncated, cells_truncated: left out because a cloud, or a view of the network, held more than the limit.
+    """
+
+    method: str = ""
+    engine: str = ""
+    engine_hash: str = ""
+    start: str = ""
+    points_truncated: int = 0
+    cells_truncated: int = 0
+
+
+@dataclass(frozen=True)
 class Run:
     """Everything a report tells.
 
@@ -41,6 +60,7 @@ class Run:
         drops: reason -> clouds, as counted by the tracker.
         configuration: name -> text, in the order shown.
         levels: name and colour of each vertebra.
+        tracker: what it says of itself.
     """
 
     title: str
@@ -52,6 +72,7 @@ class Run:
     drops: dict[str, int] = field(default_factory=dict)
     configuration: dict[str, str] = field(default_factory=dict)
     levels: Sequence[tuple[str, tuple[int, int, int]]] = ()
+    tracker: TrackerFacts = field(default_factory=TrackerFacts)
 
 
 def summary_json(run: Run) -> dict[str, Any]:
@@ -60,6 +81,7 @@ def summary_json(run: Run) -> dict[str, Any]:
         "good": not run.problems,
         "problems": list(run.problems),
         "summary": asdict(run.summary),
+        "tracker": asdict(run.tracker),
         "usage": {name: asdict(usage) for name, usage in run.usage.items()},
         "drops": dict(run.drops),
         "configuration": dict(run.configuration),

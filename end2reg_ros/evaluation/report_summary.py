@@ -39,6 +39,8 @@ class RunSummary:
         level_tre_median_mm: the same per level.
         outliers, availability, availability_judged, jitter_mm, level_slips, blind_poses, reacquisition_s,
             never_reacquired, unserved_s: as in ``StreamFigures``; ``first_pose_s`` is its ``time_to_first_pose_s``.
+        first_pose_heard_s: from the stamp of the first cloud in view to the arrival of the first pose at the listener:
+            ``first_pose_s`` and that pose's age.
         false_tracking, false_degraded: clouds published in that state with a vertebra more than 10 mm off (mean of
             its landmarks).
         repeated_poses: further messages for a stamp already published.
@@ -51,7 +53,10 @@ class RunSummary:
         camera_hz: clouds per second.
         age_p50_ms, age_p95_ms, age_p99_ms: arrival of the poses at the listener minus the sensor's stamp.
         latency_p50_ms, latency_p95_ms: as the tracker reports them.
-        stages_ms: stage -> median milliseconds.
+        stages_ms: stage -> median milliseconds over the clouds that went through it; ``stages_p95_ms``: 95th percentiles.
+        network_poses: published poses of which the network's own pose, before refinement, was heard and compared, too.
+        network_tre_median_mm, network_tre_p95_mm, network_tre_max_mm: of these, before refinement.
+        refined_tre_median_mm, refined_tre_p95_mm, refined_tre_max_mm: of the same clouds, after it.
     """
 
     duration_s: float
@@ -91,6 +96,15 @@ class RunSummary:
     latency_p50_ms: float | None
     latency_p95_ms: float | None
     stages_ms: dict[str, float]
+    stages_p95_ms: dict[str, float]
+    first_pose_heard_s: float | None
+    network_poses: int
+    network_tre_median_mm: float | None
+    network_tre_p95_mm: float | None
+    network_tre_max_mm: float | None
+    refined_tre_median_mm: float | None
+    refined_tre_p95_mm: float | None
+    refined_tre_max_mm: float | None
 
 
 def summarise(heard: Sequence[FrameRow]) -> RunSummary:
@@ -102,7 +116,7 @@ def summarise(heard: Sequence[FrameRow]) -> RunSummary:
     late = [frame for row, frame in zip(rows, frames, strict=True) if row.late]
     latencies = [row.latency_ms for row in published if row.latency_ms is not None]
     duration_s = rows[-1].t - rows[0].t if rows else 0.0
-    tre = figures.tre_mm
+    tre, before, after = figures.tre_mm, figures.network_tre_mm, figures.refined_tre_mm
     return RunSummary(
         duration_s=duration_s,
         clouds=len(rows),
@@ -140,7 +154,16 @@ def summarise(heard: Sequence[FrameRow]) -> RunSummary:
         age_p99_ms=_known(figures.age_percentiles_ms[2]),
         latency_p50_ms=float(np.percentile(latencies, 50)) if latencies else None,
         latency_p95_ms=float(np.percentile(latencies, 95)) if latencies else None,
-        stages_ms=_stage_medians(rows),
+        stages_ms=_stage_percentiles(rows, 50),
+        stages_p95_ms=_stage_percentiles(rows, 95),
+        first_pose_heard_s=_first_heard_s(figures.time_to_first_pose_s, published),
+        network_poses=figures.compared_twice,
+        network_tre_median_mm=_known(before.median),
+        network_tre_p95_mm=_known(before.p95),
+        network_tre_max_mm=_known(before.maximum),
+        refined_tre_median_mm=_known(after.median),
+        refined_tre_p95_mm=_known(after.p95),
+        refined_tre_max_mm=_known(after.maximum),
     )
 
 
@@ -161,6 +184,7 @@ def stream_frames(rows: Sequence[FrameRow]) -> list[StreamFrame]:
                 state=State.__members__.get(row.state, State.SEARCHING),
                 published=row.published,
                 errors_mm=row.errors_mm,
+                network_errors_mm=row.network_errors_mm,
                 places_m=_origins(row.T_camera_levels, list(row.T_camera_levels)),
                 level_slip=slip_of_places(
                     _origins(row.T_camera_levels, shared), _origins(row.T_camera_levels_true, shared)
@@ -189,6 +213,11 @@ def _moved(before: Mapping[str, list[float]], after: Mapping[str, list[float]]) 
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _first_heard_s(first_pose_s: float, published: Sequence[FrameRow]) -> float | None:
+    age_ms = published[0].age_ms if published else None
+    return None if age_ms is None else _known(first_pose_s + age_ms / 1e3)
 
 
 def intervals(rows: Sequence[FrameRow]) -> list[Interval]:
@@ -225,10 +254,10 @@ def _level_medians(published: Sequence[FrameRow]) -> dict[str, float]:
     return {level: float(np.median(values)) for level, values in errors.items() if values}
 
 
-def _stage_medians(rows: Sequence[FrameRow]) -> dict[str, float]:
+def _stage_percentiles(rows: Sequence[FrameRow], percent: float) -> dict[str, float]:
     stages: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.stages_ms.items():
             if value is not None:
                 stages.setdefault(name, []).append(value)
-    return {name: float(np.median(values)) for name, values in stages.items()}
+    return {name: float(np.percentile(values, percent)) for name, values in stages.items()}

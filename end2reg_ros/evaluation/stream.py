@@ -33,6 +33,7 @@ class StreamFrame:
         judged: the tracker gave a status for this cloud (otherwise it was superseded by a newer one).
         age_ms: time from the sensor's stamp to the pose's arrival; None where it was not measured.
         at_rest: neither camera nor spine moved since the frame before (for jitter).
+        network_errors_mm: as ``errors_mm``, of the network's own pose before refinement; empty where there is none.
     """
 
     stamp_ns: int
@@ -45,6 +46,7 @@ class StreamFrame:
     judged: bool = True
     age_ms: float | None = None
     at_rest: bool = False
+    network_errors_mm: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def in_view(self) -> bool:
@@ -54,15 +56,17 @@ class StreamFrame:
     @property
     def compared(self) -> bool:
         """A pose with errors, all of them numbers."""
-        return self.published and bool(self.errors_mm) and bool(np.isfinite(self._errors()).all())
+        return self.published and bool(self.errors_mm) and bool(np.isfinite(_joined([self.errors_mm])).all())
+
+    @property
+    def compared_twice(self) -> bool:
+        """A pose with errors, and the network's own one with errors at the same levels."""
+        return self.compared and self.network_errors_mm.keys() == self.errors_mm.keys()
 
     @property
     def wrong(self) -> bool:
         """A vertebra is more than 10 mm off, by the mean of its landmarks."""
         return self.compared and max(float(np.mean(e)) for e in self.errors_mm.values()) > WRONG_MM
-
-    def _errors(self) -> Array:
-        return np.concatenate([np.asarray(e, dtype=np.float64) for e in self.errors_mm.values()])
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class StreamFigures:
         blind_poses: published while nothing of the spine was in view; must be 0.
         uncompared: published without a truth to compare with; must be 0.
         false_poses: published with a vertebra more than 10 mm off; ``false_tracking`` those in TRACKING, must be 0.
+        compared_twice: published poses of which the network's own pose before refinement is known, too.
+        network_tre_mm, refined_tre_mm: over the landmarks of these, before and after refinement.
     """
 
     frames: int
@@ -106,13 +112,16 @@ class StreamFigures:
     uncompared: int
     false_poses: int
     false_tracking: int
+    compared_twice: int
+    network_tre_mm: Spread
+    refined_tre_mm: Spread
 
 
 def stream_figures(frames: Sequence[StreamFrame]) -> StreamFigures:
     """Figures of a stream in the order of its stamps. A pose in a state that publishes none is still counted."""
     published = [frame for frame in frames if frame.published]
-    errors = [e for frame in published if frame.compared for level in frame.errors_mm.values() for e in level]
-    tre = np.array(errors, dtype=np.float64)
+    tre = _joined([frame.errors_mm for frame in published if frame.compared])
+    twice = [frame for frame in published if frame.compared_twice]
     start = next((k for k, frame in enumerate(frames) if frame.published), len(frames))
     expected = [frame for frame in frames[start:] if frame.in_view]
     judged = [frame for frame in expected if frame.judged]
@@ -140,7 +149,15 @@ def stream_figures(frames: Sequence[StreamFrame]) -> StreamFigures:
         uncompared=sum(not frame.compared for frame in published),
         false_poses=sum(frame.wrong for frame in published),
         false_tracking=sum(frame.wrong and frame.state == State.TRACKING for frame in published),
+        compared_twice=len(twice),
+        network_tre_mm=spread(_joined([frame.network_errors_mm for frame in twice])),
+        refined_tre_mm=spread(_joined([frame.errors_mm for frame in twice])),
     )
+
+
+def _joined(errors_mm: Sequence[Mapping[str, Sequence[float]]]) -> Array:
+    """All landmarks' errors of some poses, (N,)."""
+    return np.array([e for pose in errors_mm for level in pose.values() for e in level], dtype=np.float64)
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -1,7 +1,7 @@
 """Kernel point convolution on padded tables (Thomas 2019; End2Reg eq. 4) as one matrix product.
 
 The geometry of a table (who is whose neighbour, how near to which kernel point) is worked out once and shared by every
-convolution on it. A table's missing entries are clamped to a real row and given the weight 0.
+convolution on it. A table's missing entries repeat a real row and are given the weight 0.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from end2reg_ros.network.kernel_points import kernel_points
 from end2reg_ros.network.tables import CloudTables
 
+ABSENT = 1e4  # squared distance, in units of sigma, of an entry that is missing
+FLOOR = 1e-3  # voxels; keeps the slope of the distance's root finite
+
 
 class Neighbourhood(NamedTuple):
     """Geometry of one table of M queries, H neighbours, K kernel points.
 
     Attributes:
-        rows: (M * H,) rows of the support, clamped.
+        rows: (M * H,) rows of the support; a missing entry repeats the first of its row.
         present: (M, H) 1 where there is a neighbour, 0 where the entry is missing.
         influence: (M, H, K) max(0, 1 - |y - k| / sigma), 0 where missing.
         size: (M, 1) neighbours present, at least 1.
@@ -66,6 +69,7 @@ class KernelGeometry(nn.Module):
     """
 
     points: Tensor
+    expansion: Tensor
     squared: Tensor
 
     def __init__(
@@ -75,7 +79,10 @@ class KernelGeometry(nn.Module):
         points = torch.from_numpy(kernel_points(count, shell * radius_voxels))
         # Follows from the profile: not part of a checkpoint.
         self.register_buffer("points", points, persistent=False)
-        self.register_buffer("squared", (points * points).sum(dim=1), persistent=False)
+        scaled = points / sigma_voxels
+        rows = [-2.0 * scaled.T, torch.ones(3, count), torch.full((1, count), ABSENT)]
+        self.register_buffer("expansion", torch.cat(rows), persistent=False)
+        self.register_buffer("squared", (scaled * scaled).sum(dim=1), persistent=False)
         self.sigma = sigma_voxels
         self.voxels = voxels
 
@@ -100,15 +107,36 @@ class KernelGeometry(nn.Module):
         return result
 
     def neighbourhood(self, queries: Tensor, supports: Tensor, table: Tensor, voxel: float) -> Neighbourhood:
-        """Neighbourhood of (M, 3) queries in (C, 3) supports by an (M, H) table."""
+        """Neighbourhood of (M, 3) queries in (C, 3) supports by an (M, H) table.
+
+        Written for engines that run one operation after another: every elementwise step is on tables of the same shape, as
+        broadcasts over a short last axis cost ten times as much. ``neighbourhood_reference`` is the obvious form.
+        """
+        capacity, width = supports.shape[0], table.shape[1]
+        missing = table >= capacity
+        # A missing entry repeats the nearest neighbour: no maximum changes by it, and its influence is 0 (below).
+        nearest = table[:, :1].clamp(max=capacity - 1).expand(-1, width)
+        index = torch.where(missing, nearest, table).reshape(-1)
+        near = gather_rows(supports, index).reshape(-1, 3 * width)
+        offset = ((near - queries.repeat(1, width)) / (voxel * self.sigma)).reshape(-1, 3)
+        # |y - k|^2 = |y|^2 - 2 y.k + |k|^2 as one product, without an (M, H, K, 3) tensor; in units of sigma.
+        absent = missing.to(supports.dtype).reshape(-1, 1)
+        squared = torch.cat([offset, offset * offset, absent], dim=1) @ self.expansion + self.squared
+        floor = (FLOOR / self.sigma) ** 2
+        influence = torch.relu(1.0 - squared.clamp(min=floor).sqrt()).reshape(-1, width, self.points.shape[0])
+        present = 1.0 - absent.reshape(-1, width)
+        return Neighbourhood(index, present, influence, present.sum(dim=1, keepdim=True).clamp(min=1.0))
+
+    def neighbourhood_reference(
+        self, queries: Tensor, supports: Tensor, table: Tensor, voxel: float
+    ) -> Neighbourhood:
+        """The same, pair by pair: slow and obvious (rows of missing entries apart, whose influence is 0)."""
         capacity = supports.shape[0]
         present = (table < capacity).to(supports.dtype)
         index = table.clamp(max=capacity - 1).reshape(-1)
         near = gather_rows(supports, index).reshape(table.shape[0], table.shape[1], 3)
-        offset = (near - queries[:, None]) * present[:, :, None] / voxel
-        # |y - k|^2 without an (M, H, K, 3) tensor; the floor keeps the root's slope finite.
-        squared = (offset * offset).sum(dim=2, keepdim=True) - 2.0 * (offset @ self.points.T) + self.squared
-        distance = squared.clamp(min=1e-6).sqrt()
+        offset = (near - queries[:, None]) / voxel
+        distance = (offset[:, :, None] - self.points).norm(dim=3)
         influence = (1.0 - distance / self.sigma).clamp(min=0.0) * present[:, :, None]
         return Neighbourhood(index, present, influence, present.sum(dim=1, keepdim=True).clamp(min=1.0))
 
@@ -143,7 +171,7 @@ class KPConv(nn.Module):
 def max_pool(features: Tensor, near: Neighbourhood) -> Tensor:
     """(M, C) largest feature among each query's neighbours; 0 where there is none."""
     queries, width = near.present.shape
+    # Missing entries repeat a real one (see ``KernelGeometry.neighbourhood``).
     gathered = gather_rows(features, near.rows).reshape(queries, width, -1)
-    masked = gathered + (near.present[:, :, None] - 1.0) * 1e4
     # max rather than amax: its gradient follows one index instead of comparing everything with the result.
-    return masked.max(dim=1).values * near.present[:, :1]
+    return gathered.max(dim=1).values * near.present[:, :1]

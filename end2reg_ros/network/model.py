@@ -195,7 +195,7 @@ class End2Reg(nn.Module):
             profile.mutual_top,
         )
         pose = local_to_global(found, profile.inlier_radius, profile.refinements)
-        return Matching(model_features, scene_features, pairs, assignment, pose)
+        return Matching(model_features, scene_features, pairs, assignment, found, pose)
 
     def assign(
         self, model: CloudEncoding, scene: CloudEncoding, pairs: SuperpointPairs

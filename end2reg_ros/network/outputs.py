@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from end2reg_ros.network.local_to_global import Pose
-from end2reg_ros.network.matching import SuperpointPairs
+from end2reg_ros.network.matching import Correspondences, SuperpointPairs
 
 
 class CloudEncoding(NamedTuple):
@@ -49,12 +49,13 @@ class Sampling(NamedTuple):
 
 
 class Matching(NamedTuple):
-    """What ``match`` finds: refined superpoint features (N, C), their pairs, log assignments, the pose."""
+    """What ``match`` finds: refined superpoint features (N, C), their pairs, log assignments, correspondences, pose."""
 
     model_features: Tensor
     scene_features: Tensor
     pairs: SuperpointPairs
     assignment: Tensor
+    found: Correspondences
     pose: Pose
 
 

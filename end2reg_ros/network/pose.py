@@ -14,6 +14,7 @@ from torch import Tensor
 from end2reg_ros.network.kpconv import gather_rows
 
 SQUARINGS = 12
+NORMALISE_EVERY = 3
 # Ratio of the second to the first eigenvalue of the scatter below which points count as lying on one line.
 LINE = 0.01
 
@@ -74,9 +75,11 @@ def rotation_horn(covariance: Tensor) -> Tensor:
     # negative: the largest one is then also the largest in size.
     matrix = matrix / size.clamp(min=1e-12) + identity
     matrix = matrix + 1e-7 * identity[:, :1] * identity[:1]
-    for _ in range(SQUARINGS):
+    for i in range(SQUARINGS):
         matrix = matrix @ matrix
-        matrix = matrix / (matrix * matrix).sum(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-12)
+        # The largest eigenvalue is at least half of the size, so that a few powers cannot underflow.
+        if i % NORMALISE_EVERY == NORMALISE_EVERY - 1:
+            matrix = matrix / (matrix * matrix).sum(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-12)
     # Every row is now the quaternion times a number; the one with the largest diagonal entry is the most exact.
     diagonal = (matrix * identity).sum(dim=2)
     start = 4 * torch.arange(matrix.shape[0], device=h.device)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from end2reg_ros.cloud.pyramid import PyramidSpec
@@ -16,6 +18,7 @@ class Profile:
         name: what checkpoints and the command line call it.
         model: sizes of the model side's pyramid.
         scene: sizes of the scene's pyramid; same voxels, tables and radius as ``model``.
+        small_capacities: a second padding of the scene, for the many views that fit it: same result, less work.
         segmentation: sizes of the segmentation's own pyramid; None when it shares the scene's.
         kernel_points: kernel points of the registration backbone.
         segmentation_kernel_points: kernel points of the segmentation.
@@ -82,6 +85,13 @@ class Profile:
     refinements: int = 5
     sinkhorn_limit: float = 0.0
     positive_radius: float = 0.05
+    small_capacities: tuple[int, ...] | None = None
+
+    def scene_specs(self) -> tuple[PyramidSpec, ...]:
+        """The scene's paddings, the smallest first."""
+        if self.small_capacities is None:
+            return (self.scene,)
+        return replace(self.scene, capacities=self.small_capacities), self.scene
 
 
 def paper() -> Profile:
@@ -165,6 +175,7 @@ def realtime() -> Profile:
         sinkhorn_iterations=20,
         inlier_radius=0.05,
         sinkhorn_limit=30.0,
+        small_capacities=(1536, 448, 128),
     )
 
 
@@ -180,3 +191,14 @@ def get_profile(name: str) -> Profile:
     if name not in _PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(sorted(_PROFILES))}")
     return _PROFILES[name]()
+
+
+def profile_hash(profile: Profile) -> str:
+    """16 hex digits over every number of a profile that weights depend on: all but the padding."""
+    numbers = asdict(profile)
+    del numbers["small_capacities"]
+    for side in ("model", "scene", "segmentation"):
+        if numbers[side] is not None:
+            del numbers[side]["capacities"]
+    document = json.dumps(numbers, sort_keys=True)
+    return hashlib.sha256(document.encode()).hexdigest()[:16]

@@ -1,33 +1,25 @@
-"""Weights on disk: one safetensors file with what is needed to refuse it where it does not fit.
-
-safetensors holds numbers only: reading a weights file runs no code.
-"""
+"""Weights files into torch and out of it (see ``engine.weights_file``)."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from end2reg_ros.errors import End2RegError
+from end2reg_ros.engine.weights_file import FORMAT, NETWORK, REGION, arrays_hash, profile_of, read_weights
+from end2reg_ros.errors import WeightsError
 from end2reg_ros.network.model import End2Reg
-from end2reg_ros.network.profile import Profile, get_profile
+from end2reg_ros.network.profile import Profile, profile_hash
 
-FORMAT = "end2reg_ros weights 1"
-NETWORK, REGION = "network.", "region."
-
-
-class WeightsError(End2RegError):
-    """A weights file that cannot be used."""
+__all__ = ["Weights", "WeightsError", "build_network", "load_into", "load_weights", "profile_hash", "save_weights",
+           "tensors_hash"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,24 +42,9 @@ class Weights:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def profile_hash(profile: Profile) -> str:
-    """16 hex digits over every number of a profile that weights depend on: all but the padding."""
-    numbers = asdict(profile)
-    for side in ("model", "scene", "segmentation"):
-        if numbers[side] is not None:
-            del numbers[side]["capacities"]
-    document = json.dumps(numbers, sort_keys=True)
-    return hashlib.sha256(document.encode()).hexdigest()[:16]
-
-
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
     """16 hex digits over names, shapes and values."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous().to(torch.float32)
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(np.ascontiguousarray(value.numpy()).tobytes())
-    return digest.hexdigest()[:16]
+    return arrays_hash({name: value.detach().cpu().float().numpy() for name, value in tensors.items()})
 
 
 def save_weights(
@@ -101,30 +78,15 @@ def load_weights(path: Path) -> Weights:
     Raises:
         WeightsError: missing, cut short, not one of ours, or altered.
     """
-    if not path.is_file():
-        raise WeightsError(f"no weights file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as fault:
-        raise WeightsError(
-            f"weights {path} cannot be read, the file may be cut short: {' '.join(str(fault).split())}"
-        ) from None
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path} holds no weights of this program (format {metadata.get('format')!r})")
-    digest = tensors_hash(tensors)
-    if digest != metadata.get("hash"):
-        raise WeightsError(
-            f"weights {path} are not what was saved: hash {digest}, {metadata.get('hash')} expected"
-        )
+    raw = read_weights(path)
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in raw.tensors.items()}
     return Weights(
-        profile=metadata.get("profile", ""),
-        profile_hash=metadata.get("profile_hash", ""),
+        profile=raw.profile,
+        profile_hash=raw.profile_hash,
         network={n.removeprefix(NETWORK): v for n, v in tensors.items() if n.startswith(NETWORK)},
         region={n.removeprefix(REGION): v for n, v in tensors.items() if n.startswith(REGION)},
-        hash=digest,
-        record=json.loads(metadata.get("record", "{}")),
+        hash=raw.hash,
+        record=raw.record,
     )
 
 
@@ -138,17 +100,7 @@ def build_network(weights: Weights, profile: str | None = None) -> End2Reg:
     Raises:
         WeightsError: another profile than wanted, or one whose numbers have changed since.
     """
-    if profile is not None and profile != weights.profile:
-        raise WeightsError(f"weights are of profile '{weights.profile}', profile '{profile}' was asked for")
-    try:
-        own = get_profile(weights.profile)
-    except ValueError as fault:
-        raise WeightsError(f"weights: {fault}") from None
-    if profile_hash(own) != weights.profile_hash:
-        raise WeightsError(
-            f"weights were trained with other numbers of profile '{weights.profile}' "
-            f"({weights.profile_hash}, now {profile_hash(own)}): train again"
-        )
+    own = profile_of(weights.profile, weights.profile_hash, profile)
     network = End2Reg(own)
     load_into(network, weights.network, "network")
     return network.eval()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 from end2reg_ros.case.model import Case
+from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import RegistrationError
 from end2reg_ros.registration.settings import AcceptSettings, RegistrationSettings
 from end2reg_ros.registration.types import Prior, Quality, Registrar, Registration
@@ -14,7 +14,7 @@ __all__ = [
     "CLASSICAL",
     "LEARNED",
     "AcceptSettings",
-    "NetworkOptions",
+    "EngineOptions",
     "Prior",
     "Quality",
     "Registrar",
@@ -22,23 +22,6 @@ __all__ = [
     "RegistrationSettings",
     "create_registrar",
 ]
-
-
-@dataclass(frozen=True)
-class NetworkOptions:
-    """Which network the learned methods run.
-
-    Attributes:
-        weights: safetensors file; None takes the case's own network when it has one, else the shipped one.
-        profile: the profile that the weights must be of; None takes theirs.
-        device: cpu or cuda.
-        threads: of the CPU.
-    """
-
-    weights: Path | None = None
-    profile: str | None = None
-    device: str = "cpu"
-    threads: int = 1
 
 
 CLASSICAL = ("icp", "ransac_icp", "kiss_matcher_icp")
@@ -49,7 +32,7 @@ def create_registrar(
     method: str,
     case: Case,
     settings: RegistrationSettings | None = None,
-    network: NetworkOptions | None = None,
+    network: EngineOptions | None = None,
 ) -> Registrar:
     """Set up a registration method for a case (seconds; do it once).
 
@@ -62,7 +45,7 @@ def create_registrar(
 
     settings = settings or RegistrationSettings()
     if method in LEARNED:
-        return _learned(method, case, settings, network or NetworkOptions())
+        return _learned(method, case, settings, network or EngineOptions())
     methods = {**METHODS, KissMatcherIcpRegistrar.method: KissMatcherIcpRegistrar}
     if method not in methods:
         known = ", ".join((*CLASSICAL, *LEARNED))
@@ -70,12 +53,12 @@ def create_registrar(
     return methods[method](case, settings)
 
 
-def _learned(method: str, case: Case, settings: RegistrationSettings, options: NetworkOptions) -> Registrar:
+def _learned(method: str, case: Case, settings: RegistrationSettings, options: EngineOptions) -> Registrar:
     from end2reg_ros.engine.load import load_engine
     from end2reg_ros.registration.end2reg import End2RegAloneRegistrar, End2RegRegistrar
     from end2reg_ros.registration.weights_path import choose_weights
 
     choice = choose_weights(case, options.weights, options.profile or "realtime")
-    engine = load_engine(choice.path, options.profile, options.device, options.threads)
+    engine = load_engine(replace(options, weights=choice.path))
     kind = End2RegAloneRegistrar if method == End2RegAloneRegistrar.method else End2RegRegistrar
     return kind(case, engine, settings)

@@ -30,6 +30,7 @@ class IcpRegistrar:
     method = "icp"
     engine = ""
     engine_hash = ""
+    engine_text = ""
     needs_prior = True
 
     def __init__(self, case: Case, settings: RegistrationSettings) -> None:

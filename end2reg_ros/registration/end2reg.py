@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.types import Engine
+from end2reg_ros.errors import EngineError
 from end2reg_ros.registration.classical import IcpRegistrar, start_stddev, unguided_start
 from end2reg_ros.registration.local import FitRequest, Stopwatch
-from end2reg_ros.registration.local_scene import model_side
+from end2reg_ros.registration.local_scene import TRACKED_MARGIN_M, model_side
+from end2reg_ros.registration.model_side_cache import encoded_model_side
 from end2reg_ros.registration.network_search import NetworkPose, NetworkSearch, SearchSettings
 from end2reg_ros.registration.rivals import SAME_FIT_M, every_other_pose
 from end2reg_ros.registration.settings import RegistrationSettings
-from end2reg_ros.registration.types import Prior, Quality, Registration
+from end2reg_ros.registration.types import NetworkEstimate, Prior, Quality, Registration
 from end2reg_ros.registration.uncertainty import unknown_covariance
 
 Array = NDArray[np.float64]
@@ -26,6 +29,8 @@ NETWORK_ERROR_M = 0.004  # what the refinement allows the network to be off by
 START_MOVE_M = (
     0.015  # of the spine's middle away from a start, on top of what the start's own uncertainty allows
 )
+# A pose of the network that is further from the followed one at any vertebra is worth a second fit: alone it is off by 1 to 3 mm.
+NETWORK_DISAGREES_M = 0.006
 SEEDS = 2  # hypotheses whose neighbours are tried
 SEE_THROUGH = 0.04  # share of the surface before what the camera sees from which a fit counts half
 
@@ -52,20 +57,36 @@ class End2RegRegistrar:
         self.settings = settings or RegistrationSettings()
         self.follower = IcpRegistrar(case, self.settings)
         self.local = self.follower.local
-        self.search = NetworkSearch(engine, model_side(self.local.surface, engine.profile), search)
+        side = model_side(self.local.surface, engine.profile)
+        self.search = NetworkSearch(engine, side, search, encoded_model_side(case.hash, side.pyramid, engine))
+        self._beside = ThreadPoolExecutor(1, "network")
+        self.info = engine.info
         self.engine = engine.info.name
-        self.engine_hash = engine.info.weights_hash
+        self.engine_hash = engine.info.engine_hash
+        self.engine_text = engine.info.text()
 
     def warm_up(self) -> None:
-        """One frame of the case's own surface."""
+        """Every graph, then a start and a following frame on the case's own surface."""
+        self.search.engine.warm_up()
         T = unguided_start(self.local.centre, np.array([0.0, 0.0, 0.6]))
         points = (self.local.surface.points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
-        self.register(Cloud(points, None, "warm_up", 1), Prior(T, "warm_up"))
+        for continues in (False, True):
+            self.register(Cloud(points, None, "warm_up", 1), Prior(T, "warm_up", continues=continues))
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
-        """See ``Registrar.register``. A running track is followed by refinement alone."""
-        if prior is not None and prior.continues:
-            return self._named(replace(self.follower.register(cloud, prior), method=self.method))
+        """See ``Registrar.register``."""
+        try:
+            return (
+                self.follow(cloud, prior)
+                if prior is not None and prior.continues
+                else self.start(cloud, prior)
+            )
+        except EngineError as fault:  # a GPU out of memory, weights without a region finder
+            T = np.eye(4) if prior is None else prior.T_camera_model
+            return self._named(self.local.failed(T, "engine_fault", str(fault), self.method))
+
+    def start(self, cloud: Cloud, prior: Prior | None) -> Registration:
+        """From a start, or from nothing."""
         clock = Stopwatch()
         poses = self.search.find(cloud, prior, clock)
         usable = [p for p in poses if p.inliers >= self.search.settings.min_inliers] or poses[:1]
@@ -80,13 +101,50 @@ class End2RegRegistrar:
                 fits += [(other, pose) for other in self.elsewhere(cloud, pose, fit)]
             clock.lap("other levels and ends")
         found, pose = max(fits, key=lambda pair: (pair[0].success, plausibility(pair[0])))
-        others = [fit for fit, _ in fits if fit.success and self.apart(fit, found) > SAME_FIT_M]
+        others = [
+            fit
+            for fit, _ in fits
+            if fit.success and self.apart(fit.T_camera_model, found.T_camera_model) > SAME_FIT_M
+        ]
         if found.success and others:
             text = "two poses pass every check: this may be another level, or head and feet exchanged"
             found = replace(found, success=False, reason_code="ambiguous_level", reason=text)
         if prior is not None:
             found = self.near(prior, found)
-        return self._named(replace(self._with_mask(found, pose), timings_ms=clock.laps))
+        return self._named(replace(self._with_network(found, pose), timings_ms=clock.laps))
+
+    def follow(self, cloud: Cloud, prior: Prior) -> Registration:
+        """The next frame of a track: refined from where it is expected, and held against the network's own pose.
+
+        The network sees the cloud itself and knows nothing of the frames before, so that what both agree on has not drifted.
+        Where refinement fails, the network's pose is another start; where both fit and differ, there is no pose.
+        """
+        clock = Stopwatch()
+        scene = self.search.scene_around(cloud, prior.T_camera_model, clock, TRACKED_MARGIN_M)
+        # Side by side: the engine runs outside of Python, and refinement does not need what it finds.
+        beside = Stopwatch()
+        running = None if scene is None else self._beside.submit(self.search.one_pass, scene, beside)
+        found = self.follower.near(prior, self.local.fit(cloud, self.follower.request(prior)))
+        clock.lap("refine and judge")
+        pose = None if running is None else running.result()
+        clock.lap("waiting for the network")
+        clock.laps |= beside.laps
+        if pose is not None and pose.inliers >= self.search.settings.sure_inliers:
+            apart = self.apart(found.T_camera_model, pose.T_camera_model)
+            if not found.success or apart > NETWORK_DISAGREES_M:
+                found = self.choose(found, self.local.fit(cloud, self.request(pose.T_camera_model)))
+        clock.lap("second fit")
+        found = replace(found, method=self.method, timings_ms=clock.laps)
+        return self._named(found if pose is None else self._with_network(found, pose))
+
+    def choose(self, followed: Registration, anew: Registration) -> Registration:
+        """Of a fit from the prediction and one from the network's pose: the one that passes; none where both do and differ."""
+        if not anew.success:
+            return followed
+        if followed.success and self.apart(followed.T_camera_model, anew.T_camera_model) > SAME_FIT_M:
+            text = "the network sees another pose than the track, and both pass every check"
+            return replace(followed, success=False, reason_code="network_disagrees", reason=text)
+        return anew
 
     def near(self, prior: Prior, found: Registration) -> Registration:
         """The same, refused when its middle lies so far from the start's that it may be a neighbouring level.
@@ -114,14 +172,18 @@ class End2RegRegistrar:
             for T in every_other_pose(self.case, pose.T_camera_model, support)
         ]
 
-    def apart(self, one: Registration, other: Registration) -> float:
-        """Largest distance, in metres, between a vertebra's origin in one registration and in another."""
-        return self.local.moved(one.T_camera_model, other.T_camera_model)
+    def apart(self, T_one: Array, T_other: Array) -> float:
+        """Largest distance, in metres, between a vertebra's origin under one pose and under another."""
+        return self.local.moved(T_one, T_other)
 
-    def _with_mask(self, found: Registration, pose: NetworkPose) -> Registration:
+    def _with_network(self, found: Registration, pose: NetworkPose) -> Registration:
+        """The same with what the network saw: its own pose, its mask as the points used."""
         fraction = float(pose.output.mask.mean()) if len(pose.output.mask) else 0.0
         return replace(
-            found, quality=replace(found.quality, mask_fraction=fraction), relevant=pose.relevant()
+            found,
+            quality=replace(found.quality, mask_fraction=fraction),
+            relevant=pose.relevant(),
+            network=NetworkEstimate(pose.T_camera_model, pose.inliers, pose.cells_truncated),
         )
 
     def _named(self, found: Registration) -> Registration:
@@ -147,7 +209,7 @@ class End2RegAloneRegistrar(End2RegRegistrar):
             pose.T_camera_model, True, "ok", "registered by the network alone", quality, unknown_covariance(),
             self.method, self.engine, clock.laps,
         )  # fmt: skip
-        return self._with_mask(found, pose)
+        return self._with_network(found, pose)
 
 
 def plausibility(found: Registration) -> float:

@@ -8,12 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.normals import estimate_normals
-from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid, build_pyramid, point_attributes
+from end2reg_ros.cloud.pyramid import (
+    UNIT_M,
+    Pyramid,
+    build_pyramid,
+    cells_of,
+    point_attributes,
+    tables_of,
+)
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.voxel import voxel_downsample
 from end2reg_ros.engine.types import ScenePyramids
 from end2reg_ros.network.profile import Profile
-from end2reg_ros.registration.region import Box, direction_window
+from end2reg_ros.registration.region import MIN_DEPTH_M, Box
 from end2reg_ros.registration.surface import ModelSurface
 from end2reg_ros.se3 import apply, inverse
 
@@ -24,7 +31,13 @@ THIN_M = 0.002
 REGION_HALF_M = np.array([0.060, 0.060, 0.120])
 # Around a posed model, on every side.
 POSED_MARGIN_M = 0.015
+# The same for a track: where it is expected is known to a few millimetres, and less to look at costs less.
+TRACKED_MARGIN_M = 0.010
 MIN_POINTS = 60
+# Threads of the normals, which take most of the time.
+THREADS = 2
+# Points turned into the local frame at a time.
+_STRETCH = 16384
 
 
 @dataclass(frozen=True)
@@ -77,17 +90,28 @@ def model_side(surface: ModelSurface, profile: Profile) -> ModelSide:
     return ModelSide(pyramid, centre, Box(points.min(axis=0) - centre, points.max(axis=0) - centre))
 
 
-def around_region(cloud: Cloud, T_camera_local: Array, profile: Profile) -> LocalScene | None:
-    """The scene around a found region; None when next to nothing is there."""
-    return _scene(cloud, T_camera_local, Box(-REGION_HALF_M, REGION_HALF_M), profile)
+def around_region(
+    cloud: Cloud, T_camera_local: Array, profile: Profile, threads: int = THREADS
+) -> LocalScene | None:
+    """The scene around a found region; None when next to nothing is there. ``threads`` change the time only."""
+    return _scene(cloud, T_camera_local, Box(-REGION_HALF_M, REGION_HALF_M), profile, threads)
 
 
-def around_pose(cloud: Cloud, T_camera_model: Array, side: ModelSide, profile: Profile) -> LocalScene | None:
-    """The scene around a posed model, local frame = model axes about the model's centre."""
+def around_pose(
+    cloud: Cloud,
+    T_camera_model: Array,
+    side: ModelSide,
+    profile: Profile,
+    margin: float = POSED_MARGIN_M,
+    threads: int = THREADS,
+) -> LocalScene | None:
+    """The scene within ``margin`` (metres) of a posed model's bounds, local frame = model axes about the model's centre;
+    ``threads`` as above.
+    """
     T_camera_local = T_camera_model.copy()
     T_camera_local[:3, 3] = apply(T_camera_model, side.centre[None])[0]
-    box = Box(side.box.low - POSED_MARGIN_M, side.box.high + POSED_MARGIN_M)
-    return _scene(cloud, T_camera_local, box, profile)
+    box = Box(side.box.low - margin, side.box.high + margin)
+    return _scene(cloud, T_camera_local, box, profile, threads)
 
 
 def pose_of(rotation: Array, translation: Array, scene: LocalScene, side: ModelSide) -> Array:
@@ -98,22 +122,47 @@ def pose_of(rotation: Array, translation: Array, scene: LocalScene, side: ModelS
     return np.asarray(scene.T_camera_local @ T_local_model)
 
 
-def _scene(cloud: Cloud, T_camera_local: Array, box: Box, profile: Profile) -> LocalScene | None:
-    window = direction_window(cloud.points, T_camera_local, box, 0.0)
+def points_inside(points: NDArray[np.float32], T_camera_local: Array, box: Box) -> NDArray[np.int64]:
+    """Indices of the camera points (N, 3) inside a box of the local frame and before the camera.
+
+    A stretch of the cloud at a time: it stays in the cache, and the product is too small for the linear algebra library
+    to start its threads, which wait for each other for tens of milliseconds when another process has the core.
+    """
     T = inverse(T_camera_local)
-    R, t = T[:3, :3].astype(np.float32), T[:3, 3].astype(np.float32)
-    local = cloud.points[window] @ R.T + t
-    low, high = box.low.astype(np.float32), box.high.astype(np.float32)
-    index = window[np.all((local > low) & (local < high), axis=1)]
+    R, t = T[:3, :3].astype(np.float32), T[:3, 3]
+    low, high = ((side - t).astype(np.float32)[:, None] for side in (box.low, box.high))
+    inside = np.empty(len(points), bool)
+    for start in range(0, len(points), _STRETCH):
+        local = R @ points[start : start + _STRETCH].T
+        within = local > low
+        within &= local < high
+        np.logical_and(within[0], within[1], out=within[0])
+        np.logical_and(within[0], within[2], out=inside[start : start + _STRETCH])
+    index = np.flatnonzero(inside)
+    return index[points[:, 2].take(index) > MIN_DEPTH_M]
+
+
+def _scene(
+    cloud: Cloud, T_camera_local: Array, box: Box, profile: Profile, threads: int
+) -> LocalScene | None:
+    index = points_inside(cloud.points, T_camera_local, box)
     if len(index) < MIN_POINTS:
         return None
-    colours = None if cloud.colours is None else cloud.colours[index]
-    grid = voxel_downsample(cloud.points[index], THIN_M, colours)
-    normals = estimate_normals(grid.points)
-    points = (grid.points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]) / UNIT_M
-    attributes = point_attributes(len(points), grid.colours, normals @ R.T)
+    # take: several times faster than indexing with a list of rows.
+    colours = None if cloud.colours is None else cloud.colours.take(index, axis=0)
+    grid = voxel_downsample(cloud.points.take(index, axis=0), THIN_M, colours)
+    normals = estimate_normals(grid.points, threads=threads)
+    T = inverse(T_camera_local)
+    points = (T[:3, :3] @ grid.points.T.astype(np.float64)).T
+    points += T[:3, 3]
+    points /= UNIT_M
+    attributes = point_attributes(len(points), grid.colours, (T[:3, :3].astype(np.float32) @ normals.T).T)
+    cells = cells_of(points, attributes, profile.scene)
+    fitting = next(spec for spec in profile.scene_specs() if cells.fit(spec))
     pyramids = ScenePyramids(
-        build_pyramid(points, attributes, profile.scene),
-        None if profile.segmentation is None else build_pyramid(points, attributes, profile.segmentation),
+        tables_of(cells, fitting, threads),
+        None
+        if profile.segmentation is None
+        else build_pyramid(points, attributes, profile.segmentation, threads),
     )
     return LocalScene(pyramids, T_camera_local, index, grid.cell_of_point, grid.points)

@@ -9,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.engine.types import Engine, MaskChoice, MaskMode, NetworkOutput
+from end2reg_ros.engine.types import Arrays, Engine, MaskChoice, MaskMode, NetworkOutput
 from end2reg_ros.registration.local import Stopwatch
-from end2reg_ros.registration.local_scene import LocalScene, ModelSide, around_pose, around_region, pose_of
+from end2reg_ros.registration.local_scene import (
+    POSED_MARGIN_M,
+    LocalScene,
+    ModelSide,
+    around_pose,
+    around_region,
+    pose_of,
+)
 from end2reg_ros.registration.region_candidates import RegionCandidate
 from end2reg_ros.registration.region_search import search_regions
 from end2reg_ros.registration.types import Prior
@@ -57,6 +64,11 @@ class NetworkPose:
         """Correspondences that agree with the pose."""
         return self.output.inliers
 
+    @property
+    def cells_truncated(self) -> int:
+        """Cells of the scene's finest level that did not fit the padding."""
+        return self.scene.pyramids.registration.truncation.points[0]
+
     def relevant(self) -> NDArray[np.int64]:
         """Indices of the cloud's points with label 1."""
         cell = self.scene.cell_of_index()
@@ -66,10 +78,17 @@ class NetworkPose:
 class NetworkSearch:
     """Hypotheses and passes against one case. Holds no state between clouds."""
 
-    def __init__(self, engine: Engine, side: ModelSide, settings: SearchSettings | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        side: ModelSide,
+        settings: SearchSettings | None = None,
+        encoded: Arrays | None = None,
+    ) -> None:
+        """Give the engine the model's side: ``encoded`` where that is at hand (see ``Engine.encode_model``)."""
         self.engine, self.side = engine, side
         self.settings = settings or SearchSettings()
-        engine.set_model(side.pyramid)
+        engine.set_model(side.pyramid if encoded is None else encoded)
 
     def find(
         self, cloud: Cloud, prior: Prior | None, clock: Stopwatch, mask: MaskSource | None = None
@@ -80,9 +99,8 @@ class NetworkSearch:
         a circle, until one is sure.
         """
         if prior is not None:
-            scene = around_pose(cloud, prior.T_camera_model, self.side, self.engine.profile)
-            clock.lap("crop and tables")
-            poses = [] if scene is None else [self.one_pass(scene, clock, mask)]
+            seen = self.seen_from(cloud, prior.T_camera_model, clock, mask)
+            poses = [] if seen is None else [seen]
         else:
             poses = self.from_nothing(cloud, clock, mask)
         poses.sort(key=lambda pose: -pose.inliers)
@@ -117,6 +135,21 @@ class NetworkSearch:
                 break
         return poses
 
+    def scene_around(
+        self, cloud: Cloud, T_camera_model: Array, clock: Stopwatch, margin: float = POSED_MARGIN_M
+    ) -> LocalScene | None:
+        """What lies within ``margin`` metres of a posed model, in its frame; None where next to nothing does."""
+        scene = around_pose(cloud, T_camera_model, self.side, self.engine.profile, margin)
+        clock.lap("crop and tables")
+        return scene
+
+    def seen_from(
+        self, cloud: Cloud, T_camera_model: Array, clock: Stopwatch, mask: MaskSource | None = None
+    ) -> NetworkPose | None:
+        """One pass over what lies around a pose, seen from it; None where next to nothing does."""
+        scene = self.scene_around(cloud, T_camera_model, clock)
+        return None if scene is None else self.one_pass(scene, clock, mask)
+
     def one_pass(self, scene: LocalScene, clock: Stopwatch, mask: MaskSource | None = None) -> NetworkPose:
         """The network's pose of a scene."""
         output = self.engine.run(scene.pyramids, None if mask is None else mask(scene))
@@ -129,12 +162,10 @@ class NetworkSearch:
     ) -> NetworkPose:
         """Further passes from a pose; one that loses half of the inliers, or too many to be a pose, is not believed."""
         for _ in range(passes):
-            scene = around_pose(cloud, pose.T_camera_model, self.side, self.engine.profile)
-            clock.lap("crop and tables")
-            if scene is None:
-                break
-            better = self.one_pass(scene, clock, mask)
-            if better.inliers < max(0.5 * pose.inliers, min(pose.inliers, self.settings.min_inliers)):
+            better = self.seen_from(cloud, pose.T_camera_model, clock, mask)
+            if better is None or better.inliers < max(
+                0.5 * pose.inliers, min(pose.inliers, self.settings.min_inliers)
+            ):
                 break
             pose = better
         return pose

@@ -56,6 +56,21 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class NetworkEstimate:
+    """What the network alone says of a cloud.
+
+    Attributes:
+        T_camera_model: (4, 4) before refinement.
+        inliers: correspondences that agree with it.
+        cells_truncated: cells of its finest grid that were left out because the view holds more than its padding.
+    """
+
+    T_camera_model: Array
+    inliers: int
+    cells_truncated: int = 0
+
+
+@dataclass(frozen=True)
 class LevelResult:
     """One vertebra's share of a registration.
 
@@ -83,6 +98,7 @@ class Registration:
         covariance: (6, 6), camera axes, about the posed model origin, order x y z rx ry rz; metres and radians.
         timings_ms: stage name -> milliseconds.
         relevant: indices of cloud points that the method used (for the segmentation topic and pictures).
+        network: the network's own pose before refinement; None from the classical methods, or where it saw too little.
     """
 
     T_camera_model: Array
@@ -96,14 +112,23 @@ class Registration:
     timings_ms: dict[str, float] = field(default_factory=dict)
     levels: tuple[LevelResult, ...] = ()
     relevant: NDArray[np.int64] | None = None
+    network: NetworkEstimate | None = None
 
 
 class Registrar(Protocol):
-    """A registration method, set up once for one case."""
+    """A registration method, set up once for one case.
+
+    Attributes:
+        method: its name.
+        engine, engine_hash: what runs its network, and which network; empty for the classical methods.
+        engine_text: the same for a person: version, device, precision, why it was chosen.
+        needs_prior: it finds nothing by itself.
+    """
 
     method: str
     engine: str
     engine_hash: str
+    engine_text: str
     needs_prior: bool
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:

@@ -19,6 +19,7 @@ class CounterSnapshot:
         poses_published: spine poses that went out.
         state_changes: changes of the published state.
         points_truncated: points left out because a cloud was larger than the limit.
+        cells_truncated: cells left out because a view held more than the network's padding.
     """
 
     received: int = 0
@@ -28,6 +29,7 @@ class CounterSnapshot:
     poses_published: int = 0
     state_changes: int = 0
     points_truncated: int = 0
+    cells_truncated: int = 0
 
     @property
     def total_dropped(self) -> int:
@@ -51,17 +53,19 @@ class Counters:
         self._poses = 0
         self._changes = 0
         self._truncated = 0
+        self._cells = 0
 
     def receive(self) -> None:
         """A cloud arrived."""
         with self._lock:
             self._received += 1
 
-    def process(self, truncated: int = 0) -> None:
-        """A cloud went through the registration; ``truncated`` points of it were left out."""
+    def process(self, truncated: int = 0, cells_truncated: int = 0) -> None:
+        """A cloud went through the registration; so many points of it, and of the network's cells, were left out."""
         with self._lock:
             self._processed += 1
             self._truncated += truncated
+            self._cells += cells_truncated
 
     def drop(self, reason_code: str) -> None:
         """A cloud was not registered."""
@@ -89,4 +93,5 @@ class Counters:
                 poses_published=self._poses,
                 state_changes=self._changes,
                 points_truncated=self._truncated,
+                cells_truncated=self._cells,
             )

@@ -11,7 +11,7 @@ from end2reg_ros.tracking.types import State
 
 @dataclass(frozen=True)
 class Identity:
-    """What runs: constant from configure to clean-up."""
+    """What runs: constant from configure to clean-up; ``engine_text`` describes the engine for a person."""
 
     method: str
     engine: str
@@ -19,6 +19,7 @@ class Identity:
     case_name: str
     case_hash: str
     config_hash: str
+    engine_text: str = ""
 
 
 @dataclass(frozen=True)

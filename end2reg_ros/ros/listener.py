@@ -1,4 +1,4 @@
-"""Pairs what a stranger hears (TF, status) with the truth by equal stamps. No rclpy here: the arithmetic of the listener.
+"""Pairs what a stranger hears (TF, status, the network's pose) with the truth by equal stamps. No rclpy here.
 
 The tracker's chain is ``camera -> spine -> L1``, the truth's ``camera -> ground_truth/spine -> ground_truth/L1``; poses
 are composed along the chain of one stamp, never across stamps, never "latest".
@@ -44,10 +44,20 @@ class StatusHeard:
     stages_ms: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class PoseHeard:
+    """The network's own pose of the spine, before refinement: ``T_camera_model``, (4, 4), metres."""
+
+    stamp_ns: int
+    frame_id: str
+    T_camera_model: Array
+
+
 @dataclass
 class _Pending:
     first_heard_ns: int
     transforms: dict[str, StampedTransform] = field(default_factory=dict)
+    network: PoseHeard | None = None
     status: StatusHeard | None = None
     truth: StatusHeard | None = None
     poses_ns: int | None = None
@@ -84,6 +94,7 @@ class FrameMatcher:
     def __init__(self, case: Case, settings: MatcherSettings | None = None) -> None:
         self._settings = settings or MatcherSettings()
         self._levels = case.levels
+        self._T_model_levels = {v.level: v.T_model_level for v in case.vertebrae}
         self._landmarks = {
             v.level: se3.apply(se3.inverse(v.T_model_level), v.landmarks.as_array())
             for v in case.vertebrae
@@ -121,6 +132,15 @@ class FrameMatcher:
         for stamp_ns in again:
             self._at(stamp_ns, now_ns).repeats += 1
             self._touch(stamp_ns)
+
+    def hear_network(self, pose: PoseHeard, now_ns: int) -> None:
+        """The network's own pose for a cloud; the first one at a stamp counts. It alone makes no row."""
+        if pose.stamp_ns <= self._forgotten_ns:
+            return
+        pending = self._at(pose.stamp_ns, now_ns)
+        if pending.network is None:
+            pending.network = pose
+            self._touch(pose.stamp_ns)
 
     def hear_status(self, status: StatusHeard, now_ns: int) -> None:
         """A status of the tracker. One without a cloud's stamp (a watchdog's) only updates the current state."""
@@ -208,6 +228,7 @@ class FrameMatcher:
         comparable = camera == camera_of_truth and len(finite) == len(estimated)
         visible = pending.truth.visible_fraction if pending.truth else float("nan")
         judged = pending.status
+        network = self._network_poses(pending.network, camera_of_truth)
         return FrameRow(
             t=(stamp_ns - (stamp_ns if self._start_ns is None else self._start_ns)) / 1e9,
             stamp_ns=stamp_ns,
@@ -218,11 +239,8 @@ class FrameMatcher:
             published=pending.poses_ns is not None,
             age_ms=None if pending.poses_ns is None else (pending.poses_ns - stamp_ns) / 1e6,
             visible_fraction=visible if np.isfinite(visible) else None,
-            errors_mm={
-                level: landmark_errors_mm(T, true[level], self._landmarks[level])
-                for level, T in estimated.items()
-                if comparable and level in true and level in self._landmarks
-            },
+            errors_mm=self._errors(estimated, true) if comparable else {},
+            network_errors_mm=self._errors(network, true),
             T_camera_levels={level: T.ravel().tolist() for level, T in finite.items()},
             T_camera_levels_true={level: T.ravel().tolist() for level, T in true.items()},
             repeats=pending.repeats,
@@ -231,6 +249,19 @@ class FrameMatcher:
             latency_ms=judged.latency_ms if judged and np.isfinite(judged.latency_ms) else None,
             stages_ms=dict(judged.stages_ms) if judged else {},
         )
+
+    def _errors(self, poses: dict[str, Array], true: dict[str, Array]) -> dict[str, list[float]]:
+        return {
+            level: landmark_errors_mm(T, true[level], self._landmarks[level])
+            for level, T in poses.items()
+            if level in true and level in self._landmarks
+        }
+
+    def _network_poses(self, heard: PoseHeard | None, camera: str) -> dict[str, Array]:
+        """Level -> pose in the camera frame; empty where there is none, or none that the truth's frame can judge."""
+        if heard is None or heard.frame_id != camera or not np.isfinite(heard.T_camera_model).all():
+            return {}
+        return {level: heard.T_camera_model @ T for level, T in self._T_model_levels.items()}
 
     def _poses(self, pending: _Pending, prefix: str) -> tuple[str, dict[str, Array]]:
         """Root of the chain (the camera frame) and level -> pose in it, from the transforms of one stamp."""

@@ -4,7 +4,8 @@
 give the errors; ``frame_prefix``, the tracker's; ``truth_prefix``). Lines on standard output: ``{"kind": "listening"}``
 once, ``{"kind": "status", ...}`` for every status heard, ``{"kind": "frame", ...}`` for every cloud (``FrameRow``), and
 again for one about which something came later; poses at a stamp without a cloud get a line as well.
-It subscribes to no cloud, no pose topic and no service.
+It subscribes to no cloud and no service. The poses that count are those of TF; of the pose topics it hears only
+``spine/network_pose``, so that the network alone can be told apart from what refinement makes of it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
+from geometry_msgs.msg import PoseStamped, TransformStamped
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
@@ -22,8 +23,15 @@ from tf2_msgs.msg import TFMessage
 from end2reg_ros.case.store import load_case
 from end2reg_ros.evaluation.report_log import to_line
 from end2reg_ros.msg import TrackingStatus
+from end2reg_ros.registration.initial_pose import matrix_from_pose
 from end2reg_ros.ros.conversions import matrix_from_transform, ns_from_stamp
-from end2reg_ros.ros.listener import FrameMatcher, MatcherSettings, StampedTransform, StatusHeard
+from end2reg_ros.ros.listener import (
+    FrameMatcher,
+    MatcherSettings,
+    PoseHeard,
+    StampedTransform,
+    StatusHeard,
+)
 from end2reg_ros.ros.process import run
 
 
@@ -41,6 +49,7 @@ class Listener(Node):
         status_qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=latched)
         deep = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
         self.create_subscription(TFMessage, "/tf", self._on_tf, deep)
+        self.create_subscription(PoseStamped, "spine/network_pose", self._on_network, deep)
         self.create_subscription(TrackingStatus, "status", self._on_status, status_qos)
         self.create_subscription(TrackingStatus, "/ground_truth/status", self._on_truth, deep)
         self.create_timer(0.05, self._give)
@@ -48,6 +57,10 @@ class Listener(Node):
     def _on_tf(self, message: TFMessage) -> None:
         now_ns = time.time_ns()
         self._matcher.hear_transforms([_transform(t) for t in message.transforms], now_ns)
+
+    def _on_network(self, message: PoseStamped) -> None:
+        T, stamp_ns = matrix_from_pose(message.pose), ns_from_stamp(message.header.stamp)
+        self._matcher.hear_network(PoseHeard(stamp_ns, message.header.frame_id, T), time.time_ns())
 
     def _on_status(self, message: TrackingStatus) -> None:
         status = _status(message)
@@ -63,6 +76,9 @@ class Listener(Node):
             "drops": dict(zip(message.drop_reasons, map(int, message.drop_counts), strict=False)),
             "method": message.method,
             "engine": message.engine,
+            "engine_hash": message.engine_hash,
+            "points_truncated": int(message.points_truncated),
+            "cells_truncated": int(message.cells_truncated),
             "case_hash": message.case_hash,
             "config_hash": message.config_hash,
         }

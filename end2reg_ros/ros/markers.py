@@ -12,6 +12,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case, Mesh, Screw, Vertebra
+from end2reg_ros.engine.cache import Arrays, CaseEntry, Key, digest_of_code
+from end2reg_ros.registration.surface_cache import installed_version, mesh_digest
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.conversions import pose_from_matrix
 from end2reg_ros.ros.tf import screw_frame
@@ -34,9 +36,29 @@ def decimate(mesh: Mesh, triangles: int) -> Mesh:
     return Mesh(np.asarray(small.vertices), np.asarray(small.triangles, dtype=np.int32))
 
 
-def mesh_marker(prefix: str, vertebra: Vertebra, number: int, triangles: int) -> Marker:
-    """A vertebra's surface in its own frame, metres."""
-    mesh = decimate(vertebra.mesh, triangles)
+def decimated(case: Case, triangles: int) -> list[Mesh]:
+    """``decimate`` of every vertebra, from the cache where it is there."""
+
+    def made() -> Arrays:
+        small = [decimate(v.mesh, triangles) for v in case.vertebrae]
+        return {
+            f"{k} {name}": getattr(m, name) for k, m in enumerate(small) for name in ("vertices", "triangles")
+        }
+
+    if all(len(v.mesh.triangles) <= triangles for v in case.vertebrae):
+        return [v.mesh for v in case.vertebrae]
+    key: Key = {
+        "meshes": mesh_digest(case),
+        "triangles": triangles,
+        "code": digest_of_code(__file__),
+        "open3d version": installed_version("open3d"),
+    }
+    arrays = CaseEntry(case.hash, "markers.bin", key).arrays(made)
+    return [Mesh(arrays[f"{k} vertices"], arrays[f"{k} triangles"]) for k in range(len(case.vertebrae))]
+
+
+def mesh_marker(prefix: str, vertebra: Vertebra, mesh: Mesh, number: int) -> Marker:
+    """A vertebra's surface (``mesh``, model frame) in its own frame, metres."""
     corners = se3.apply(se3.inverse(vertebra.T_model_level), mesh.vertices)[mesh.triangles.ravel()]
     red, green, blue = (c / 255.0 for c in vertebra.colour)
     marker = _marker(prefix + vertebra.level, "vertebrae", number, Marker.TRIANGLE_LIST)
@@ -60,7 +82,8 @@ def screw_marker(prefix: str, vertebra: Vertebra, screw: Screw, number: int) -> 
 
 def case_markers(prefix: str, case: Case, triangles: int) -> MarkerArray:
     """All meshes and screws of a case."""
-    markers = [mesh_marker(prefix, v, number, triangles) for number, v in enumerate(case.vertebrae)]
+    pairs = zip(case.vertebrae, decimated(case, triangles), strict=True)
+    markers = [mesh_marker(prefix, v, mesh, number) for number, (v, mesh) in enumerate(pairs)]
     screws = [(v, screw) for v in case.vertebrae for screw in v.screws]
     markers += [screw_marker(prefix, v, screw, number) for number, (v, screw) in enumerate(screws)]
     return MarkerArray(markers=markers)

@@ -51,6 +51,7 @@ def status_message(health: Health) -> TrackingStatus:
         poses_published=counters.poses_published,
         state_changes=counters.state_changes,
         points_truncated=counters.points_truncated,
+        cells_truncated=counters.cells_truncated,
     )
     _fill_quality(status, judgement)
     return status
@@ -99,6 +100,7 @@ class ResultPublishers:
     def __init__(self, node: Node, case: Case) -> None:
         self._node = node
         self._pose = node.create_publisher(PoseWithCovarianceStamped, "spine/pose", qos.result())
+        self._network = node.create_publisher(PoseStamped, "spine/network_pose", qos.result())
         self._spine_cp = node.create_publisher(PoseStamped, "spine/measured_cp", qos.result())
         self._level_cp = {
             level: node.create_publisher(PoseStamped, f"{level}/measured_cp", qos.result())
@@ -113,6 +115,9 @@ class ResultPublishers:
         T, covariance = registration.T_camera_model, sound_covariance(registration.covariance)
         self._pose.publish(pose_with_covariance_stamped(frame_id, stamp_ns, T, covariance))
         self._spine_cp.publish(pose_stamped(frame_id, stamp_ns, T))
+        if registration.network is not None and self._network.get_subscription_count() > 0:
+            before = registration.network.T_camera_model
+            self._network.publish(pose_stamped(frame_id, stamp_ns, before))
         for pose in levels:
             self._level_cp[pose.level].publish(pose_stamped(frame_id, stamp_ns, pose.T_camera_level))
         array = VertebraPoseArray(
@@ -129,6 +134,7 @@ class ResultPublishers:
         """Give all publishers back."""
         publishers = [
             self._pose,
+            self._network,
             self._spine_cp,
             *self._level_cp.values(),
             self._vertebrae,

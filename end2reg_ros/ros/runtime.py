@@ -182,7 +182,8 @@ class TrackerRuntime:
         update, cloud = outcome.update, outcome.cloud
         assert update is not None and cloud is not None
         began = perf_counter()
-        self.voice.counters.process(cloud.truncated)
+        network = update.registration.network if update.registration is not None else None
+        self.voice.counters.process(cloud.truncated, network.cells_truncated if network is not None else 0)
         self._watchdog.used(began)
         self._silence = None
         self.voice.registrations.tick(began)

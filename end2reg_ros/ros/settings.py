@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast, get_args
 
 from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.engine.options import EngineChoice, EngineOptions
 from end2reg_ros.registration.initial_pose import PriorRules
 from end2reg_ros.registration.settings import AcceptSettings, RegistrationSettings
 from end2reg_ros.ros.parameters import LIVE, START, ParameterFault, group, parameter
@@ -22,7 +25,29 @@ class TrackerParameters:
 
     autostart: bool = parameter(True, "Configure and activate at start, and end when that fails.", when=START)
     case: str = parameter("", "Case folder (with case.yaml); empty for the bundled demo case.")
-    method: str = parameter("icp", "Registration method.", choices=("icp", "ransac_icp"))
+    method: str = parameter(
+        "end2reg",
+        "Registration method: end2reg finds the spine by itself; icp needs a start.",
+        choices=("end2reg", "icp", "ransac_icp"),
+    )
+    engine: str = parameter(
+        "auto", "What runs the network; auto takes the fastest that is there.", choices=get_args(EngineChoice)
+    )
+    engine_device: str = parameter(
+        "", "cpu or cuda; empty for the engine's own choice.", choices=("", "cpu", "cuda", "tensorrt")
+    )
+    engine_threads: int = parameter(2, "CPU threads of the network.", minimum=1, maximum=64)
+    engine_precision: str = parameter(
+        "fp32",
+        "fp32, or mixed: half precision where the graph says so (TensorRT).",
+        choices=("fp32", "mixed"),
+    )
+    weights: str = parameter("", "Weights file; empty for the case's own network, else the shipped one.")
+    build_only: bool = parameter(
+        False,
+        "Make the engine and what is computed of the case, keep them for the next start, and end.",
+        when=START,
+    )
     input: str = parameter(
         "points", "points: a PointCloud2; depth: image and camera_info.", choices=("points", "depth")
     )
@@ -116,13 +141,25 @@ class TrackerParameters:
         """Settings of the track; silence is judged by the same period as the node's watchdog."""
         return replace(self.tracking, silence_s=self.watchdog_gap_s)
 
+    def network(self) -> EngineOptions:
+        """What is asked of the engine."""
+        return EngineOptions(
+            engine=cast(EngineChoice, self.engine),
+            weights=Path(self.weights).expanduser() if self.weights else None,
+            device=self.engine_device,
+            threads=self.engine_threads,
+            precision=self.engine_precision,
+        )
+
     def registration(self) -> RegistrationSettings:
         """Settings of the registration."""
         return RegistrationSettings(accept=self.accept)
 
     def hashed(self) -> dict[str, object]:
         """What decides about poses: everything but how the node is started."""
-        return {name: value for name, value in asdict(self).items() if name != "autostart"}
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("autostart", "build_only")
+        }
 
 
 def _corner(values: tuple[float, ...]) -> tuple[float, float, float]:

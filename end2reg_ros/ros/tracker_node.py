@@ -63,6 +63,10 @@ class TrackerNode(LifecycleNode):
         self.create_timer(TICK_S, self._on_tick, clock=steady)
         self.create_timer(DIAGNOSTICS_S, self._on_diagnostics, clock=steady)
 
+    def build(self) -> bool:
+        """Make the engine and what is computed of the case, keep them for the next start; False where that failed."""
+        return self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
     def autostart(self) -> bool:
         """Configure now, activate as soon as others of the same name have had time to be heard."""
         self._activate_when_known = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
@@ -127,7 +131,7 @@ class TrackerNode(LifecycleNode):
         limits = parameters.limits()
         began = perf_counter()
         case = load_case(Path(parameters.case).expanduser() if parameters.case else bundled_case_path())
-        registrar = create_registrar(parameters.method, case, parameters.registration())
+        registrar = create_registrar(parameters.method, case, parameters.registration(), parameters.network())
         registrar.warm_up()
         decode, data = decoder(parameters.input)
         settings = RuntimeSettings(
@@ -146,6 +150,8 @@ class TrackerNode(LifecycleNode):
         self.get_logger().info(
             f"case '{case.name}' ({', '.join(case.levels)}), {registrar.method}, ready in {took:.1f} s"
         )
+        if settings.identity.engine_text:
+            self.get_logger().info(f"engine {settings.identity.engine_text}")
 
     def _source(self) -> str:
         return self.resolve_topic_name("points" if self.parameters.input == "points" else "depth/image")
@@ -232,4 +238,5 @@ def _identity(case: Case, registrar: Registrar, parameters: TrackerParameters) -
         case_name=case.name,
         case_hash=case.hash,
         config_hash=config_hash(parameters.hashed()),
+        engine_text=registrar.engine_text,
     )

@@ -5,27 +5,34 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from end2reg_ros.se3 import quaternion_from_rotation
+from end2reg_ros.registration.types import Registration
+from end2reg_ros.se3 import apply, inverse, quaternion_from_rotation
 from end2reg_ros.tracking.offline import FrameRecord
 from end2reg_ros.tracking.types import State
 
 COLUMNS = (
     "stamp_s", "state", "reason_code", "reason", "points", "inlier_ratio", "visible_fraction",
-    "free_space_violation", "residual_rmse_mm", "inliers", "latency_ms",
+    "free_space_violation", "residual_rmse_mm", "inliers", "latency_ms", "network_distance_mm",
 )  # fmt: skip
 
 
-def write_track(folder: Path, records: Sequence[FrameRecord], complete: bool = True) -> dict[str, Any]:
+def write_track(
+    folder: Path,
+    records: Sequence[FrameRecord],
+    complete: bool = True,
+    about: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Write ``trajectory.tum``, ``trajectory_<level>.tum``, ``frames.csv`` and ``summary.json``; returns the summary.
 
     TUM lines: stamp in seconds, x y z in metres, quaternion x y z w; ``trajectory.tum`` is T_camera_model, the others
-    T_camera_level. Only published poses are in them. ``complete``: whether the records reach the recording's end.
+    T_camera_level. Only published poses are in them. ``complete``: whether the records reach the recording's end;
+    ``about``: what was run, for the beginning of the summary.
     """
     folder.mkdir(parents=True, exist_ok=True)
     poses: dict[str, list[str]] = {"trajectory": []}
@@ -44,7 +51,7 @@ def write_track(folder: Path, records: Sequence[FrameRecord], complete: bool = T
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(csv_row(record) for record in records)
-    summary = {**summarise(records), "complete": complete}
+    summary = {**(about or {}), **summarise(records), "complete": complete}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 
@@ -64,21 +71,46 @@ def csv_row(record: FrameRecord) -> list[Any]:
     stamp = f"{record.stamp_ns // 1_000_000_000}.{record.stamp_ns % 1_000_000_000:09d}"
     update = record.update
     if update is None:
-        return [stamp, "", f"dropped:{record.dropped}", "", 0, "", "", "", "", "", ""]
+        return [stamp, "", f"dropped:{record.dropped}", "", 0, "", "", "", "", "", "", ""]
     row: list[Any] = [stamp, update.state.name, update.reason_code, update.reason, record.points]
     if update.registration is None:
-        return [*row, "", "", "", "", "", ""]
+        return [*row, "", "", "", "", "", "", ""]
     q = update.registration.quality
     figures = [q.inlier_ratio, q.visible_fraction, q.free_space_violation, 1000 * q.residual_rmse_m]
-    return [*row, *(f"{v:.4f}" for v in figures), q.inliers, f"{sum(update.timings_ms.values()):.1f}"]
+    apart = network_distance_mm(update.registration)
+    latency = f"{sum(update.timings_ms.values()):.1f}"
+    return [
+        *row,
+        *(f"{v:.4f}" for v in figures),
+        q.inliers,
+        latency,
+        "" if apart is None else f"{apart:.3f}",
+    ]
+
+
+def network_distance_mm(registration: Registration) -> float | None:
+    """How far refinement moved the network's own pose: the largest distance of a vertebra's origin, mm. No error: without
+    the truth nobody knows which of the two is nearer to it. None without the network's pose or without vertebrae.
+    """
+    if registration.network is None or not registration.levels:
+        return None
+    refined = np.stack([level.T_camera_level[:3, 3] for level in registration.levels])
+    alone = apply(registration.network.T_camera_model @ inverse(registration.T_camera_model), refined)
+    return float(1000.0 * np.linalg.norm(alone - refined, axis=1).max())
 
 
 def summarise(records: Sequence[FrameRecord]) -> dict[str, Any]:
-    """Counts that add up (received = processed + dropped by reason), states, latency percentiles."""
+    """Counts that add up (received = processed + dropped by reason), states, percentiles.
+
+    ``network_distance_mm``: of the published poses, how far refinement moved the network's own ones; absent from the
+    classical methods' summary.
+    """
     updates = [r.update for r in records if r.update is not None]
     dropped = Counter(r.dropped for r in records if r.dropped is not None)
     latency = [sum(u.timings_ms.values()) for u in updates if u.timings_ms]
-    percentiles = np.percentile(latency, [50, 95, 99]) if latency else np.full(3, np.nan)
+    poses = [u.registration for u in updates if u.published and u.registration is not None]
+    apart = [mm for mm in map(network_distance_mm, poses) if mm is not None]
+    networks = [u.registration.network for u in updates if u.registration is not None]
     return {
         "clouds_received": len(records),
         "clouds_processed": len(updates),
@@ -88,8 +120,15 @@ def summarise(records: Sequence[FrameRecord]) -> dict[str, Any]:
         "frames_by_state": {s.name: sum(u.state is s for u in updates) for s in State},
         "reasons": dict(Counter(u.reason_code for u in updates)),
         "state_changes": sum(u.changed for u in updates),
-        "latency_ms": {
-            f"p{p}": round(float(v), 1) if np.isfinite(v) else None
-            for p, v in zip((50, 95, 99), percentiles, strict=True)
-        },
+        "latency_ms": _percentiles(latency, 1),
+        **({"network_distance_mm": _percentiles(apart, 3)} if apart else {}),
+        "cells_truncated": sum(network.cells_truncated for network in networks if network is not None),
+    }
+
+
+def _percentiles(values: Sequence[float], digits: int) -> dict[str, float | None]:
+    found = np.percentile(values, [50, 95, 99]) if len(values) else np.full(3, np.nan)
+    return {
+        f"p{p}": round(float(v), digits) if np.isfinite(v) else None
+        for p, v in zip((50, 95, 99), found, strict=True)
     }

@@ -38,6 +38,8 @@ class TrackerSettings:
         retry_reach_m: how far around the predicted pose a frame is searched when its first fit fails.
         resume_s: a track lost for less than this resumes with one good fit where it was last seen.
         search_reaches_m: how far around the last good pose a lost track is searched, one reach a frame, in turn.
+        local_search_s: a method that needs no start looks for a lost track around its last pose for this long, then in the
+            whole view; it uses a start it was given for as long.
         max_axis_move_m: a fit, other than the next of a running track, that lies further than this along the spine's axis
             from where it was looked for is refused: it may be a slip by one level (levels are 27-40 mm apart).
         max_lost_s: a track lost for longer is not searched for any more: the camera may have moved by a level meanwhile.
@@ -56,6 +58,7 @@ class TrackerSettings:
     retry_reach_m: float = 0.004
     resume_s: float = 0.5
     search_reaches_m: tuple[float, ...] = (0.002, 0.004, 0.008, 0.016)
+    local_search_s: float = 1.0
     max_axis_move_m: float = 0.012
     max_lost_s: float = 15.0
     max_prior_s: float = 30.0

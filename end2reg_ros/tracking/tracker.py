@@ -97,24 +97,38 @@ class Tracker:
                 return "lost_too_long", text
             return None
         if self._prior is not None:
-            if self._prior_since_ns is None or stamp_ns < self._prior_since_ns:
-                self._prior_since_ns = stamp_ns
-            if (stamp_ns - self._prior_since_ns) * 1e-9 > self.settings.max_prior_s:
+            if self._prior_age_s(stamp_ns) > self.settings.max_prior_s:
                 return (
                     "prior_expired",
                     f"no fit within {self.settings.max_prior_s:g} s of the start: send initial_pose again",
                 )
         return None
 
+    def _searches_anew(self, stamp_ns: int) -> bool:
+        """Whether a method that needs no start searches the whole view: where what is known of before led to nothing."""
+        if self.registrar.needs_prior:
+            return False
+        if self._memory.last is None:
+            return self._prior is None or self._prior_age_s(stamp_ns) > self.settings.local_search_s
+        return self._memory.seconds_since(stamp_ns) > self.settings.local_search_s
+
+    def _prior_age_s(self, stamp_ns: int) -> float:
+        """Seconds since the first cloud that was searched from the start."""
+        if self._prior_since_ns is None or stamp_ns < self._prior_since_ns:
+            self._prior_since_ns = stamp_ns
+        return (stamp_ns - self._prior_since_ns) * 1e-9
+
     def _start(self, stamp_ns: int) -> Prior | None:
         """Where this frame's registration begins."""
         if self._candidate is not None:
             return Prior(self._candidate[0], "candidate", LAST_FRAME_STDDEV_M)
         if self._memory.last is None:
-            return self._prior
+            return None if self._searches_anew(stamp_ns) else self._prior
         if self.state in PUBLISHING_STATES:
             return Prior(self._memory.predicted(stamp_ns), "last_frame", LAST_FRAME_STDDEV_M, continues=True)
         anchors, reaches = self._memory.anchors(stamp_ns), self.settings.search_reaches_m
+        if self._searches_anew(stamp_ns):
+            return None
         reach = reaches[self._attempt // len(anchors) % len(reaches)]
         anchor = anchors[self._attempt % len(anchors)]
         self._attempt += 1

@@ -1,0 +1,241 @@
+"""How long the tracker takes to start, and the memory it holds: `python benchmarks/startup.py` writes results/startup.json.
+
+From the start of the process until a listener, there before, hears over ROS 2 that the node is active; with nothing kept
+from an earlier start, and with the case kept, by turns. Then a while in front of the simulated camera, for the memory at
+work. Exit code 1 when a start with the case kept takes more than 3 s, or the node more than 700 MB;
+on a machine with other work on all its cores the former says little: see the load of each start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import shlex
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import tyro
+
+from end2reg_ros.case.store import load_case
+from end2reg_ros.cli.demo_processes import Child, DemoError, NodeSpec, nodes_environment, stop_all
+from end2reg_ros.cli.demo_report import machine, versions
+from end2reg_ros.cli.demo_run import RunSettings, Silent, check_installation, default_case, run_nodes
+
+RESULTS = Path(__file__).resolve().parent / "results" / "startup.json"
+LIMIT_S, LIMIT_MB = 3.0, 700.0
+PATIENCE_S = 120.0
+EMPTY, KEPT = "nothing kept", "case kept"
+MEMORY = {"rss": "VmRSS", "highest": "VmHWM", "own": "RssAnon", "files": "RssFile", "shared": "RssShmem"}
+
+
+@dataclass(frozen=True)
+class Startup:
+    """Measure the start.
+
+    Attributes:
+        case: case folder; default: the one that comes with the package.
+        methods: registration methods.
+        runs: starts of each kind.
+        stream: seconds of tracking for the memory at work; 0: none.
+        out: JSON file.
+    """
+
+    case: Path | None = None
+    methods: tuple[str, ...] = ("icp",)
+    runs: int = 5
+    stream: float = 15.0
+    out: Path = RESULTS
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start.
+
+    Attributes:
+        active_s: from the start of the process until the listener hears that the node is active.
+        cpu_s: of the process by then.
+        memory_mb: by then: resident, highest so far, and the resident part that is its own, of files, and shared
+            (Fast DDS's segment of 128 MiB, see config/fastdds.xml).
+        load: of the machine, a minute's average before: with other work on all cores the time is not the node's.
+    """
+
+    method: str
+    kind: str
+    active_s: float
+    cpu_s: float
+    memory_mb: dict[str, float]
+    load: float
+
+
+class Ear:
+    """A listener's process: when it heard what."""
+
+    def __init__(self, case: Path, logs: Path, environment: dict[str, str]) -> None:
+        module = "end2reg_ros.ros.listener_main"
+        self.child = Child(NodeSpec("listener", module, {"case": str(case)}, logs, pipe=True), environment)
+        self._heard: queue.SimpleQueue[tuple[float, dict[str, Any]]] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def when(self, wanted: dict[str, str], child: Child) -> float:
+        """When a line with the wanted entries came, on the monotonic clock."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            child.check()
+            try:
+                at, line = self._heard.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if wanted.items() <= line.items():
+                return at
+        raise DemoError(f"nothing was heard of {wanted} in {PATIENCE_S:.0f} s: {child.last_words()}")
+
+    def forget(self) -> None:
+        """Drop what was heard so far."""
+        while not self._heard.empty():
+            self._heard.get()
+
+    def _read(self) -> None:
+        assert self.child.process.stdout is not None
+        for raw in self.child.process.stdout:
+            at, text = time.monotonic(), raw.decode()
+            if text.startswith("{"):
+                self._heard.put((at, json.loads(text)))
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """What the kernel says of a process's memory."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    kib = dict(re.findall(r"(\w+):\s+(\d+) kB", text))
+    return {name: round(int(kib[field]) * 1.024e-3, 1) for name, field in MEMORY.items()}
+
+
+def measure(method: str, kind: str, case: Path, logs: Path, environment: dict[str, str], ear: Ear) -> Start:
+    """One start of the tracker, and its end."""
+    ear.forget()
+    spec = NodeSpec("tracker", "end2reg_ros.ros.tracker_main", {"case": str(case), "method": method}, logs)
+    load, began = os.getloadavg()[0], time.monotonic()
+    child = Child(spec, environment)
+    try:
+        active_s = ear.when({"kind": "status", "reason_code": "waiting"}, child) - began
+        spent = psutil.Process(child.process.pid).cpu_times()
+        cpu_s = spent.user + spent.system
+        return Start(method, kind, active_s, cpu_s, memory_mb(child.process.pid), load)
+    finally:
+        child.stop()
+
+
+def kept(logs: Path, method: str, number: int) -> str:
+    """Cache folder that a run's first start fills and its second one finds."""
+    return str(logs.parent / f"kept_{method}_{number}")
+
+
+def starts(options: Startup, case: Path, logs: Path) -> list[Start]:
+    """All starts, methods and kinds by turns: what one start leaves, the next one finds."""
+    environment = nodes_environment()
+    found: list[Start] = []
+    ear = Ear(case, logs, environment)
+    try:
+        ear.when({"kind": "listening"}, ear.child)
+        for number in range(options.runs):
+            for method in options.methods:
+                here = environment | {"END2REG_CACHE": kept(logs, method, number)}
+                for kind in (EMPTY, KEPT):
+                    print(f"\r{number + 1} of {options.runs}: {method}, {kind}   ", end="", file=sys.stderr)
+                    found.append(measure(method, kind, case, logs, here, ear))
+        print(file=sys.stderr)
+    finally:
+        stop_all([ear.child])
+    return found
+
+
+def at_work(method: str, case: Path, logs: Path, seconds: float, folder: str) -> dict[str, Any]:
+    """Memory and processor in front of the simulated camera, the case kept in ``folder``."""
+    os.environ["END2REG_CACHE"] = folder
+    try:
+        record = run_nodes(RunSettings(case, logs, seconds, method=method), Silent())
+    except DemoError as fault:  # the starts are still worth knowing
+        return {"method": method, "seconds": seconds, "poses": None, "rss_mb": None, "faults": [str(fault)]}
+    usage = record.usage["tracker"]
+    poses = record.status.get("poses_published")
+    return {"method": method, "seconds": seconds, "poses": poses, "faults": record.faults, **asdict(usage)}
+
+
+def summary(found: list[Start]) -> list[dict[str, Any]]:
+    """Medians of each method and kind."""
+    rows = []
+    for method, kind in dict.fromkeys((s.method, s.kind) for s in found):
+        mine = [s for s in found if (s.method, s.kind) == (method, kind)]
+        row: dict[str, Any] = {"method": method, "kind": kind, "runs": len(mine)}
+        row |= {
+            "load": median(s.load for s in mine),
+            "active_s": median(s.active_s for s in mine),
+            "cpu_s": median(s.cpu_s for s in mine),
+        }
+        row |= {
+            "active_least_s": min(s.active_s for s in mine),
+            "active_most_s": max(s.active_s for s in mine),
+        }
+        rows.append(row | {f"{name}_mb": median(s.memory_mb[name] for s in mine) for name in MEMORY})
+    return rows
+
+
+def table(rows: list[dict[str, Any]], work: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [
+        "| method | start | active after s, median (least, most) | CPU s | MB | own / files / shared | highest MB | load |",
+        "|" + "---|" * 8,
+    ]
+    for r in rows:
+        times = f"{r['active_s']:.2f} ({r['active_least_s']:.2f}, {r['active_most_s']:.2f})"
+        parts = f"{r['own_mb']:.0f} / {r['files_mb']:.0f} / {r['shared_mb']:.0f}"
+        lines.append(
+            f"| {r['method']} | {r['kind']} | {times} | {r['cpu_s']:.2f} | {r['rss_mb']:.0f} | {parts} "
+            f"| {r['highest_mb']:.0f} | {r['load']:.1f} |"
+        )
+    for w in work:
+        seen = "; ".join(w["faults"]) or f"{w['rss_mb']:.0f} MB, {w['poses']} poses"
+        lines.append(f"\n{w['method']}, {w['seconds']:g} s at work: {seen}")
+    return "\n".join(lines)
+
+
+def main(options: Startup) -> int:
+    """Measure; see the module's text for the exit code."""
+    check_installation()
+    case = load_case(options.case or default_case())
+    with tempfile.TemporaryDirectory(prefix="end2reg_startup_") as place:
+        logs = Path(place) / "logs"
+        logs.mkdir()
+        found = starts(options, case.path, logs)
+        methods = options.methods if options.stream > 0 else ()
+        last = options.runs - 1
+        work = [at_work(m, case.path, logs, options.stream, kept(logs, m, last)) for m in methods]
+    rows = summary(found)
+    program = ["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]
+    document = {
+        "command": shlex.join(program),
+        "case": {"name": case.name, "hash": case.hash},
+        "machine": machine(),
+        "load_average": os.getloadavg()[0],
+        "versions": versions(),
+        "summary": rows,
+        "at_work": work,
+        "starts": [asdict(start) for start in found],
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(document, indent=2) + "\n")
+    print(table(rows, work))
+    slow = any(r["kind"] == KEPT and r["active_s"] > LIMIT_S for r in rows)
+    return int(slow or any(r["rss_mb"] is None or r["rss_mb"] > LIMIT_MB for r in [*rows, *work]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Startup, description=__doc__)))

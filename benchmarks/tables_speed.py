@@ -1,0 +1,145 @@
+"""From a cloud and a rough pose to the network's tables, step by step: ``python benchmarks/tables_speed.py [--json FILE]``.
+
+Simulated standard and hard scenes of the bundled case, 640x480, cropped around their true pose. All steps of a scene take
+turns, so that noise of the machine hits all alike. ``search for every row`` is what the tables cost as one sorted search of
+a k-d tree a row. ``OMP_WAIT_POLICY=passive`` in the environment keeps the second thread from spinning after the normals,
+which otherwise counts as processor time of whatever comes next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+
+from end2reg_ros.case import load_case
+from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.cloud.normals import estimate_normals
+from end2reg_ros.cloud.pyramid import UNIT_M, build_pyramid, cells_of, point_attributes, tables_of
+from end2reg_ros.cloud.pyramid_reference import tables_by_query
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.cloud.voxel import voxel_downsample
+from end2reg_ros.evaluation.tables import environment
+from end2reg_ros.network.profile import Profile, get_profile
+from end2reg_ros.registration.local_scene import (
+    POSED_MARGIN_M,
+    THIN_M,
+    ModelSide,
+    around_pose,
+    model_side,
+    points_inside,
+)
+from end2reg_ros.registration.region import Box
+from end2reg_ros.registration.surface import build_model_surface
+from end2reg_ros.se3 import apply, inverse
+from end2reg_ros.simulation.benchmark import SceneSettings, scene_of_frame, simulate_scene
+
+Actions = dict[str, Callable[[], Any]]
+
+
+def actions(
+    cloud: Cloud, T_camera_model: Any, side: ModelSide, profile: Profile
+) -> tuple[Actions, dict[str, Any]]:
+    """Every step by itself and the whole; sizes of what they work on."""
+    scene = around_pose(cloud, T_camera_model, side, profile)
+    if scene is None:
+        raise SystemExit("no points around the true pose")
+    box = Box(side.box.low - POSED_MARGIN_M, side.box.high + POSED_MARGIN_M)
+    cropped = cloud.points[scene.index]
+    colours = None if cloud.colours is None else cloud.colours[scene.index]
+    points = apply(inverse(scene.T_camera_local), scene.thinned.astype(float)) / UNIT_M
+    attributes = point_attributes(len(points), None, estimate_normals(scene.thinned))
+    spec = profile.scene
+    cells = cells_of(points, attributes, spec)
+    sizes = {
+        "points": len(cloud.points), "cropped": len(cropped), "thinned": len(points), "cells": list(cells.counts),
+        "rows_cut": list(scene.pyramids.registration.truncation.neighbours),
+    }  # fmt: skip
+    return {
+        "crop": lambda: points_inside(cloud.points, scene.T_camera_local, box),
+        "thin": lambda: voxel_downsample(cropped, THIN_M, colours),
+        "normals, 1 thread": lambda: estimate_normals(scene.thinned),
+        "normals, 2 threads": lambda: estimate_normals(scene.thinned, threads=2),
+        "cells": lambda: cells_of(points, attributes, spec),
+        "tables, 1 thread": lambda: tables_of(cells, spec),
+        "tables, 2 threads": lambda: tables_of(cells, spec, threads=2),
+        "tables, search for every row": lambda: tables_by_query(cells, spec),
+        "pyramid, 1 thread": lambda: build_pyramid(points, attributes, spec),
+        "around_pose, 1 thread": lambda: around_pose(cloud, T_camera_model, side, profile, threads=1),
+        "around_pose, 2 threads": lambda: around_pose(cloud, T_camera_model, side, profile, threads=2),
+    }, sizes
+
+
+def measure(steps: Actions, runs: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of each step, wall clock and processor, over runs that take turns."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    for _ in range(runs + 1):
+        for name, action in steps.items():
+            wall, cpu = perf_counter(), process_time()
+            action()
+            times[name].append((1e3 * (perf_counter() - wall), 1e3 * (process_time() - cpu)))
+    return {name: _figures(np.array(values[1:])) for name, values in times.items()}
+
+
+def _figures(values: np.ndarray) -> dict[str, float]:
+    low, median, p95 = np.percentile(values[:, 0], [0, 50, 95])
+    cpu_low, cpu = np.percentile(values[:, 1], [0, 50])
+    names = ("min_ms", "median_ms", "p95_ms", "cpu_min_ms", "cpu_median_ms")
+    return {name: round(float(v), 2) for name, v in zip(names, (low, median, p95, cpu_low, cpu), strict=True)}
+
+
+def over_scenes(scenes: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Median over the scenes of each figure."""
+    steps = [scene["steps"] for scene in scenes]
+    return {
+        name: {key: round(float(np.median([s[name][key] for s in steps])), 2) for key in figures}
+        for name, figures in steps[0].items()
+    }
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--suites", nargs="+", default=["standard", "hard"], choices=["easy", "standard", "hard"]
+    )
+    parser.add_argument("--count", type=int, default=3, help="scenes of each suite (default: 3)")
+    parser.add_argument("--profile", default="realtime", choices=["realtime", "paper"])
+    parser.add_argument("--runs", type=int, default=30, help="of each step and scene (default: 30)")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    options = parser.parse_args()
+    case, profile = load_case(bundled_case_path()), get_profile(options.profile)
+    side = model_side(build_model_surface(case), profile)
+    results: dict[str, Any] = {"scenes": {}, "all scenes of a suite, median": {}}
+    for suite in options.suites:
+        scenes: dict[str, dict[str, Any]] = {}
+        for seed in range(1, options.count + 1):
+            simulated = simulate_scene(case, SceneSettings(suite=suite, seed=seed))
+            scene = scene_of_frame(suite, simulated.frame, simulated.tags, None)
+            steps, sizes = actions(scene.cloud, scene.T_camera_model, side, profile)
+            load = round(os.getloadavg()[0], 1)
+            scenes[f"{suite}_{seed:05d}"] = {
+                "sizes": sizes,
+                "load": load,
+                "steps": measure(steps, options.runs),
+            }
+        results["scenes"].update(scenes)
+        results["all scenes of a suite, median"][suite] = over_scenes(scenes.values())
+        print(f"{suite}: {[scene['sizes'] for scene in scenes.values()]}")
+        for name, figures in results["all scenes of a suite, median"][suite].items():
+            print(f"  {name:<30}" + "".join(f"{key} {value:7.2f}  " for key, value in figures.items()))
+    if options.json is not None:
+        command = f"python benchmarks/tables_speed.py --profile {options.profile} --count {options.count} --runs {options.runs}"
+        waiting = os.environ.get("OMP_WAIT_POLICY", "not set")
+        content = {"command": command, "OMP_WAIT_POLICY": waiting, "environment": environment(), **results}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

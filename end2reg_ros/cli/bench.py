@@ -1,0 +1,154 @@
+"""``end2reg bench``: what a frame costs, stage by stage, and how good its pose is, for several methods in one run."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from end2reg_ros.errors import End2RegError
+
+if TYPE_CHECKING:
+    from end2reg_ros.case.model import Case
+    from end2reg_ros.evaluation.speed import SpeedSettings
+
+Scenario = Literal["demo", "still", "stress", "leave"]
+
+
+@dataclass
+class Bench:
+    """Speed, memory and error of methods on a simulated sequence, through the node's own path without ROS, as JSON.
+
+    Every method has a process of its own; they take turns on the same frames. Methods whose packages are missing are
+    named and left out. Exit code 0: every method that was measured published poses, and none of those sent as TRACKING
+    was off by more than 10 mm. `end2reg bench demo` measures the nodes over ROS 2.
+    """
+
+    case: Path | None = None
+    """Case folder to track. Default: the simulated anatomy that comes with the package."""
+    methods: tuple[str, ...] = (
+        "end2reg:onnxruntime",
+        "end2reg:torch",
+        "icp",
+        "ransac_icp",
+        "kiss_matcher_icp",
+    )
+    """Methods; a learned one may name its engine: onnxruntime, tensorrt, torch, auto."""
+    frames: int = 150
+    """Clouds of the sequence, 640x480."""
+    views: int = 8
+    """Clouds that are registered from nothing."""
+    rate: float = 15.0
+    """Clouds per second of the sequence, Hz (sets how far things move; methods run as fast as they can)."""
+    scenario: Scenario = "demo"
+    """What happens in front of the camera."""
+    seed: int = 0
+    """Of the wound, the picked landmarks, the noise and the motion."""
+    points: tuple[int, ...] = (20_000, 100_000, 300_000, 1_000_000)
+    """Cloud sizes of the scaling, points; none: no scaling."""
+    threads: int = 2
+    """Threads and cores that a method may use."""
+    thread_counts: tuple[int, ...] = (1, 2)
+    """Threads and cores that are compared; none: no comparison."""
+    device: str = "cpu"
+    """Where the network runs: cpu or cuda."""
+    weights: Path | None = None
+    """Weights file of the network. Default: the case's own, else the shipped."""
+    quick: bool = False
+    """A few frames, one cloud size, no comparison of threads: to see that it works."""
+    out: Path | None = None
+    """Folder for bench.json, bench.md and the pictures; made if missing."""
+    json: bool = False
+    """Print bench.json on standard output instead of the tables."""
+
+    def run(self) -> int:
+        """Run it; returns the exit code."""
+        from rich.console import Console
+
+        from end2reg_ros.case.bundled import bundled_case_path
+        from end2reg_ros.case.store import load_case
+        from end2reg_ros.evaluation.speed import run_speed
+        from end2reg_ros.evaluation.speed_tables import markdown
+
+        settings = self.settings()
+        case: Case = load_case(self.case or bundled_case_path())
+        console, began = Console(stderr=True), time.monotonic()
+
+        def tell(text: str) -> None:
+            console.print(f"bench, {time.monotonic() - began:.0f} s: {text}", highlight=False)
+
+        found = run_speed(case, settings, tell)
+        document = {"command": _command(), **found}
+        text = json.dumps(document, indent=1) + "\n"
+        tables = markdown(document)
+        if self.out is not None:
+            self._write(self.out, document, text, tables)
+        print(text if self.json else tables, end="")
+        return 0 if is_good(document) else 1
+
+    def settings(self) -> SpeedSettings:
+        """What is run.
+
+        Raises:
+            End2RegError: an option out of its range, or an unknown method.
+        """
+        from end2reg_ros.evaluation.speed import SpeedSettings
+        from end2reg_ros.evaluation.speed_input import StreamPlan
+        from end2reg_ros.evaluation.speed_methods import parse_method
+        from end2reg_ros.evaluation.speed_scaling import ScalingPlan
+
+        self._check()
+        specs = [
+            parse_method(name, self.threads, self.device, self.weights)
+            for name in dict.fromkeys(self.methods)
+        ]
+        plan = StreamPlan(self.seed, self.scenario, self.frames, self.views, self.rate)
+        scaling = ScalingPlan(tuple(dict.fromkeys(self.points))) if self.points else None
+        settings = SpeedSettings(tuple(specs), plan, scaling, tuple(dict.fromkeys(self.thread_counts)))
+        if not self.quick:
+            return settings
+        few = replace(plan, frames=min(self.frames, 6), views=min(self.views, 1))
+        one = None if scaling is None else replace(scaling, points=scaling.points[:1], frames=4, views=1)
+        return replace(settings, plan=few, scaling=one, threads=(), block=2, repeats=2)
+
+    def _check(self) -> None:
+        if not self.methods:
+            raise End2RegError("--methods needs at least one name")
+        for name, value, least in (
+            ("frames", self.frames, 4),
+            ("views", self.views, 0),
+            ("seed", self.seed, 0),
+            ("threads", self.threads, 1),
+            *(("points", points, 1000) for points in self.points),
+            *(("thread-counts", count, 1) for count in self.thread_counts),
+        ):
+            if value < least:
+                raise End2RegError(f"--{name} is {value}, must be at least {least}")
+        if max(self.points, default=0) > 2_000_000:
+            raise End2RegError(
+                f"--points is {max(self.points)}, must be at most 2000000: larger clouds are thinned"
+            )
+        if not 0.1 <= self.rate <= 1000.0:
+            raise End2RegError(f"--rate is {self.rate:g}, must lie in 0.1 .. 1000")
+
+    def _write(self, folder: Path, document: dict[str, Any], text: str, tables: str) -> None:
+        from end2reg_ros.evaluation.speed_plots import write_speed_plots
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "bench.json").write_text(text, encoding="utf-8")
+        (folder / "bench.md").write_text(tables, encoding="utf-8")
+        write_speed_plots(folder, document)
+
+
+def is_good(document: dict[str, Any]) -> bool:
+    """Whether every measured method published poses, none of them in TRACKING and wrong."""
+    return all(m["poses"] > 0 and m["accuracy"]["wrong_in_tracking"] == 0 for m in document["methods"])
+
+
+def _command() -> str:
+    import shlex
+    import sys
+
+    return shlex.join(["end2reg", *sys.argv[1:]])

@@ -1,0 +1,195 @@
+"""Everything that a first start makes and keeps, made beforehand: what ``end2reg engine build`` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from end2reg_ros.engine.cache import cache_folder
+from end2reg_ros.engine.options import EngineOptions
+from end2reg_ros.errors import EngineError
+
+if TYPE_CHECKING:
+    from end2reg_ros.case.model import Case
+    from end2reg_ros.engine.types import EngineInfo
+
+Files = dict[Path, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a build: what it was for, seconds, and the files that it wrote into the cache (none: all were there)."""
+
+    what: str
+    seconds: float
+    written: tuple[Path, ...]
+    note: str = ""
+
+
+@dataclass
+class BuildLog:
+    """A build, step by step.
+
+    Attributes:
+        folder: the cache.
+        steps: done so far.
+        engine: what was loaded.
+    """
+
+    folder: Path
+    steps: list[Step] = field(default_factory=list)
+    engine: EngineInfo | None = None
+
+    @contextmanager
+    def step(self, what: str, note: str = "") -> Iterator[None]:
+        """Take the time of a step and see what it writes."""
+        before, start = files_in(self.folder), time.monotonic()
+        yield
+        seconds, after = time.monotonic() - start, files_in(self.folder)
+        written = tuple(path for path in after if after[path] != before.get(path))
+        self.steps.append(Step(what, seconds, written, note))
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps."""
+        return sum(step.seconds for step in self.steps)
+
+    def document(self) -> dict[str, Any]:
+        """The build as JSON takes it."""
+        from end2reg_ros.engine.verify_report import engine_document
+
+        return {
+            "engine": None if self.engine is None else engine_document(self.engine),
+            "cache": str(self.folder),
+            "seconds": self.seconds,
+            "steps": [
+                {
+                    "what": step.what,
+                    "seconds": step.seconds,
+                    "written": [str(path.relative_to(self.folder)) for path in step.written],
+                    "note": step.note,
+                }
+                for step in self.steps
+            ],
+        }
+
+
+def build(options: EngineOptions, case: Case | None) -> BuildLog:
+    """Make and keep graphs and plans, and with a case its surface and its side of the network; then run each graph twice.
+
+    Args:
+        options: with weights.
+        case: None leaves out what depends on one.
+
+    Raises:
+        EngineError, WeightsError: what cannot be loaded or built; a graph outside what TensorRT's lists allow; a cache that
+            cannot be written.
+    """
+    from end2reg_ros.engine.load import choose_engine, load_engine
+    from end2reg_ros.registration.local_scene import model_side
+    from end2reg_ros.registration.model_side_cache import encoded_model_side
+    from end2reg_ros.registration.surface_cache import model_surface
+
+    name = choose_engine(options.device)[0] if options.engine == "auto" else options.engine
+    made = BuildLog(_folder())
+    if name != "torch":
+        check_graphs(made, options)
+    if name == "tensorrt":
+        with made.step("TensorRT's plans"):
+            build_plans(options)
+    with made.step("engine"):
+        engine = load_engine(options)
+    try:
+        made.engine = engine.info
+        check_precision(options, engine.info)
+        if case is not None:
+            with made.step("the case's surface"):
+                side = model_side(model_surface(case), engine.profile)
+            with made.step("the case's side of the network"):
+                encoded = encoded_model_side(case.hash, side.pyramid, engine)
+            with made.step("warm-up"):
+                engine.set_model(encoded)
+                engine.warm_up()
+    finally:
+        engine.close()
+    if (name != "torch" or case is not None) and not files_in(made.folder):
+        raise EngineError(
+            f"nothing is kept in {made.folder}: it cannot be written, every start makes all of it anew"
+        )
+    return made
+
+
+def check_graphs(made: BuildLog, options: EngineOptions) -> None:
+    """Join the graphs with their numbers, and hold them against what TensorRT's lists allow.
+
+    Raises:
+        EngineError: the first fault, and how many there are more.
+    """
+    import onnx
+
+    from end2reg_ros.engine.bundle_store import load_bundle
+    from end2reg_ros.engine.graph_checks import check_graph
+
+    assert options.weights is not None
+    with made.step("graphs"):
+        bundle = load_bundle(options.weights, options.profile)
+    with made.step("operators and shapes", f"{len(bundle.graphs)} graphs without a fault"):
+        for name, graph in bundle.graphs.items():
+            faults = check_graph(onnx.load_model_from_string(graph.data))
+            if faults:
+                more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+                raise EngineError(f"the {name} graph is none that TensorRT can run: {faults[0]}{more}")
+
+
+def build_plans(options: EngineOptions) -> None:
+    """TensorRT's plans, with a bar where there is a terminal to show it.
+
+    Raises:
+        EngineError: see ``tensorrt_engine.build_plans``.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from end2reg_ros.engine import tensorrt_engine
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("building plans", total=1.0)
+
+        def show(share: float, phase: str) -> None:
+            bars.update(bar, completed=share, description=phase)
+
+        tensorrt_engine.build_plans(options, show if console.is_terminal else None)
+
+
+def check_precision(options: EngineOptions, info: EngineInfo) -> None:
+    """Refuse an engine that does not calculate in the precision asked for.
+
+    Raises:
+        EngineError: it does not.
+    """
+    if options.precision != "fp32" and info.precision == "fp32":
+        raise EngineError(
+            f"engine '{info.name}' calculates in fp32: precision '{options.precision}' needs engine 'tensorrt'"
+        )
+
+
+def files_in(folder: Path) -> Files:
+    """Size in bytes and time of change of every file under a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        if path.is_file():
+            status = path.stat()
+            found[path] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _folder() -> Path:
+    try:
+        return cache_folder()
+    except OSError as fault:
+        raise EngineError(f"nothing can be kept between starts: {fault}") from None

@@ -1,0 +1,148 @@
+"""The network on ONNX Runtime: the default on any CPU; on NVIDIA GPUs where the installed build has the provider."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from end2reg_ros.cloud.pyramid import Pyramid
+from end2reg_ros.engine.graph_io import (
+    MODEL_SIDE,
+    REGION_INPUT,
+    REGION_OUTPUT,
+    model_feed,
+    output_of,
+    scene_feed,
+)
+from end2reg_ros.engine.onnx_files import OnnxBundle, OnnxGraph, check_metadata
+from end2reg_ros.engine.onnx_session import make_session
+from end2reg_ros.engine.types import Arrays, EngineInfo, Floats, MaskChoice, NetworkOutput, ScenePyramids
+from end2reg_ros.engine.warm_up import empty_grid, empty_scenes
+from end2reg_ros.errors import EngineError
+from end2reg_ros.network.profile import get_profile
+
+
+class OnnxEngine:
+    """The graphs of one weights file in ONNX Runtime sessions."""
+
+    def __init__(
+        self, bundle: OnnxBundle, profile: str | None = None, device: str = "cpu", threads: int = 2
+    ) -> None:
+        """Load the graphs.
+
+        Args:
+            bundle: of ``bundle_store.load_bundle``.
+            profile: the profile wanted; None takes that of the graphs.
+            device: cpu, cuda, or tensorrt (ONNX Runtime's own provider, not engine ``tensorrt``).
+            threads: of the CPU; never more than it has.
+
+        Raises:
+            EngineError: a graph that is missing, cut short or does not fit; a device that this build does not know.
+        """
+        import onnxruntime
+
+        self._device = device
+        self._threads = max(1, min(threads, len(os.sched_getaffinity(0))))
+        self._bundle = bundle
+        self._side: Arrays | None = None
+        self._sessions: dict[str, Any] = {}
+        self._names: dict[str, list[str]] = {}
+        for name in [n for n in bundle.graphs if n != "model"]:
+            self._open(name, profile)
+        told = self._graph("scene").metadata
+        self.profile = get_profile(told["profile"])
+        specs = self.profile.scene_specs()
+        self._by_capacity = {specs[-1].capacities[0]: "scene"}
+        if "scene_small" in self._sessions:
+            self._by_capacity[specs[0].capacities[0]] = "scene_small"
+        self.info = EngineInfo(
+            name="onnxruntime",
+            device=device,
+            profile=self.profile.name,
+            weights_hash=told["weights_hash"],
+            parameters=int(told["parameters"]),
+            record=json.loads(told["record"]),
+            engine_hash=bundle.hash,
+            precision=told["precision"],
+            version=onnxruntime.__version__,
+            threads=self._threads,
+        )
+
+    def encode_model(self, model: Pyramid) -> Arrays:
+        """See ``Engine.encode_model``."""
+        self._open("model", self.profile.name)
+        found = self._call("model", model_feed(model))
+        del self._sessions["model"]  # once a case
+        return found | {"model.patches": model.patches}
+
+    def set_model(self, model: Pyramid | Arrays) -> None:
+        """See ``Engine.set_model``."""
+        side = model if isinstance(model, dict) else self.encode_model(model)
+        self._side = {name: np.ascontiguousarray(side[name]) for name in MODEL_SIDE}
+
+    def warm_up(self) -> None:
+        """See ``Engine.warm_up``."""
+        if self._side is None:
+            raise EngineError("the engine has no model side yet: set_model comes first")
+        for _ in range(2):
+            for scene in empty_scenes(self.profile):
+                self.run(scene)
+            if "region" in self._sessions:
+                self.region_map(empty_grid())
+
+    def run(self, scene: ScenePyramids, mask: MaskChoice | None = None) -> NetworkOutput:
+        """See ``Engine.run``.
+
+        Raises:
+            EngineError: no model was set, tables of other sizes than the graphs', or another mask than the learned one.
+        """
+        if self._side is None:
+            raise EngineError("the engine has no model side yet: set_model comes first")
+        if mask is not None and mask.mode != "learned":
+            raise EngineError(
+                f"mask '{mask.mode}' needs engine 'torch': an exported graph has the learned one"
+            )
+        capacity = len(scene.registration.levels[0].points)
+        name = self._by_capacity.get(capacity)
+        if name is None:
+            known = ", ".join(str(c) for c in sorted(self._by_capacity))
+            raise EngineError(f"tables are padded to {capacity} points, the network's graphs to {known}")
+        return output_of(self._call(name, scene_feed(scene) | self._side), scene)
+
+    def region_map(self, grid: Floats) -> Floats:
+        """See ``Engine.region_map``."""
+        if "region" not in self._sessions:
+            raise EngineError("these weights hold no region finder: a start is needed")
+        maps = self._call("region", {REGION_INPUT: grid[None]})[REGION_OUTPUT]
+        return np.asarray(maps[0], np.float32)
+
+    def close(self) -> None:
+        """See ``Engine.close``."""
+        self._side = None
+        self._sessions.clear()
+
+    def _graph(self, name: str) -> OnnxGraph:
+        graph = self._bundle.graphs.get(name)
+        if graph is None:
+            raise EngineError(f"the network's {name} graph is missing: export it again")
+        return graph
+
+    def _open(self, name: str, profile: str | None) -> None:
+        """Make the session of a graph that fits the others."""
+        graph, scene = self._graph(name), self._graph("scene")
+        check_metadata(graph.metadata, name, profile, f"the {name} graph")
+        mine, theirs = graph.metadata["weights_hash"], scene.metadata["weights_hash"]
+        if mine != theirs:
+            raise EngineError(
+                f"the {name} graph holds weights {mine}, the scene graph {theirs}: export them together"
+            )
+        session = make_session(graph, name, self._device, self._threads)
+        self._sessions[name] = session
+        self._names[name] = [value.name for value in session.get_outputs()]
+
+    def _call(self, name: str, feed: Arrays) -> Arrays:
+        results = self._sessions[name].run(None, feed)
+        return dict(zip(self._names[name], results, strict=True))
