@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from dataclasses import asdict
@@ -41,6 +42,9 @@ from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, table_1
 
 def main() -> int:
     """Run it; returns the exit code."""
+    # Many engines in one process: threads of one that spin after its pass would be measured in the next. Read once, by the
+    # libraries that are loaded from here on.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     options = _options()
     known = shipped_variants()
     if options.list:

@@ -67,10 +67,9 @@ def actions(
         "normals, 1 thread": lambda: estimate_normals(scene.thinned),
         "normals, 2 threads": lambda: estimate_normals(scene.thinned, threads=2),
         "cells": lambda: cells_of(points, attributes, spec),
-        "tables, 1 thread": lambda: tables_of(cells, spec),
-        "tables, 2 threads": lambda: tables_of(cells, spec, threads=2),
+        "tables": lambda: tables_of(cells, spec),
         "tables, search for every row": lambda: tables_by_query(cells, spec),
-        "pyramid, 1 thread": lambda: build_pyramid(points, attributes, spec),
+        "pyramid (cells and tables)": lambda: build_pyramid(points, attributes, spec),
         "around_pose, 1 thread": lambda: around_pose(cloud, T_camera_model, side, profile, threads=1),
         "around_pose, 2 threads": lambda: around_pose(cloud, T_camera_model, side, profile, threads=2),
     }, sizes
@@ -85,6 +84,12 @@ def measure(steps: Actions, runs: int) -> dict[str, dict[str, float]]:
             action()
             times[name].append((1e3 * (perf_counter() - wall), 1e3 * (process_time() - cpu)))
     return {name: _figures(np.array(values[1:])) for name, values in times.items()}
+
+
+def busy_seconds() -> float:
+    """Seconds that all cores of the machine were at work since it started, this process not counted (Linux)."""
+    jiffies = [int(v) for v in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return (sum(jiffies) - jiffies[3] - jiffies[4]) / os.sysconf("SC_CLK_TCK") - process_time()
 
 
 def _figures(values: np.ndarray) -> dict[str, float]:
@@ -123,15 +128,14 @@ def main() -> None:
             simulated = simulate_scene(case, SceneSettings(suite=suite, seed=seed))
             scene = scene_of_frame(suite, simulated.frame, simulated.tags, None)
             steps, sizes = actions(scene.cloud, scene.T_camera_model, side, profile)
-            load = round(os.getloadavg()[0], 1)
-            scenes[f"{suite}_{seed:05d}"] = {
-                "sizes": sizes,
-                "load": load,
-                "steps": measure(steps, options.runs),
-            }
+            began, busy = perf_counter(), busy_seconds()
+            figures = measure(steps, options.runs)
+            others = round((busy_seconds() - busy) / (perf_counter() - began), 2)
+            scenes[f"{suite}_{seed:05d}"] = {"sizes": sizes, "cores_used_by_others": others, "steps": figures}
         results["scenes"].update(scenes)
         results["all scenes of a suite, median"][suite] = over_scenes(scenes.values())
-        print(f"{suite}: {[scene['sizes'] for scene in scenes.values()]}")
+        for name, measured in scenes.items():
+            print(f"{name}: {measured['sizes']}; {measured['cores_used_by_others']} cores used by others")
         for name, figures in results["all scenes of a suite, median"][suite].items():
             print(f"  {name:<30}" + "".join(f"{key} {value:7.2f}  " for key, value in figures.items()))
     if options.json is not None:

@@ -105,8 +105,11 @@ def output(count: int = 1000, **changes: Any) -> NetworkOutput:
 POINTS = np.array([[0, 0, 1], [0, 0, -1], [0.5, 0, 0]], np.float32)
 
 
-def compared(found: NetworkOutput, expected: NetworkOutput | None = None) -> Comparison:
-    return compare(scenes()[0], expected or output(), found, POINTS)
+def compared(
+    found: NetworkOutput, expected: NetworkOutput | None = None, guided: NetworkOutput | None = None
+) -> Comparison:
+    expected = expected or output()
+    return compare(scenes()[0], expected, guided or expected, found, POINTS)
 
 
 def test_equal_results() -> None:
@@ -150,6 +153,19 @@ def test_labels_and_logits() -> None:
     assert not found.same_decisions
 
 
+def test_labels_are_judged_by_themselves() -> None:
+    """All else is held against the reference with the engine's labels; the pose of its own labels is told."""
+    labels = output().mask.copy()
+    labels[0] = 1.0 - labels[0]
+    moved = np.array([0.0, 0.01, 0.0])
+    other = output(mask=labels, translation=moved, inliers=190)
+    found = compared(other, guided=other)
+    assert found.mask == pytest.approx(0.999) and found.overlap == 1.0
+    assert (found.distance_mm, found.inliers, found.inliers_found) == (0.0, 190, 190)
+    assert found.own_distance_mm == pytest.approx(0.95)
+    assert found.same_matches and not found.same_decisions and list(found.faults(FP32)) == []
+
+
 def test_the_overlap_of_correspondences() -> None:
     matches = output().matches
     assert matches is not None and len(correspondences(matches)) == 200
@@ -176,7 +192,7 @@ def test_two_empty_results_are_equal() -> None:
 
 # --- verdicts -------------------------------------------------------------------------------------------------------
 
-GOOD = Comparison("spine", 3072, 2900, 0, 1.0, 1.0, 0.001, 0.001, 1e-5, 1500, 700, 700)
+GOOD = Comparison("spine", 3072, 2900, 0, 1.0, 1.0, 0.001, 0.001, 1e-5, 1500, 700, 700, 0.001)
 
 
 def report(*comparisons: Comparison, region: float | None = 1e-6, info: EngineInfo = INFO) -> VerifyReport:
@@ -221,7 +237,7 @@ def test_decisions_on_the_edge() -> None:
 
 
 def test_half_precision_is_judged_by_its_own() -> None:
-    coarse = replace(GOOD, mask=0.995, overlap=0.9, distance_mm=0.8, logits=0.02, inliers_found=690)
+    coarse = replace(GOOD, mask=0.985, overlap=0.92, distance_mm=0.8, logits=0.02, inliers_found=690)
     half = replace(INFO, precision="fp16 backbone")
     assert report(coarse, coarse, info=half).faults == [] and len(report(coarse, info=INFO).faults) == 5
     for name, value in vars(TOLERANCES["fp16 backbone"]).items():
@@ -233,7 +249,8 @@ def test_the_worst_of_all_scenes() -> None:
     found = worst(
         [GOOD, replace(GOOD, mask=0.9, distance_mm=None, angle_deg=0.2), replace(GOOD, overlap=0.5)]
     )
-    assert found == {"mask": 0.9, "overlap": 0.5, "distance_mm": 0.001, "angle_deg": 0.2, "logits": 1e-5}
+    assert found == {"mask": 0.9, "overlap": 0.5, "distance_mm": 0.001, "angle_deg": 0.2, "logits": 1e-5,
+                     "own_distance_mm": 0.001}  # fmt: skip
     assert np.isnan(worst([replace(GOOD, logits=float("nan")), GOOD])["logits"] or 0.0)
     assert worst([replace(GOOD, distance_mm=None)])["distance_mm"] is None and worst([])["mask"] is None
 
@@ -304,6 +321,40 @@ def test_an_engine_that_is_off() -> None:
         "region finder: maps differ by 0.1, at most 0.001 allowed"
     )
     assert verify_engine(MadeUp(region=None), MadeUp(region=None), model(), []).region is None
+
+
+def test_where_labels_differ_the_reference_takes_the_engines() -> None:
+    asked: list[MaskChoice | None] = []
+
+    @dataclass
+    class Reference(MadeUp):
+        """Its pose follows from the first label."""
+
+        def run(self, scene: ScenePyramids, mask: MaskChoice | None = None) -> NetworkOutput:
+            asked.append(mask)
+            found = super().run(scene)
+            labels = found.mask if mask is None or mask.labels is None else mask.labels
+            return replace(found, mask=labels, translation=np.array([0.0, 0.0, labels[0]]))
+
+    def flipped(found: NetworkOutput) -> NetworkOutput:
+        labels = found.mask.copy()
+        labels[0] = 1.0 - labels[0]
+        return replace(found, mask=labels, translation=np.array([0.0, 0.0, labels[0]]))
+
+    scene = scenes()[:1]
+    same = verify_engine(
+        MadeUp(lambda f: replace(f, translation=np.array([0, 0, f.mask[0]]))), Reference(), model(), scene
+    )
+    assert asked == [None] and same.comparisons[0].own_distance_mm == 0.0
+    other = verify_engine(MadeUp(flipped), Reference(), model(), scene)
+    assert other.faults == [
+        "labels, correspondences or inliers are not the same in 1 of 1 scenes, at most 20 % allowed"
+    ]
+    assert asked[1] is None and asked[2] is not None and asked[2].mode == "given"
+    figures = other.comparisons[0]
+    assert (
+        figures.distance_mm == 0.0 and figures.own_distance_mm == pytest.approx(95.0) and figures.mask < 1.0
+    )
 
 
 def test_engines_of_different_weights() -> None:

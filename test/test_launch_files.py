@@ -213,6 +213,7 @@ def test_the_defaults_in_the_parameter_file_are_those_of_the_code() -> None:
         "engine_device",
         "engine_threads",
         "engine_precision",
+        "network_passes",
         "weights",
         "build_only",
     } <= set(told)

@@ -221,7 +221,7 @@ def test_a_running_track_is_seen_by_the_network_on_every_frame(make: Make) -> No
     assert tre_mm(found.T_camera_model, truth()) < 1.0
     assert len(engine.masks) == 1 and found.network is not None and found.network.inliers == 400
     assert 1.9 < tre_mm(found.network.T_camera_model, truth()) < 2.1  # before refinement
-    assert list(found.timings_ms) == ["crop and tables", "network", "refine and judge"]
+    assert set(found.timings_ms) >= {"crop and tables", "network", "refine and judge"}
 
 
 def test_where_following_fails_the_networks_pose_is_another_start(make: Make) -> None:

@@ -14,7 +14,7 @@ from end2reg_ros import se3
 from end2reg_ros.cli.track import Track
 from end2reg_ros.registration.types import LevelResult, NetworkEstimate, Quality, Registration
 from end2reg_ros.tracking.offline import FrameRecord
-from end2reg_ros.tracking.report import network_distance_mm, write_track
+from end2reg_ros.tracking.report import network_distances_mm, write_track
 from end2reg_ros.tracking.types import State, TrackingUpdate
 
 T_REFINED = se3.from_rotation_translation(
@@ -24,22 +24,26 @@ T_REFINED = se3.from_rotation_translation(
 ORIGINS = np.array([[0.0, 0.0, 0.06], [0.0, 0.005, 0.0], [0.0, 0.0, -0.07]])
 
 
-def registration(T_network: np.ndarray | None, truncated: int = 0) -> Registration:
+def registration(T_network: np.ndarray | None, truncated: int = 0, seen: int = 0) -> Registration:
     levels = []
     for k, origin in enumerate(ORIGINS):
         T_model_level = se3.from_rotation_translation(np.eye(3), origin)
         levels.append(LevelResult(f"L{k + 1}", T_REFINED @ T_model_level, np.eye(6) * 1e-6, Quality(), False))
-    network = None if T_network is None else NetworkEstimate(T_network, 400, truncated)
+    network = None if T_network is None else NetworkEstimate(T_network, 400, truncated, seen)
     return Registration(
         T_REFINED, True, "ok", "", Quality(), np.eye(6) * 1e-6, "end2reg", "onnxruntime",
         {"network": 20.0}, tuple(levels), None, network,
     )  # fmt: skip
 
 
+def stamp(k: int) -> int:
+    return 10**18 + k * 10**8
+
+
 def record(k: int, found: Registration, published: bool = True) -> FrameRecord:
     state = State.TRACKING if published else State.SEARCHING
     update = TrackingUpdate(
-        10**18 + k * 10**8, "optical", state, False, "ok", "tracking", found, published, {"network": 20.0}
+        stamp(k), "optical", state, False, "ok", "tracking", found, published, {"network": 20.0}
     )
     return FrameRecord(update.stamp_ns, update, None, 1000)
 
@@ -50,10 +54,20 @@ def test_the_distance_is_that_of_the_worst_vertebra() -> None:
     )
     T = T_REFINED @ turn
     slow = max(np.linalg.norm((T @ [*p, 1.0])[:3] - (T_REFINED @ [*p, 1.0])[:3]) for p in ORIGINS)
-    assert network_distance_mm(registration(T)) == pytest.approx(1000 * slow, abs=1e-9)
-    assert network_distance_mm(registration(T_REFINED)) == pytest.approx(0.0, abs=1e-9)
-    assert network_distance_mm(registration(None)) is None
-    assert network_distance_mm(replace(registration(T), levels=())) is None
+    assert network_distances_mm([record(0, registration(T))]) == {stamp(0): pytest.approx(1000 * slow)}
+    same = network_distances_mm([record(0, registration(T_REFINED))])
+    assert same == {stamp(0): pytest.approx(0.0, abs=1e-9)}
+    assert network_distances_mm([record(0, registration(None))]) == {}
+    assert network_distances_mm([record(0, replace(registration(T), levels=()))]) == {}
+
+
+def test_a_network_in_the_background_is_held_against_the_cloud_that_it_saw() -> None:
+    later = replace(registration(moved(2.0), seen=stamp(0)), T_camera_model=moved(25.0))
+    records = [record(0, registration(None)), record(1, later)]
+    assert network_distances_mm(records) == {stamp(0): pytest.approx(2.0)}
+    # of a cloud without a published pose, or one that is not in the recording, nothing is told
+    assert network_distances_mm([record(0, registration(None), published=False), record(1, later)]) == {}
+    assert network_distances_mm([record(1, later)]) == {}
 
 
 def moved(x_mm: float) -> np.ndarray:
@@ -78,7 +92,7 @@ def test_the_summary_tells_the_networks_distance_of_published_poses_only(tmp_pat
         "3.000",
         "4.000",
         "5.000",
-        "40.000",
+        "",
         "",
     ]
 

@@ -108,6 +108,54 @@ def test_a_method_that_needs_no_prior_starts_by_itself() -> None:
     assert stream.registrar.priors[0] is None
 
 
+def test_a_method_that_needs_no_prior_looks_near_for_a_second_then_everywhere() -> None:
+    stream = Stream(needs_prior=False).to_tracking()
+    stream.feed(at(), success=False)
+    assert stream.tracker.state is State.LOST
+    stream.registrar.priors.clear()
+    for _ in range(14):
+        stream.feed(at(), success=False)
+    assert {p.source if p else None for p in stream.registrar.priors} == {"last_pose"}
+    stream.registrar.priors.clear()
+    for _ in range(3):
+        stream.feed(at(), success=False)
+    assert stream.registrar.priors[-1] is None  # more than a second after the last pose
+    # What it finds there is confirmed from itself before it goes out, and may lie anywhere.
+    far = at(x_mm=90)
+    first, second = stream.feed(far), stream.feed(far)
+    assert (first.published, first.reason_code) == (False, "confirming")
+    assert (second.state, second.published) == (State.TRACKING, True)
+
+
+def test_a_start_that_leads_nowhere_gives_way_to_a_search() -> None:
+    stream = Stream(needs_prior=False)
+    stream.tracker.set_prior(Prior(at(), "landmarks"))
+    for _ in range(20):
+        update = stream.feed(at(), success=False)
+    sources = [p.source if p else None for p in stream.registrar.priors]
+    assert sources[0] == "landmarks" and sources[-1] is None
+    assert update.reason_code == "few_inliers"
+
+
+def test_a_spine_that_moved_during_a_long_search_is_confirmed_where_it_is_now() -> None:
+    stream = Stream(needs_prior=False)
+    stream.feed(at())
+    moved = stream.feed(at(x_mm=5))
+    assert (moved.published, moved.reason) == (False, "two fits in a row lie 5.0 mm apart")
+    assert stream.feed(at(x_mm=5.5)).state is State.TRACKING
+    asked = stream.registrar.priors
+    assert asked[0] is None and [(p.source, p.continues) for p in asked[1:] if p] == [("candidate", True)] * 2
+
+
+def test_a_candidate_of_a_search_does_not_walk_either() -> None:
+    stream = Stream(needs_prior=False)
+    for x_mm in (0, 5, 10):
+        assert not stream.feed(at(x_mm=x_mm)).published
+    stream.feed(at(x_mm=15))  # 15 mm from the first: dropped
+    stream.feed(at(x_mm=20))
+    assert stream.registrar.priors[-1] is None
+
+
 def test_the_first_pose_goes_out_after_two_agreeing_fits() -> None:
     stream = Stream()
     stream.tracker.set_prior(Prior(at(), "landmarks"))

@@ -35,13 +35,16 @@ class Bench:
         "ransac_icp",
         "kiss_matcher_icp",
     )
-    """Methods; a learned one may name its engine: onnxruntime, tensorrt, torch, auto."""
+    """Methods; a learned one may name its engine (onnxruntime, tensorrt, torch, auto) and its passes (every_frame, background,
+    auto), as in end2reg:onnxruntime:background."""
     frames: int = 150
     """Clouds of the sequence, 640x480."""
     views: int = 8
     """Clouds that are registered from nothing."""
     rate: float = 15.0
-    """Clouds per second of the sequence, Hz (sets how far things move; methods run as fast as they can)."""
+    """Clouds per second, Hz."""
+    paced: bool = True
+    """Clouds come at that rate; else as fast as each method takes them."""
     scenario: Scenario = "demo"
     """What happens in front of the camera."""
     seed: int = 0
@@ -106,7 +109,8 @@ class Bench:
         ]
         plan = StreamPlan(self.seed, self.scenario, self.frames, self.views, self.rate)
         scaling = ScalingPlan(tuple(dict.fromkeys(self.points))) if self.points else None
-        settings = SpeedSettings(tuple(specs), plan, scaling, tuple(dict.fromkeys(self.thread_counts)))
+        counts = tuple(dict.fromkeys(self.thread_counts))
+        settings = SpeedSettings(tuple(specs), plan, scaling, counts, paced=self.paced)
         if not self.quick:
             return settings
         few = replace(plan, frames=min(self.frames, 6), views=min(self.views, 1))

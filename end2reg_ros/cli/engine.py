@@ -232,9 +232,10 @@ def _print_report(report: VerifyReport) -> None:
         console.print(f"region finder's maps differ by {report.region:.1e} at most")
     console.print(
         f"needed: labels >= {100 * limit.mask:g} %, overlap >= {limit.overlap:g}, pose <= {limit.distance_mm:g} mm and "
-        f"<= {limit.angle_deg:g} deg (<= {limit.edge_distance_mm:g} mm and {limit.edge_angle_deg:g} deg where a label, a "
-        f"correspondence or an inlier on the edge fell otherwise, in <= {100 * limit.edge_share:g} % of the scenes), "
-        f"logits <= {limit.logits:g}, region finder <= {limit.region:g}"
+        f"<= {limit.angle_deg:g} deg (<= {limit.edge_distance_mm:g} mm and {limit.edge_angle_deg:g} deg where a "
+        f"correspondence or an inlier on the edge fell otherwise), labels, correspondences or inliers not the same in "
+        f"<= {100 * limit.edge_share:g} % of the scenes, logits <= {limit.logits:g}, region finder <= {limit.region:g}; "
+        "correspondences and pose are held against the reference with this engine's labels"
     )
     if not report.faults:
         console.print("all within tolerance")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from end2reg_ros.errors import End2RegError
 
 PROGRAM = "end2reg"
-TRAINING_PACKAGES = ("torch", "safetensors", "tensorboard")
+TRAINING_PACKAGES = ("torch", "tensorboard", "onnxscript")
 HELP_WORDS = ("-h", "--help", "help")
 
 
@@ -57,9 +57,26 @@ COMMANDS = (
         ("evaluate",), "evaluate", "Evaluate", "TRE (mm) and success tables of methods over scene folders"
     ),
     Command(("train",), "train", "Train", "train the network from shards of simulated scenes; resumable"),
+    Command(("export",), "export", "Export", "write the network as ONNX files, without torch"),
     Command(
-        ("bench",), "demo_bench", "Bench", "speed, latency, memory and error of the tracker node, as JSON"
+        ("engine", "build"),
+        "engine",
+        "Build",
+        "make beforehand what a first start makes: graphs, plans, the case's side",
     ),
+    Command(
+        ("engine", "info"), "engine", "Info", "which engine runs the network and why; cache; what others lack"
+    ),
+    Command(
+        ("engine", "verify"),
+        "engine",
+        "Verify",
+        "hold an engine against the torch reference on random scenes",
+    ),
+    Command(
+        ("bench", "demo"), "demo_bench", "Bench", "rate, latency, memory and error of the nodes over ROS 2"
+    ),
+    Command(("bench",), "bench", "Bench", "cost of a frame by stage, and error, of several methods, as JSON"),
 )
 
 

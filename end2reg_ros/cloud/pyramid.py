@@ -10,10 +10,6 @@ Network units: lengths are divided by one fixed scale, 1 unit = 95 mm (L1-L5 fit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -37,9 +33,6 @@ from end2reg_ros.cloud.voxel import cell_means, occupied_cells
 __all__ = ["COLOUR", "NORMAL", "UNIT_M", "Cells", "Floats", "Level", "Pyramid", "PyramidSpec", "Table", "Truncation",
            "build_pyramid", "cells_of", "nearest_rows", "point_attributes", "tables_of"]  # fmt: skip
 
-A = TypeVar("A")
-B = TypeVar("B")
-
 
 def point_attributes(
     count: int, colours: NDArray[np.uint8] | None, normals: NDArray[np.floating] | None
@@ -53,21 +46,18 @@ def point_attributes(
     return attributes
 
 
-def build_pyramid(
-    points: NDArray[np.floating], attributes: Floats | None, spec: PyramidSpec, threads: int = 1
-) -> Pyramid:
+def build_pyramid(points: NDArray[np.floating], attributes: Floats | None, spec: PyramidSpec) -> Pyramid:
     """The pyramid of one cloud. The same points in any order give the same pyramid.
 
     Args:
         points: (M, 3) network units, finite; M may be 0.
         attributes: (M, 6) as ``point_attributes`` gives them; None for a sensor without.
         spec: sizes.
-        threads: 1 or 2; they change the time only.
 
     Raises:
         ValueError: points or attributes of a wrong shape, or not finite.
     """
-    return tables_of(cells_of(points, attributes, spec), spec, threads)
+    return tables_of(cells_of(points, attributes, spec), spec)
 
 
 def cells_of(points: NDArray[np.floating], attributes: Floats | None, spec: PyramidSpec) -> Cells:
@@ -90,13 +80,12 @@ def cells_of(points: NDArray[np.floating], attributes: Floats | None, spec: Pyra
     return Cells(spec.voxels, tuple(clouds), normal, cell_of_point, tuple(dropped_cells))
 
 
-def tables_of(cells: Cells, spec: PyramidSpec, threads: int = 1) -> Pyramid:
+def tables_of(cells: Cells, spec: PyramidSpec) -> Pyramid:
     """The second step of ``build_pyramid``: neighbours, pooling, patches, and padding to the sizes of ``spec``.
 
     Args:
         cells: of ``cells_of``, from this ``spec`` or from another one with the same voxels.
         spec: sizes.
-        threads: 1 or 2; they change the time only.
 
     Raises:
         ValueError: the cells do not fit ``spec``.
@@ -107,11 +96,8 @@ def tables_of(cells: Cells, spec: PyramidSpec, threads: int = 1) -> Pyramid:
             f"a pyramid of {spec.voxels} with room for {spec.capacities}"
         )
     trees = [cKDTree(cloud) for cloud in cells.points]
-    own, (between, (patches, cut_patches)) = _together(
-        threads,
-        lambda: _own_neighbours(cells, trees, spec),
-        lambda: (_between_levels(cells, trees, spec), _patches(cells, spec)),
-    )
+    own, between = _own_neighbours(cells, trees, spec), _between_levels(cells, trees, spec)
+    patches, cut_patches = _patches(cells, spec)
     levels = []
     for points, capacity, (neighbours, _), (pool, upsample, _) in zip(
         cells.points, spec.capacities, own, between, strict=True
@@ -148,16 +134,6 @@ def _cells(
         row[kept] = np.arange(capacity)
         means, attribute_means, cell_of_point = means[kept], attribute_means[kept], row[cell_of_point]
     return means, attribute_means, cell_of_point, dropped
-
-
-def _together(threads: int, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
-    """What two calls give, at the same time where there are two threads: scipy and numpy let the other one run."""
-    if threads < 2:
-        return first(), second()
-    with ThreadPoolExecutor(1) as helper:
-        waiting = helper.submit(first)
-        found = second()
-        return waiting.result(), found
 
 
 def _own_neighbours(cells: Cells, trees: list[cKDTree], spec: PyramidSpec) -> list[tuple[Table, int]]:

@@ -82,7 +82,8 @@ def _kept(raw: RawWeights, name: str) -> OnnxGraph | None:
         _log.warning("the %s graph kept for these weights is not used, but made anew: %s", name, why)
         return None
     line, data = content.split(b"\n", 1)
-    return OnnxGraph(data, json.loads(line))
+    told: dict[str, str] = json.loads(line)
+    return OnnxGraph(data, told)
 
 
 def _keep(raw: RawWeights, bundle: OnnxBundle) -> None:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
+from end2reg_ros.engine.tensorrt_library import missing_packages
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import EngineError
 
@@ -40,8 +41,10 @@ def choose_engine(device: str = "") -> tuple[EngineChoice, str]:
         EngineError: none is there.
     """
     gpu = has_nvidia_gpu()
+    if not gpu and device not in ("", "cpu"):
+        raise EngineError(f"device '{device}' was asked for, and no NVIDIA GPU is there")
     if device not in ("", "cpu") or (gpu and device != "cpu"):
-        if find_spec("tensorrt") is not None:
+        if not missing_packages():
             return "tensorrt", "an NVIDIA GPU and TensorRT are there"
         if find_spec("torch") is not None:
             return "torch", "an NVIDIA GPU is there, TensorRT is not: torch runs it"

@@ -94,6 +94,14 @@ def join(weights: RawWeights, profile: Profile, graph: str) -> OnnxGraph:
             )
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(tensor, np.float32), value.name))
         model.graph.input.remove(value)
+    padded = {v.name: v.type.tensor_type.shape.dim[0].dim_value for v in model.graph.input}
+    for side, capacities in sizes(profile, graph).items():
+        first = f"{side}.0.points"
+        if first in padded and padded[first] != capacities[0]:
+            raise EngineError(
+                f"the packaged {graph} graph is padded to {padded[first]} points, profile '{profile.name}' to "
+                f"{capacities[0]}: write the graphs anew (python -m end2reg_ros.network.export)"
+            )
     told = metadata(weights, profile, graph)
     for key, text in told.items():
         entry = model.metadata_props.add()

@@ -14,7 +14,7 @@ from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid
 from end2reg_ros.cloud.view_grid import CHANNELS, COLUMNS, ROWS
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineOptions
-from end2reg_ros.engine.types import Engine, Floats, Matches, NetworkOutput
+from end2reg_ros.engine.types import Engine, Floats, MaskChoice, Matches, NetworkOutput
 from end2reg_ros.engine.verify_report import TOLERANCES, Comparison, VerifyReport
 from end2reg_ros.engine.verify_scenes import VerifyScene
 from end2reg_ros.errors import EngineError
@@ -70,30 +70,31 @@ def verify_engine(
     points = model.levels[0].points[: model.levels[0].count]
     comparisons = []
     for scene in scenes:
-        found = compare(scene, reference.run(scene.pyramids), engine.run(scene.pyramids), points)
-        comparisons.append(found)
-        tell(found)
+        found, expected = engine.run(scene.pyramids), reference.run(scene.pyramids)
+        guided = expected
+        if not np.array_equal(found.mask, expected.mask):
+            guided = reference.run(scene.pyramids, MaskChoice("given", found.mask))
+        comparisons.append(compare(scene, expected, guided, found, points))
+        tell(comparisons[-1])
     return VerifyReport(
         one, other, TOLERANCES[one.precision], tuple(comparisons), region_difference(engine, reference)
     )
 
 
-def compare(scene: VerifyScene, expected: NetworkOutput, found: NetworkOutput, points: Floats) -> Comparison:
+def compare(
+    scene: VerifyScene, expected: NetworkOutput, guided: NetworkOutput, found: NetworkOutput, points: Floats
+) -> Comparison:
     """One scene's figures.
 
     Args:
         scene: what was run.
         expected: of the reference.
+        guided: of the reference with the engine's labels; ``expected`` where they are the same.
         found: of the engine.
         points: (N, 3) of the model, network units, at which poses are compared.
     """
-    distance, angle = None, None
-    if expected.inliers >= MIN_INLIERS:
-        moved = points @ (found.rotation - expected.rotation).T + found.translation - expected.translation
-        distance = 1e3 * UNIT_M * float(np.linalg.norm(moved, axis=1).max())
-        angle = math.degrees(rotation_angle(expected.rotation.T @ found.rotation))
+    wanted, got = correspondences(guided.matches), correspondences(found.matches)
     cells = len(expected.mask)
-    wanted, got = correspondences(expected.matches), correspondences(found.matches)
     return Comparison(
         scene=scene.name,
         padding=scene.padding,
@@ -101,13 +102,29 @@ def compare(scene: VerifyScene, expected: NetworkOutput, found: NetworkOutput, p
         truncated=scene.truncated,
         mask=float((expected.mask == found.mask).mean()) if cells else 1.0,
         overlap=len(wanted & got) / len(wanted | got) if wanted or got else 1.0,
-        distance_mm=distance,
-        angle_deg=angle,
+        distance_mm=distance_mm(guided, found, points),
+        angle_deg=angle_deg(guided, found),
         logits=float(np.abs(expected.logits - found.logits).max()) if cells else 0.0,
         correspondences=len(wanted),
-        inliers=expected.inliers,
+        inliers=guided.inliers,
         inliers_found=found.inliers,
+        own_distance_mm=distance_mm(expected, found, points),
     )
+
+
+def distance_mm(expected: NetworkOutput, found: NetworkOutput, points: Floats) -> float | None:
+    """Furthest that a point of the model (N, 3) moves between two poses; None where the first is none."""
+    if expected.inliers < MIN_INLIERS:
+        return None
+    moved = points @ (found.rotation - expected.rotation).T + found.translation - expected.translation
+    return 1e3 * UNIT_M * float(np.linalg.norm(moved, axis=1).max())
+
+
+def angle_deg(expected: NetworkOutput, found: NetworkOutput) -> float | None:
+    """Angle between two poses; None where the first is none."""
+    if expected.inliers < MIN_INLIERS:
+        return None
+    return math.degrees(rotation_angle(expected.rotation.T @ found.rotation))
 
 
 def correspondences(matches: Matches | None) -> set[tuple[int, ...]]:

@@ -15,16 +15,18 @@ from end2reg_ros.engine.types import EngineInfo
 class Tolerances:
     """What every scene must keep to.
 
-    A cell, a correspondence or an inlier that lies on the edge of being one may fall to the other side for a difference in
-    the last digit, and takes the pose with it by more than all other differences together. So a scene where any did is judged by
-    limits of its own, and only a share of all scenes may be of that kind.
+    A label, a correspondence or an inlier on the edge of being one may fall to the other side for a difference in the last
+    digit. One label of a thousand moves the reference's own pose by up to 2.6 mm (measured on a scene with one level in
+    view), more than all rounding together. So labels are judged by themselves, and all else against the reference with the
+    engine's labels; a pose from other correspondences or inliers has limits of its own; and only a share of the scenes may
+    hold any such decision.
 
     Attributes:
         mask: least share of cells with the reference's label.
-        overlap: least intersection over union of the correspondences.
-        distance_mm: most that a point of the model may move between the two poses, all decisions being the same.
-        angle_deg: most that the two poses may be turned against each other, all decisions being the same.
-        edge_distance_mm, edge_angle_deg: the same where a decision was another one.
+        overlap: least intersection over union of the correspondences, the labels being the engine's.
+        distance_mm: most that a point of the model may move between the two poses, of the same correspondences and inliers.
+        angle_deg: most that the two poses may be turned against each other, likewise.
+        edge_distance_mm, edge_angle_deg: the same where correspondences or the number of inliers differ.
         edge_share: most scenes where a decision may be another one, as a share of all.
         logits: largest difference of a cell's logit.
         region: largest difference in the region finder's maps.
@@ -44,7 +46,7 @@ class Tolerances:
 #: By the precision that an engine says it reckons in (``EngineInfo.precision``); benchmarks/parity.py measures what is behind it.
 TOLERANCES = {
     "fp32": Tolerances(0.999, 0.99, 0.05, 0.05, 0.5, 0.5, 0.2, 0.001, 0.001),
-    "fp16 backbone": Tolerances(0.99, 0.8, 0.05, 0.05, 1.0, 1.0, 1.0, 0.1, 0.1),
+    "fp16 backbone": Tolerances(0.98, 0.9, 0.05, 0.05, 1.0, 1.0, 1.0, 0.1, 0.1),
 }
 
 
@@ -57,8 +59,9 @@ class Comparison:
         padding: rows of its tables; cells: those in use; truncated: cells that did not fit.
         mask, overlap, logits: see ``Tolerances``; 1, 1 and 0 where both have nothing.
         distance_mm, angle_deg: see ``Tolerances``; None where the reference has no pose.
-        correspondences, inliers: of the reference.
+        correspondences, inliers: of the reference with the engine's labels.
         inliers_found: of the engine.
+        own_distance_mm: as ``distance_mm``, but from the reference with its own labels; told, not judged.
     """
 
     scene: str
@@ -73,18 +76,23 @@ class Comparison:
     correspondences: int
     inliers: int
     inliers_found: int
+    own_distance_mm: float | None
+
+    @property
+    def same_matches(self) -> bool:
+        """Whether correspondences and number of inliers are the same."""
+        return self.overlap == 1.0 and self.inliers == self.inliers_found
 
     @property
     def same_decisions(self) -> bool:
-        """Whether all labels, correspondences and numbers of inliers are the same."""
-        return self.mask == 1.0 and self.overlap == 1.0 and self.inliers == self.inliers_found
+        """Whether the labels are the same as well."""
+        return self.mask == 1.0 and self.same_matches
 
     def faults(self, limit: Tolerances) -> Iterator[str]:
         """One line for every figure outside its tolerance."""
-        same = self.same_decisions
-        distance, angle = (
-            (limit.distance_mm, limit.angle_deg) if same else (limit.edge_distance_mm, limit.edge_angle_deg)
-        )
+        distance, angle = limit.distance_mm, limit.angle_deg
+        if not self.same_matches:
+            distance, angle = limit.edge_distance_mm, limit.edge_angle_deg
         # "not <=" rather than ">": NaN is a fault.
         if not self.mask >= limit.mask:
             yield f"{100 * self.mask:.2f} % of the mask's labels are equal, at least {100 * limit.mask:g} % needed"
@@ -170,4 +178,6 @@ def worst(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
         return float(of(values)) if values else None
 
     lowest = {name: extreme(name, np.min) for name in ("mask", "overlap")}
-    return lowest | {name: extreme(name, np.max) for name in ("distance_mm", "angle_deg", "logits")}
+    return lowest | {
+        name: extreme(name, np.max) for name in ("distance_mm", "angle_deg", "logits", "own_distance_mm")
+    }

@@ -31,7 +31,6 @@ from end2reg_ros.evaluation.tables_paper import PaperRow, paper_row
 from end2reg_ros.registration import CLASSICAL, LEARNED
 from end2reg_ros.registration.kiss import KissMatcherIcpRegistrar, load_kiss_matcher
 from end2reg_ros.registration.network_search import SearchSettings
-from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import Prior, Registrar
 from end2reg_ros.tracking.tracker import LAST_FRAME_STDDEV_M
 
@@ -132,8 +131,7 @@ def registrar_of(variant: Variant, case: Case, engines: Engines, threads: int) -
     if spec.method not in LEARNED:
         return set_up(spec, case)
     kind = End2RegAloneRegistrar if spec.method == End2RegAloneRegistrar.method else End2RegRegistrar
-    settings = RegistrationSettings(threads=threads)
-    return kind(case, engines.of(variant, spec, case), settings, variant.search)
+    return kind(case, engines.of(variant, spec, case), spec.settings(), variant.search)
 
 
 def check(variant: Variant, case: Case, engines: Engines, threads: int) -> None:

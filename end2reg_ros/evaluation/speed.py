@@ -41,6 +41,7 @@ class SpeedSettings:
         scaling: cloud sizes; None for none.
         threads: of the comparison over cores; none for none.
         block: frames that a method does before the next one's turn.
+        paced: the stream's frames come at its rate; else as fast as each method takes them.
         repeats: of the parts inside the network.
         worker: module of a method's process.
     """
@@ -50,6 +51,7 @@ class SpeedSettings:
     scaling: ScalingPlan | None = field(default_factory=ScalingPlan)
     threads: tuple[int, ...] = (1, 2)
     block: int = 10
+    paced: bool = True
     repeats: int = 15
     worker: str = "end2reg_ros.cli.bench_worker"
 
@@ -144,7 +146,7 @@ def measure(
     """The stream and the starts from nothing, in turns; then each method's memory and the parts of its network."""
     processes = [one.process for one in ready]
     tell(f"{len(stream.frames)} frames")
-    rows = stream_in_turns(processes, stream, settings.block)
+    rows = stream_in_turns(processes, stream, settings.block, settings.paced)
     memories = [process.memory() for process in processes]
     tell(f"{len(stream.views)} starts from nothing")
     starts = start_in_turns(processes, stream.views)
@@ -157,6 +159,7 @@ def measure(
                 "name": spec.name,
                 "method": spec.method,
                 "threads": spec.threads,
+                "passes": spec.settings().network_passes if spec.engine else None,
                 "engine": one.up.engine,
                 "set_up_s": {"load": one.up.load_s, "warm_up": one.up.warm_up_s},
                 **stream_document(rows[spec], stream.frames, targets),
@@ -186,7 +189,7 @@ def run_threads(
     several, _ = start(specs, case, folder, settings.worker, stack, lambda text: None)
     count = settings.scaling.frames if settings.scaling is not None else len(stream.frames)
     part = replace(stream, frames=stream.frames[: max(count, settings.block)])
-    return thread_counts([one.process for one in several], part, settings.block)
+    return thread_counts([one.process for one in several], part, settings.block, settings.paced)
 
 
 def document(
@@ -214,7 +217,7 @@ def document(
             "points": stream.points,
             "sha256": stored_hash(streams),
         },
-        "turns": {"block": settings.block},
+        "turns": {"block": settings.block, "paced": settings.paced},
         "publish": PUBLISH,
         **figures,
     }

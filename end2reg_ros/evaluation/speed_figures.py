@@ -18,9 +18,12 @@ PERCENTILES = (50, 95, 99)
 # The stages as they are told, in order; what a method calls otherwise keeps its own name, before ``other``.
 STAGES = ("decode", "regions", "crop", "tables", "crop and tables", "network", "search", "refine", "judge", "refine and judge",
           "waiting for the network", "second fit", "other")  # fmt: skip
-# Where a frame waits for the network, these ran side by side with what comes before the wait.
+# Where a frame waits for the network, that ran side by side with what comes before the wait.
 WAIT = "waiting for the network"
-BESIDE = ("crop", "tables", "crop and tables", "network")
+BESIDE = ("network",)
+# What was done since an earlier frame while others went through: no part of any frame's time.
+BACKGROUND = " (background)"
+OF_NETWORK = ("crop", "tables", "crop and tables", "network")
 STAGE_OF = {
     "thin": "crop",
     "ransac": "search",
@@ -55,17 +58,23 @@ def stages_of(timings_ms: Mapping[str, float], total_ms: float) -> dict[str, flo
 def side_by_side(stages: Iterable[str]) -> tuple[str, ...]:
     """Those of a frame's stages that ran beside the others."""
     names = list(stages)
-    return tuple(name for name in BESIDE if name in names) if WAIT in names else ()
+    beside = BESIDE if WAIT in names else ()
+    return tuple(name for name in names if name in beside or name.endswith(BACKGROUND))
 
 
 def stage_percentiles(rows: Sequence[FrameRow] | Sequence[StepRow]) -> dict[str, dict[str, float]]:
-    """Stage -> percentiles over all rows (0 where a stage did not run), and in how many ``frames`` it ran."""
+    """Stage -> percentiles over all rows (0 where a stage did not run), and in how many ``frames`` it ran.
+
+    Of what ran in the background: over the frames that it was ready for.
+    """
     each = [stages_of(row.timings_ms, row.total_ms) for row in rows]
     names = {name for stages in each for name in stages}
     ordered = [name for name in STAGES if name in names]
     ordered[-1:-1] = sorted(names - set(STAGES))  # before ``other``
     return {
-        name: percentiles(stages.get(name, 0.0) for stages in each)
+        name: percentiles(
+            stages.get(name, 0.0) for stages in each if name in stages or not name.endswith(BACKGROUND)
+        )
         | {"frames": float(sum(name in stages for stages in each))}
         for name in ordered
     }
@@ -89,8 +98,9 @@ def stream_document(
     rows: Sequence[FrameRow], frames: Sequence[StoredFrame], targets: Targets
 ) -> dict[str, Any]:
     """One method's stream: its cost while it follows and while it searches, poses, failures, error."""
+    seen = {frame.stamp_ns: frame for frame in frames}
     figures = stream_figures(
-        [stream_frame(row, frame, targets) for row, frame in zip(rows, frames, strict=True)]
+        [stream_frame(row, frame, targets, seen) for row, frame in zip(rows, frames, strict=True)]
     )
     failed = Counter(row.reason_code for row in rows if not row.published)
     return {
@@ -114,11 +124,11 @@ def stream_document(
 
 def network_document(rows: Sequence[FrameRow], figures: StreamFigures) -> dict[str, Any]:
     """The network's own poses beside the published ones: how many, their time and error, and that of the same, refined."""
-    spent = [
-        sum(row.timings_ms.get(name, 0.0) for name in BESIDE)
-        for row in rows
-        if row.followed and "network" in row.timings_ms
-    ]
+    spent = []
+    for row in rows:
+        laps = {name.removesuffix(BACKGROUND): ms for name, ms in row.timings_ms.items()}
+        if row.followed and "network" in laps:
+            spent.append(sum(laps.get(name, 0.0) for name in OF_NETWORK))
     return {
         "poses": figures.compared_twice,
         "total_ms": percentiles(spent),
@@ -138,15 +148,19 @@ def spread_document(tre: Spread) -> dict[str, float]:
     }
 
 
-def stream_frame(row: FrameRow, frame: StoredFrame, targets: Targets) -> StreamFrame:
-    """One frame against the truth."""
+def stream_frame(
+    row: FrameRow, frame: StoredFrame, targets: Targets, seen: Mapping[int, StoredFrame]
+) -> StreamFrame:
+    """One frame against the truth; the network's pose against that of the frame that it saw (``seen``, by stamp)."""
     errors_mm: dict[str, list[float]] = {}
     network_mm: dict[str, list[float]] = {}
     slip = 0
     if row.published and row.T_camera_model is not None:
         truth = Pose(frame.T_camera_model, frame.T_camera_levels)
-        if row.T_network is not None:
-            alone = pose_errors(Pose(row.T_network), truth, targets)
+        shown = seen.get(row.network_stamp_ns)
+        if row.T_network is not None and shown is not None:
+            then = Pose(shown.T_camera_model, shown.T_camera_levels)
+            alone = pose_errors(Pose(row.T_network), then, targets)
             network_mm = {level: values.tolist() for level, values in alone.tre_mm.items()}
         errors = pose_errors(Pose(row.T_camera_model, row.T_camera_levels), truth, targets)
         errors_mm = {level: values.tolist() for level, values in errors.tre_mm.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -15,10 +15,12 @@ from end2reg_ros.registration import (
     RegistrationSettings,
     create_registrar,
 )
+from end2reg_ros.registration.settings import NetworkPasses
 from end2reg_ros.registration.types import Registrar
 from end2reg_ros.registration.weights_path import choose_weights
 
 ENGINES: tuple[EngineChoice, ...] = get_args(EngineChoice)
+PASSES: tuple[NetworkPasses, ...] = get_args(NetworkPasses)
 DEFAULT_METHODS = ("end2reg:onnxruntime", "end2reg:torch", "icp", "ransac_icp", "kiss_matcher_icp")
 
 
@@ -27,12 +29,13 @@ class MethodSpec:
     """One method as it is measured.
 
     Attributes:
-        name: as typed: ``icp``, ``end2reg:torch``.
+        name: as typed: ``icp``, ``end2reg:torch``, ``end2reg:onnxruntime:background``.
         method: as ``create_registrar`` knows it.
         engine: of a learned method; empty for the others.
         threads: that it may use.
         device: of a learned method, cpu or cuda.
         weights: of a learned method; None for the case's own or the shipped ones.
+        passes: of its network while it follows, see ``RegistrationSettings``; None for the default.
     """
 
     name: str
@@ -41,32 +44,49 @@ class MethodSpec:
     threads: int = 2
     device: str = "cpu"
     weights: Path | None = None
+    passes: NetworkPasses | None = None
 
     @property
     def label(self) -> str:
         """What tables and plots call it."""
-        on = f", {self.device}" if self.engine and self.device != "cpu" else ""
-        return f"{self.method} ({self.engine}{on})" if self.engine else self.method
+        if not self.engine:
+            return self.method
+        words = [
+            self.engine,
+            self.device if self.device != "cpu" else "",
+            (self.passes or "").replace("_", " "),
+        ]
+        return f"{self.method} ({', '.join(filter(None, words))})"
+
+    def settings(self) -> RegistrationSettings:
+        """Of the registration."""
+        settings = RegistrationSettings(threads=self.threads)
+        return settings if self.passes is None else replace(settings, network_passes=self.passes)
 
 
 def parse_method(name: str, threads: int, device: str = "cpu", weights: Path | None = None) -> MethodSpec:
-    """A method from its name; a learned one may name its engine after a colon.
+    """A method from its name; a learned one may name its engine after a colon, and its passes after another.
 
     Raises:
-        End2RegError: an unknown method or engine, or an engine for a method that has none.
+        End2RegError: an unknown method, engine or kind of passes, or an engine for a method that has none.
     """
-    method, colon, engine = name.partition(":")
+    method, colon, rest = name.partition(":")
     if method not in (*CLASSICAL, *LEARNED):
         known = ", ".join((*CLASSICAL, *LEARNED))
         raise End2RegError(f"unknown method '{method}': choose one of {known}")
     if method in CLASSICAL:
         if colon:
-            raise End2RegError(f"method {method} runs no network, so it has no engine '{engine}'")
+            raise End2RegError(f"method {method} runs no network, so it has no engine '{rest}'")
         return MethodSpec(name, method, threads=threads)
-    engine = engine if colon else "auto"
-    if engine not in ENGINES:
-        raise End2RegError(f"unknown engine '{engine}' in '{name}': choose one of {', '.join(ENGINES)}")
-    return MethodSpec(name, method, engine, threads, device, weights)
+    typed, second, passes = rest.partition(":")
+    engine = typed if colon else "auto"
+    for what, found, known_names in (("engine", engine, ENGINES), ("kind of passes", passes, PASSES)):
+        if found not in known_names and (what == "engine" or second):
+            raise End2RegError(
+                f"unknown {what} '{found}' in '{name}': choose one of {', '.join(known_names)}"
+            )
+    chosen = cast(NetworkPasses, passes) if second else None
+    return MethodSpec(name, method, engine, threads, device, weights, chosen)
 
 
 def set_up(spec: MethodSpec, case: Case) -> Registrar:
@@ -75,10 +95,9 @@ def set_up(spec: MethodSpec, case: Case) -> Registrar:
     Raises:
         End2RegError: a package, device or file that it needs is missing.
     """
-    settings = RegistrationSettings(threads=spec.threads)
     if not spec.engine:
-        return create_registrar(spec.method, case, settings)
-    return create_registrar(spec.method, case, settings, engine_options(spec, case))
+        return create_registrar(spec.method, case, spec.settings())
+    return create_registrar(spec.method, case, spec.settings(), engine_options(spec, case))
 
 
 def engine_options(spec: MethodSpec, case: Case) -> EngineOptions:

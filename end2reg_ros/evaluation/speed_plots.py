@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from end2reg_ros.evaluation.speed_figures import BACKGROUND
+
 STAGES_PICTURE, SCALING_PICTURE, ACCURACY_PICTURE = "stages.png", "cloud_size.png", "accuracy_speed.png"
 # So that a stage has one colour in every picture.
 COLOURS = {
@@ -14,11 +16,11 @@ COLOURS = {
     "regions": "tab:olive",
     "crop": "tab:cyan",
     "tables": "tab:blue",
-    "crop and tables": "tab:blue",
+    "crop and tables": "steelblue",
     "network": "tab:red",
     "search": "tab:purple",
     "refine": "tab:green",
-    "refine and judge": "tab:green",
+    "refine and judge": "yellowgreen",
     "judge": "tab:orange",
     "waiting for the network": "mistyrose",
     "second fit": "tab:brown",
@@ -66,29 +68,22 @@ def dots_of(methods: Sequence[Mapping[str, Any]]) -> list[Dot]:
 
 
 def write_accuracy_speed(path: Path, dots: Sequence[Dot], title: str = "") -> Path:
-    """TRE against time, both logarithmic; one colour a group, every dot with its label."""
+    """TRE against time, both logarithmic; one colour a group, every dot with a number that the list beside it explains."""
     pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(8.5, 5.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(10.5, 5.5), layout="constrained")
     groups = list(dict.fromkeys(dot.group for dot in dots))
-    for number, group in enumerate(groups):
-        mine = [dot for dot in dots if dot.group == group]
-        x, y = [dot.ms for dot in mine], [dot.tre_mm for dot in mine]
-        low = [max(0.0, dot.tre_mm - dot.q1_mm) for dot in mine]
-        high = [max(0.0, dot.q3_mm - dot.tre_mm) for dot in mine]
+    for number, dot in enumerate(sorted(dots, key=lambda dot: (dot.ms, dot.tre_mm)), 1):
+        # Without groups every dot has its own colour.
+        colour = f"C{(groups.index(dot.group) if any(groups) else number - 1) % 10}"
+        spread = [[max(0.0, dot.tre_mm - dot.q1_mm)], [max(0.0, dot.q3_mm - dot.tre_mm)]]
+        text = f"{number}: {dot.label} ({dot.ms:.0f} ms, {dot.tre_mm:.2f} mm)"
         axes.errorbar(
-            x, y, [low, high], fmt="o", color=f"C{number % 10}", capsize=2, linewidth=0.8, label=group
+            [dot.ms], [dot.tre_mm], spread, fmt="o", color=colour, capsize=2, linewidth=0.8, label=text
         )
-    for rank, dot in enumerate(sorted(dots, key=lambda dot: (dot.ms, dot.tre_mm))):
-        # Neighbours often lie close: their texts go above and below by turns.
-        offset = (6, 5) if rank % 2 == 0 else (6, -12)
-        axes.annotate(dot.label, (dot.ms, dot.tre_mm), offset, textcoords="offset points", fontsize=8)
-    axes.set(
-        xscale="log", yscale="log", xlabel="time (ms, p50)", ylabel="TRE (mm): median, quartiles", title=title
-    )
-    axes.margins(x=0.25)
-    axes.grid(True, which="both", color="0.92")
-    if any(groups):
-        axes.legend(fontsize=8)
+        axes.annotate(str(number), (dot.ms, dot.tre_mm), (5, 4), textcoords="offset points", fontsize=9)
+    axes.set(xlabel="time (ms, p50)", ylabel="TRE (mm): median, quartiles", title=title)
+    _logarithmic(axes)
+    figure.legend(loc="outside right upper", fontsize=8)
     return _save(pyplot, figure, path)
 
 
@@ -96,18 +91,21 @@ def _stages(path: Path, methods: Sequence[Mapping[str, Any]]) -> Path:
     """One bar a method, its stages' medians side by side."""
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(9.0, 1.2 + 0.55 * len(methods)), layout="constrained")
-    names = list(dict.fromkeys(stage for m in methods for stage in m["followed"]["stages_ms"]))
+    every = (stage for m in methods for stage in m["followed"]["stages_ms"])
+    names = list(dict.fromkeys(stage for stage in every if not stage.endswith(BACKGROUND)))
     spare = iter(SPARE_COLOURS * len(names))
     colours = {name: COLOURS.get(name) or next(spare) for name in names}
     for row, m in enumerate(methods):
         # What runs side by side with the rest gets a bar of its own underneath.
         aside = m["followed"]["side_by_side"]
-        left = {False: 0.0, True: sum_p50(m, ("decode",))}
+        left = 0.0
         for name, stage in m["followed"]["stages_ms"].items():
             beside, width = name in aside, stage["p50"] or 0.0
+            if name.endswith(BACKGROUND):
+                continue  # no part of this frame's time
             place, height = (row + 0.22, 0.25) if beside else (row - 0.1, 0.35)
-            axes.barh(place, width, height, left=left[beside], color=colours[name])
-            left[beside] += width
+            axes.barh(place, width, height, left=left, color=colours[name])
+            left += 0.0 if beside else width
         p95 = m["followed"]["total_ms"]["p95"]
         if p95 is not None:
             axes.plot([p95, p95], [row - 0.35, row + 0.15], color="black", linewidth=1)
@@ -119,12 +117,6 @@ def _stages(path: Path, methods: Sequence[Mapping[str, Any]]) -> Path:
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=colours[name]) for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize=8)
     return _save(pyplot, figure, path)
-
-
-def sum_p50(method: Mapping[str, Any], names: Sequence[str]) -> float:
-    """Sum of the medians of some stages, ms."""
-    stages = method["followed"]["stages_ms"]
-    return sum(stages[name]["p50"] or 0.0 for name in names if name in stages)
 
 
 def _cloud_sizes(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -143,11 +135,26 @@ def _cloud_sizes(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
             y = [row[kind]["total_ms"]["p50"] for row in known]
             if known:
                 axes.plot(x, y, "o-", color=f"C{number % 10}", label=label, markersize=4, linewidth=1)
-        scale = "log" if axes.has_data() else "linear"  # an empty logarithmic axis cannot be drawn
-        axes.set(xscale=scale, yscale=scale, xlabel="points in the cloud", ylabel="ms p50", title=title)
-        axes.grid(True, which="both", color="0.92")
+        axes.set(xlabel="points in the cloud", ylabel="ms p50", title=title)
+        if axes.has_data():  # an empty logarithmic axis cannot be drawn
+            _logarithmic(axes)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return _save(pyplot, figure, path)
+
+
+def _logarithmic(axes: Any) -> None:
+    """Both axes, with plain numbers at 1, 2 and 5 of every decade."""
+    from matplotlib.ticker import FuncFormatter
+
+    def text(value: float, position: int) -> str:
+        first = f"{value:.0e}"[0] if value > 0 else ""
+        return f"{value:g}" if first in ("1", "2", "5") else ""
+
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(text))
+        axis.set_minor_formatter(FuncFormatter(text))
+    axes.grid(True, which="both", color="0.92")
 
 
 def _pyplot() -> Any:

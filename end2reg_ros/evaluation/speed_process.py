@@ -79,9 +79,9 @@ class MethodProcess:
         found: SetUp = self._ask("set_up", self.spec, case)
         return found
 
-    def begin(self, prior: Prior) -> None:
+    def begin(self, prior: Prior, paced: bool = False) -> None:
         """See ``MethodRunner.begin``."""
-        self._ask("begin", prior)
+        self._ask("begin", prior, paced)
 
     def run(self, frames: Sequence[StoredFrame]) -> list[FrameRow]:
         """See ``MethodRunner.run``."""
@@ -157,7 +157,7 @@ class Server:
     def _orders(self) -> dict[str, Callable[..., Any]]:
         return {
             "set_up": self.set_up,
-            "begin": lambda prior: self.runner.begin(prior),
+            "begin": lambda prior, paced: self.runner.begin(prior, paced),
             "run": lambda frames: self.runner.run(frames),
             "from_nothing": lambda view: self.runner.from_nothing(view),
             "follow": lambda frame, T: self.runner.follow(frame, T),

@@ -76,9 +76,11 @@ def cloud_sizes(processes: Sequence[Participant], streams: Sequence[StoredStream
     return rows
 
 
-def thread_counts(processes: Sequence[Participant], stream: StoredStream, block: int) -> list[dict[str, Any]]:
+def thread_counts(
+    processes: Sequence[Participant], stream: StoredStream, block: int, paced: bool = False
+) -> list[dict[str, Any]]:
     """One row a process: the cost of frames that were followed with its number of threads and cores."""
-    followed = stream_in_turns(processes, stream, block)
+    followed = stream_in_turns(processes, stream, block, paced)
     return [
         {
             "label": process.spec.label,

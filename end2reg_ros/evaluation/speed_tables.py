@@ -22,6 +22,8 @@ def markdown(document: Document) -> str:
         f"{', GPU ' + about['gpu'] if about['gpu'] else ''}. {versions}.",
         f"- Methods take turns on the same frames, {document['turns']['block']} at a time, each in a process of its own. "
         "Start: landmarks picked with 3 mm of noise. Times are of frames that were followed; p50 / p95 / p99.",
+        f"- Frames come {'at the rate above' if document['turns']['paced'] else 'as fast as a method takes them'}; "
+        "frames/s is what the time of a frame would allow. CPU is all that the process did from one frame to the next.",
         f"- Publish: {document['publish']['why']}.",
         *(f"- Not measured: {row['label']}: {row['why']}." for row in document["absent"]),
         "",
@@ -92,7 +94,7 @@ def stage_table(methods: Sequence[Document]) -> list[str]:
     for name in [*(n for n in names if n != "other"), *(n for n in names if n == "other")]:
         found = [m["followed"]["stages_ms"].get(name) for m in methods]
         beside = any(name in m["followed"]["side_by_side"] for m in methods)
-        shown = f"{name} (side by side)" if beside else name
+        shown = f"{name} (side by side)" if beside and not name.endswith(")") else name
         body.append([shown, *("–" if stage is None else three(stage) for stage in found)])
     body.append(["publish", *("0" for _ in methods)])
     body.append(["total", *(three(m["followed"]["total_ms"]) for m in methods)])

@@ -19,19 +19,22 @@ class Participant(Protocol):
 
     @property
     def spec(self) -> MethodSpec: ...
-    def begin(self, prior: Prior) -> None: ...
+    def begin(self, prior: Prior, paced: bool = False) -> None: ...
     def run(self, frames: Sequence[StoredFrame]) -> list[FrameRow]: ...
     def from_nothing(self, view: StoredFrame) -> StepRow: ...
     def follow(self, frame: StoredFrame, T_camera_model: Array) -> StepRow: ...
 
 
 def stream_in_turns(
-    methods: Sequence[Participant], stream: StoredStream, block: int
+    methods: Sequence[Participant], stream: StoredStream, block: int, paced: bool = False
 ) -> dict[MethodSpec, list[FrameRow]]:
-    """All frames through all methods, ``block`` frames a turn; who begins changes from turn to turn."""
+    """All frames through all methods, ``block`` frames a turn; who begins changes from turn to turn.
+
+    ``paced``: frames come at the camera's rate, not as fast as a method takes them.
+    """
     rows: dict[MethodSpec, list[FrameRow]] = {method.spec: [] for method in methods}
     for method in methods:
-        method.begin(stream.prior)
+        method.begin(stream.prior, paced)
     for turn, first in enumerate(range(0, len(stream.frames), block)):
         for method in rotated(methods, turn):
             rows[method.spec] += method.run(stream.frames[first : first + block])

@@ -40,12 +40,16 @@ class IcpRegistrar:
 
     def warm_up(self) -> None:
         """Touch every stage once, on the case's own surface in front of the camera: a start, then a following frame."""
+        T, cloud = self.own_view()
+        for continues in (False, True):
+            # One start instead of the lattice around it: the others would do the same again.
+            self.local.fit(cloud, FitRequest([T], self.method, 2 * MIN_START_STDDEV_M, continues=continues))
+
+    def own_view(self) -> tuple[Array, Cloud]:
+        """A pose in front of the camera, and the case's own surface there as a cloud."""
         T = unguided_start(self.local.centre, np.array([0.0, 0.0, 0.6]))
         points = (self.local.surface.points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
-        for continues in (False, True):
-            self.register(
-                Cloud(points, None, "warm_up", 1), Prior(T, "warm_up", MIN_START_STDDEV_M, continues)
-            )
+        return T, Cloud(points, None, "warm_up", 1)
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         """See ``Registrar.register``."""
@@ -86,6 +90,12 @@ class RansacIcpRegistrar(IcpRegistrar):
 
     method = "ransac_icp"
     needs_prior = False
+
+    def warm_up(self) -> None:
+        """The search as well."""
+        T, cloud = self.own_view()
+        for continues in (False, True):
+            self.register(cloud, Prior(T, "warm_up", MIN_START_STDDEV_M, continues))
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         """See ``Registrar.register``. A running track is followed without a search."""

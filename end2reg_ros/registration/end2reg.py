@@ -13,15 +13,18 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import EngineError
+from end2reg_ros.registration.background import BackgroundPass, uses_background, yield_to_others
 from end2reg_ros.registration.classical import IcpRegistrar, start_stddev, unguided_start
 from end2reg_ros.registration.local import FitRequest, Stopwatch
 from end2reg_ros.registration.local_scene import TRACKED_MARGIN_M, model_side
 from end2reg_ros.registration.model_side_cache import encoded_model_side
 from end2reg_ros.registration.network_search import NetworkPose, NetworkSearch, SearchSettings
 from end2reg_ros.registration.rivals import SAME_FIT_M, every_other_pose
+from end2reg_ros.registration.screening import Screen
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import NetworkEstimate, Prior, Quality, Registration
 from end2reg_ros.registration.uncertainty import unknown_covariance
+from end2reg_ros.se3 import inverse
 
 Array = NDArray[np.float64]
 
@@ -59,19 +62,21 @@ class End2RegRegistrar:
         self.local = self.follower.local
         side = model_side(self.local.surface, engine.profile)
         self.search = NetworkSearch(engine, side, search, encoded_model_side(case.hash, side.pyramid, engine))
-        self._beside = ThreadPoolExecutor(1, "network")
+        self.background = uses_background(self.settings.network_passes, engine.info.device)
+        self._beside = ThreadPoolExecutor(
+            1, "network", initializer=yield_to_others if self.background else None
+        )
+        self._pass: BackgroundPass | None = None
         self.info = engine.info
         self.engine = engine.info.name
         self.engine_hash = engine.info.engine_hash
         self.engine_text = engine.info.text()
 
     def warm_up(self) -> None:
-        """Every graph, then a start and a following frame on the case's own surface."""
+        """Every graph, then a following frame on the case's own surface."""
         self.search.engine.warm_up()
-        T = unguided_start(self.local.centre, np.array([0.0, 0.0, 0.6]))
-        points = (self.local.surface.points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
-        for continues in (False, True):
-            self.register(Cloud(points, None, "warm_up", 1), Prior(T, "warm_up", continues=continues))
+        T, cloud = self.follower.own_view()
+        self.register(cloud, Prior(T, "warm_up", continues=True))
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         """See ``Registrar.register``."""
@@ -87,6 +92,7 @@ class End2RegRegistrar:
 
     def start(self, cloud: Cloud, prior: Prior | None) -> Registration:
         """From a start, or from nothing."""
+        self._pass = None
         clock = Stopwatch()
         poses = self.search.find(cloud, prior, clock)
         usable = [p for p in poses if p.inliers >= self.search.settings.min_inliers] or poses[:1]
@@ -111,7 +117,7 @@ class End2RegRegistrar:
             found = replace(found, success=False, reason_code="ambiguous_level", reason=text)
         if prior is not None:
             found = self.near(prior, found)
-        return self._named(replace(self._with_network(found, pose), timings_ms=clock.laps))
+        return self._named(replace(self._with_network(found, pose, cloud.stamp_ns), timings_ms=clock.laps))
 
     def follow(self, cloud: Cloud, prior: Prior) -> Registration:
         """The next frame of a track: refined from where it is expected, and held against the network's own pose.
@@ -119,23 +125,72 @@ class End2RegRegistrar:
         The network sees the cloud itself and knows nothing of the frames before, so that what both agree on has not drifted.
         Where refinement fails, the network's pose is another start; where both fit and differ, there is no pose.
         """
+        found = (
+            self.follow_in_background(cloud, prior) if self.background else self.follow_in_step(cloud, prior)
+        )
+        return self._named(replace(found, method=self.method))
+
+    def follow_in_step(self, cloud: Cloud, prior: Prior) -> Registration:
+        """Network and refinement of the same cloud, side by side."""
         clock = Stopwatch()
         scene = self.search.scene_around(cloud, prior.T_camera_model, clock, TRACKED_MARGIN_M)
-        # Side by side: the engine runs outside of Python, and refinement does not need what it finds.
+        # The engine runs outside of Python, and refinement does not need what it finds.
         beside = Stopwatch()
         running = None if scene is None else self._beside.submit(self.search.one_pass, scene, beside)
-        found = self.follower.near(prior, self.local.fit(cloud, self.follower.request(prior)))
+        found = self.refined(cloud, prior)
         clock.lap("refine and judge")
         pose = None if running is None else running.result()
         clock.lap("waiting for the network")
         clock.laps |= beside.laps
-        if pose is not None and pose.inliers >= self.search.settings.sure_inliers:
-            apart = self.apart(found.T_camera_model, pose.T_camera_model)
-            if not found.success or apart > NETWORK_DISAGREES_M:
-                found = self.choose(found, self.local.fit(cloud, self.request(pose.T_camera_model)))
+        if pose is not None:
+            found = self.held_against(cloud, found, pose, found.T_camera_model)
         clock.lap("second fit")
-        found = replace(found, method=self.method, timings_ms=clock.laps)
-        return self._named(found if pose is None else self._with_network(found, pose))
+        found = replace(found, timings_ms=clock.laps)
+        return found if pose is None else self._with_network(found, pose, cloud.stamp_ns)
+
+    def follow_in_background(self, cloud: Cloud, prior: Prior) -> Registration:
+        """Refinement alone; the network's word on an earlier cloud is taken when it comes.
+
+        What the network sees elsewhere is carried to this cloud by the motion between the two. A refinement that fails waits
+        for the network, as one frame late is better than a lost track.
+        """
+        clock = Stopwatch()
+        found = self.refined(cloud, prior)
+        clock.lap("refine and judge")
+        if not found.success:
+            self._pass = None
+            return self.follow_in_step(cloud, prior)
+        done = self._pass if self._pass is not None and self._pass.running.done() else None
+        pose = None if done is None else done.running.result()
+        if done is not None and pose is not None:
+            found = self.held_against(cloud, found, pose, done.T_followed)
+            clock.lap("second fit")
+        if done is not None or self._pass is None:
+            T, beside = found.T_camera_model, Stopwatch()
+            running = self._beside.submit(self.search.tracked_pass, cloud, T, beside)
+            self._pass = BackgroundPass(running, T, cloud.stamp_ns, beside)
+        if done is None or pose is None:
+            return replace(found, timings_ms=clock.laps)
+        laps = clock.laps | {f"{name} (background)": value for name, value in done.clock.laps.items()}
+        found = replace(found, timings_ms=laps)
+        relevant = found.relevant
+        # The mask is that of an earlier cloud: its indices are none of this one's.
+        return replace(self._with_network(found, pose, done.stamp_ns), relevant=relevant)
+
+    def refined(self, cloud: Cloud, prior: Prior) -> Registration:
+        """The cloud refined from where a track expects it."""
+        return self.follower.near(prior, self.local.fit(cloud, self.follower.request(prior)))
+
+    def held_against(
+        self, cloud: Cloud, found: Registration, pose: NetworkPose, T_followed: Array
+    ) -> Registration:
+        """A followed pose after the network has spoken of the cloud in which the track was at ``T_followed``."""
+        if pose.inliers < self.search.settings.sure_inliers:
+            return found
+        if found.success and self.apart(T_followed, pose.T_camera_model) <= NETWORK_DISAGREES_M:
+            return found
+        T_now = found.T_camera_model @ inverse(T_followed) @ pose.T_camera_model
+        return self.choose(found, self.local.fit(cloud, self.request(T_now)))
 
     def choose(self, followed: Registration, anew: Registration) -> Registration:
         """Of a fit from the prediction and one from the network's pose: the one that passes; none where both do and differ."""
@@ -165,25 +220,27 @@ class End2RegRegistrar:
         return FitRequest([T_camera_model], self.method, margin=NETWORK_ERROR_M)
 
     def elsewhere(self, cloud: Cloud, pose: NetworkPose, fit: Registration) -> list[Registration]:
-        """Fits from every other level and the other end up: what the network may have mistaken the scene for."""
+        """Fits from every other level and the other end up: what the network may have mistaken the scene for.
+
+        Those that a quick look tells off are left out: they would fail.
+        """
         support = np.array([level.quality.inliers for level in fit.levels] or [1])
-        return [
-            self.local.fit(cloud, self.request(T))
-            for T in every_other_pose(self.case, pose.T_camera_model, support)
-        ]
+        screen = Screen(self.local, cloud, pose.T_camera_model)
+        others = every_other_pose(self.case, pose.T_camera_model, support)
+        return [self.local.fit(cloud, self.request(T)) for T in others if screen.may_fit(T)]
 
     def apart(self, T_one: Array, T_other: Array) -> float:
         """Largest distance, in metres, between a vertebra's origin under one pose and under another."""
         return self.local.moved(T_one, T_other)
 
-    def _with_network(self, found: Registration, pose: NetworkPose) -> Registration:
+    def _with_network(self, found: Registration, pose: NetworkPose, stamp_ns: int) -> Registration:
         """The same with what the network saw: its own pose, its mask as the points used."""
         fraction = float(pose.output.mask.mean()) if len(pose.output.mask) else 0.0
         return replace(
             found,
             quality=replace(found.quality, mask_fraction=fraction),
             relevant=pose.relevant(),
-            network=NetworkEstimate(pose.T_camera_model, pose.inliers, pose.cells_truncated),
+            network=NetworkEstimate(pose.T_camera_model, pose.inliers, pose.cells_truncated, stamp_ns),
         )
 
     def _named(self, found: Registration) -> Registration:
@@ -209,7 +266,7 @@ class End2RegAloneRegistrar(End2RegRegistrar):
             pose.T_camera_model, True, "ok", "registered by the network alone", quality, unknown_covariance(),
             self.method, self.engine, clock.laps,
         )  # fmt: skip
-        return self._with_network(found, pose)
+        return self._with_network(found, pose, cloud.stamp_ns)
 
 
 def plausibility(found: Registration) -> float:

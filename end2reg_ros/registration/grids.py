@@ -11,6 +11,8 @@ from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
 
+CHUNK = 1 << 17  # cells looked up at a time
+
 
 @dataclass(frozen=True)
 class Lattice:
@@ -94,10 +96,11 @@ def nearest_grid(points: Array, tree: cKDTree, cell: float = 0.001, reach: float
     lattice = lattice_around(points, cell, reach)
     coarse = distance_grid(points, 3 * cell, reach)
     sample = np.full(int(np.prod(lattice.shape)), -1, dtype=np.int32)
-    flat = np.arange(len(sample))
-    rough = coarse(lattice.centres(flat).astype(np.float32))
-    flat = flat[rough < reach + 3 * cell]
-    distance, index = tree.query(lattice.centres(flat), distance_upper_bound=reach)
-    found = np.isfinite(distance)
-    sample[flat[found]] = index[found]
+    for first in range(0, len(sample), CHUNK):  # all at once takes 200 MB
+        flat = np.arange(first, min(first + CHUNK, len(sample)))
+        rough = coarse(lattice.centres(flat).astype(np.float32))
+        flat = flat[rough < reach + 3 * cell]
+        distance, index = tree.query(lattice.centres(flat), distance_upper_bound=reach)
+        found = np.isfinite(distance)
+        sample[flat[found]] = index[found]
     return NearestGrid(lattice, sample)

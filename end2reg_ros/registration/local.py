@@ -17,7 +17,8 @@ from end2reg_ros.registration.refine import Refined, refine
 from end2reg_ros.registration.region import Box, Region, ThinSettings, crop, make_region
 from end2reg_ros.registration.rivals import SAME_FIT_M, neighbouring_poses, threatens
 from end2reg_ros.registration.settings import RegistrationSettings
-from end2reg_ros.registration.surface import ModelSurface, build_model_surface
+from end2reg_ros.registration.surface import ModelSurface
+from end2reg_ros.registration.surface_cache import model_surface
 from end2reg_ros.registration.types import LevelResult, Quality, Registration
 from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev, unknown_covariance
 from end2reg_ros.registration.verdict import verdict
@@ -67,7 +68,7 @@ class LocalRegistration:
     def __init__(self, case: Case, settings: RegistrationSettings) -> None:
         self.case = case
         self.settings = settings
-        self.surface: ModelSurface = build_model_surface(case)
+        self.surface: ModelSurface = model_surface(case)
         self.box = Box(self.surface.points.min(axis=0), self.surface.points.max(axis=0))
         self.centre = (self.box.low + self.box.high) / 2
         self.origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])

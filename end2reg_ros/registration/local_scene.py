@@ -139,7 +139,7 @@ def points_inside(points: NDArray[np.float32], T_camera_local: Array, box: Box) 
         np.logical_and(within[0], within[1], out=within[0])
         np.logical_and(within[0], within[2], out=inside[start : start + _STRETCH])
     index = np.flatnonzero(inside)
-    return index[points[:, 2].take(index) > MIN_DEPTH_M]
+    return index[points[index, 2] > MIN_DEPTH_M]
 
 
 def _scene(
@@ -160,9 +160,7 @@ def _scene(
     cells = cells_of(points, attributes, profile.scene)
     fitting = next(spec for spec in profile.scene_specs() if cells.fit(spec))
     pyramids = ScenePyramids(
-        tables_of(cells, fitting, threads),
-        None
-        if profile.segmentation is None
-        else build_pyramid(points, attributes, profile.segmentation, threads),
+        tables_of(cells, fitting),
+        None if profile.segmentation is None else build_pyramid(points, attributes, profile.segmentation),
     )
     return LocalScene(pyramids, T_camera_local, index, grid.cell_of_point, grid.points)

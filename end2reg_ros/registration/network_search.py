@@ -13,6 +13,7 @@ from end2reg_ros.engine.types import Arrays, Engine, MaskChoice, MaskMode, Netwo
 from end2reg_ros.registration.local import Stopwatch
 from end2reg_ros.registration.local_scene import (
     POSED_MARGIN_M,
+    TRACKED_MARGIN_M,
     LocalScene,
     ModelSide,
     around_pose,
@@ -149,6 +150,11 @@ class NetworkSearch:
         """One pass over what lies around a pose, seen from it; None where next to nothing does."""
         scene = self.scene_around(cloud, T_camera_model, clock)
         return None if scene is None else self.one_pass(scene, clock, mask)
+
+    def tracked_pass(self, cloud: Cloud, T_camera_model: Array, clock: Stopwatch) -> NetworkPose | None:
+        """The same with the narrow margin of a track."""
+        scene = self.scene_around(cloud, T_camera_model, clock, TRACKED_MARGIN_M)
+        return None if scene is None else self.one_pass(scene, clock)
 
     def one_pass(self, scene: LocalScene, clock: Stopwatch, mask: MaskSource | None = None) -> NetworkPose:
         """The network's pose of a scene."""

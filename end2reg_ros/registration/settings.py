@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from end2reg_ros.registration.refine import RefineSettings
+
+NetworkPasses = Literal["auto", "every_frame", "background"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class RegistrationSettings:
         ransac_voxel: point distance of the FPFH features.
         ransac_iterations: hypotheses drawn.
         threads: of neighbour searches.
+        network_passes: of the learned method, while it follows a track. every_frame: each pose waits for the network's.
+            background: refinement alone leads to the pose, the network looks at the newest cloud whenever it is free, and
+            what it says of an earlier cloud is held against the pose that was found there. auto: every_frame on a GPU.
     """
 
     voxel: float = 0.002
@@ -64,3 +70,4 @@ class RegistrationSettings:
     ransac_voxel: float = 0.004
     ransac_iterations: int = 200_000
     threads: int = 1
+    network_passes: NetworkPasses = "every_frame"

@@ -63,11 +63,13 @@ class NetworkEstimate:
         T_camera_model: (4, 4) before refinement.
         inliers: correspondences that agree with it.
         cells_truncated: cells of its finest grid that were left out because the view holds more than its padding.
+        stamp_ns: of the cloud that it saw; an earlier one where it runs in the background.
     """
 
     T_camera_model: Array
     inliers: int
     cells_truncated: int = 0
+    stamp_ns: int = 0
 
 
 @dataclass(frozen=True)

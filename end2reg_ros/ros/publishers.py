@@ -116,8 +116,8 @@ class ResultPublishers:
         self._pose.publish(pose_with_covariance_stamped(frame_id, stamp_ns, T, covariance))
         self._spine_cp.publish(pose_stamped(frame_id, stamp_ns, T))
         if registration.network is not None and self._network.get_subscription_count() > 0:
-            before = registration.network.T_camera_model
-            self._network.publish(pose_stamped(frame_id, stamp_ns, before))
+            network = registration.network
+            self._network.publish(pose_stamped(frame_id, network.stamp_ns, network.T_camera_model))
         for pose in levels:
             self._level_cp[pose.level].publish(pose_stamped(frame_id, stamp_ns, pose.T_camera_level))
         array = VertebraPoseArray(

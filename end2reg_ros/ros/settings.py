@@ -9,7 +9,7 @@ from typing import cast, get_args
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
 from end2reg_ros.registration.initial_pose import PriorRules
-from end2reg_ros.registration.settings import AcceptSettings, RegistrationSettings
+from end2reg_ros.registration.settings import AcceptSettings, NetworkPasses, RegistrationSettings
 from end2reg_ros.ros.parameters import LIVE, START, ParameterFault, group, parameter
 from end2reg_ros.ros.watchdog import WatchdogSettings
 from end2reg_ros.tracking import TrackerSettings
@@ -36,11 +36,22 @@ class TrackerParameters:
     engine_device: str = parameter(
         "", "cpu or cuda; empty for the engine's own choice.", choices=("", "cpu", "cuda", "tensorrt")
     )
-    engine_threads: int = parameter(2, "CPU threads of the network.", minimum=1, maximum=64)
+    engine_threads: int = parameter(
+        1,
+        "CPU threads of the network; a second one pays only where the camera and the rest leave it a core.",
+        minimum=1,
+        maximum=64,
+    )
     engine_precision: str = parameter(
         "fp32",
         "fp32, or mixed: half precision where the graph says so (TensorRT).",
         choices=("fp32", "mixed"),
+    )
+    network_passes: str = parameter(
+        "auto",
+        "While a track is followed. every_frame: each pose waits for the network; background: refinement leads to the "
+        "pose, and the network checks the newest cloud whenever it is free; auto: background on a CPU.",
+        choices=get_args(NetworkPasses),
     )
     weights: str = parameter("", "Weights file; empty for the case's own network, else the shipped one.")
     build_only: bool = parameter(
@@ -153,7 +164,8 @@ class TrackerParameters:
 
     def registration(self) -> RegistrationSettings:
         """Settings of the registration."""
-        return RegistrationSettings(accept=self.accept)
+        passes = cast(NetworkPasses, self.network_passes)
+        return RegistrationSettings(accept=self.accept, network_passes=passes)
 
     def hashed(self) -> dict[str, object]:
         """What decides about poses: everything but how the node is started."""

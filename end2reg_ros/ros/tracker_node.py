@@ -22,6 +22,7 @@ from end2reg_ros.ros.claim import DISCOVERY_S, NameClaim
 from end2reg_ros.ros.diagnostics import DiagnosticsPublisher
 from end2reg_ros.ros.health import Identity
 from end2reg_ros.ros.inputs import CameraInput
+from end2reg_ros.ros.memory import give_back_freed_memory
 from end2reg_ros.ros.outputs import TopicOutput
 from end2reg_ros.ros.parameters import config_hash, declare, guard_changes, read
 from end2reg_ros.ros.publishers import StatusPublisher
@@ -132,6 +133,7 @@ class TrackerNode(LifecycleNode):
         began = perf_counter()
         case = load_case(Path(parameters.case).expanduser() if parameters.case else bundled_case_path())
         registrar = create_registrar(parameters.method, case, parameters.registration(), parameters.network())
+        give_back_freed_memory()
         registrar.warm_up()
         decode, data = decoder(parameters.input)
         settings = RuntimeSettings(

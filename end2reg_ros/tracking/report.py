@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from end2reg_ros.registration.types import Registration
 from end2reg_ros.se3 import apply, inverse, quaternion_from_rotation
 from end2reg_ros.tracking.offline import FrameRecord
 from end2reg_ros.tracking.types import State
@@ -47,10 +46,11 @@ def write_track(
             )
     for name, lines in poses.items():
         (folder / f"{name}.tum").write_text("".join(lines))
+    apart = network_distances_mm(records)
     with (folder / "frames.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows(csv_row(record) for record in records)
+        writer.writerows(csv_row(record, apart.get(record.stamp_ns)) for record in records)
     summary = {**(about or {}), **summarise(records), "complete": complete}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     return summary
@@ -66,8 +66,8 @@ def tum_line(stamp_ns: int, T: np.ndarray) -> str:
     )
 
 
-def csv_row(record: FrameRecord) -> list[Any]:
-    """Values of ``COLUMNS`` for one frame."""
+def csv_row(record: FrameRecord, apart_mm: float | None = None) -> list[Any]:
+    """Values of ``COLUMNS`` for one frame; ``apart_mm`` of ``network_distances_mm``."""
     stamp = f"{record.stamp_ns // 1_000_000_000}.{record.stamp_ns % 1_000_000_000:09d}"
     update = record.update
     if update is None:
@@ -77,26 +77,31 @@ def csv_row(record: FrameRecord) -> list[Any]:
         return [*row, "", "", "", "", "", "", ""]
     q = update.registration.quality
     figures = [q.inlier_ratio, q.visible_fraction, q.free_space_violation, 1000 * q.residual_rmse_m]
-    apart = network_distance_mm(update.registration)
     latency = f"{sum(update.timings_ms.values()):.1f}"
-    return [
-        *row,
-        *(f"{v:.4f}" for v in figures),
-        q.inliers,
-        latency,
-        "" if apart is None else f"{apart:.3f}",
-    ]
+    apart = "" if apart_mm is None else f"{apart_mm:.3f}"
+    return [*row, *(f"{v:.4f}" for v in figures), q.inliers, latency, apart]
 
 
-def network_distance_mm(registration: Registration) -> float | None:
-    """How far refinement moved the network's own pose: the largest distance of a vertebra's origin, mm. No error: without
-    the truth nobody knows which of the two is nearer to it. None without the network's pose or without vertebrae.
+def network_distances_mm(records: Sequence[FrameRecord]) -> dict[int, float]:
+    """Stamp of a cloud with a published pose -> how far refinement moved the network's own pose of that cloud, mm.
+
+    The largest distance of a vertebra's origin. No error: without the truth nobody knows which of the two is nearer to it.
+    The network may have spoken of a cloud some frames later: the two are paired by its stamp.
     """
-    if registration.network is None or not registration.levels:
-        return None
-    refined = np.stack([level.T_camera_level[:3, 3] for level in registration.levels])
-    alone = apply(registration.network.T_camera_model @ inverse(registration.T_camera_model), refined)
-    return float(1000.0 * np.linalg.norm(alone - refined, axis=1).max())
+    updates = [(r.stamp_ns, r.update) for r in records if r.update is not None]
+    found = {stamp: u.registration for stamp, u in updates if u.registration is not None}
+    published = {stamp: found[stamp] for stamp, u in updates if u.published and stamp in found}
+    distances: dict[int, float] = {}
+    for stamp, registration in found.items():
+        if registration.network is None:
+            continue
+        seen = registration.network.stamp_ns or stamp
+        refined = published.get(seen)
+        if refined is not None and refined.levels:
+            origins = np.stack([level.T_camera_level[:3, 3] for level in refined.levels])
+            alone = apply(registration.network.T_camera_model @ inverse(refined.T_camera_model), origins)
+            distances[seen] = float(1000.0 * np.linalg.norm(alone - origins, axis=1).max())
+    return distances
 
 
 def summarise(records: Sequence[FrameRecord]) -> dict[str, Any]:
@@ -108,8 +113,7 @@ def summarise(records: Sequence[FrameRecord]) -> dict[str, Any]:
     updates = [r.update for r in records if r.update is not None]
     dropped = Counter(r.dropped for r in records if r.dropped is not None)
     latency = [sum(u.timings_ms.values()) for u in updates if u.timings_ms]
-    poses = [u.registration for u in updates if u.published and u.registration is not None]
-    apart = [mm for mm in map(network_distance_mm, poses) if mm is not None]
+    apart = list(network_distances_mm(records).values())
     networks = [u.registration.network for u in updates if u.registration is not None]
     return {
         "clouds_received": len(records),

@@ -1,0 +1,39 @@
+"""A pass of the network that runs beside the stream."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros.registration.local import Stopwatch
+from end2reg_ros.registration.network_search import NetworkPose
+from end2reg_ros.registration.settings import NetworkPasses
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BackgroundPass:
+    """A pass under way: of the cloud of that stamp, in which the track was at ``T_followed`` (4, 4)."""
+
+    running: Future[NetworkPose | None]
+    T_followed: Array
+    stamp_ns: int
+    clock: Stopwatch
+
+
+def uses_background(passes: NetworkPasses, device: str) -> bool:
+    """Whether the network runs beside the stream rather than in step with it."""
+    return passes == "background" or (passes == "auto" and device == "cpu")
+
+
+def yield_to_others() -> None:
+    """Let the calling thread have what the others leave: the pose of the next cloud does not wait for it."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
