@@ -19,6 +19,7 @@ from typing import Any
 
 from end2reg_ros.case import load_case
 from end2reg_ros.cloud.scene_folder import find_scenes
+from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.accuracy_speed import (
     STARTS,
@@ -65,7 +66,7 @@ def _options() -> argparse.Namespace:
     add("--case", type=Path, default=None, help="case folder of all scenes; default: what each scene names")
     add("--variants", nargs="+", default=[], help="labels, or parts of labels; default: all")
     add("--starts", nargs="+", choices=STARTS, default=["following"])
-    add("--threads", type=int, default=2)
+    add("--threads", type=int, default=EngineOptions.threads, help="of networks and neighbour searches")
     add("--limit", type=int, default=None, help="only the first N scenes of each suite")
     add("--list", action="store_true", help="print the variants and end")
     options = parser.parse_args()

@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -40,14 +42,20 @@ from end2reg_ros.evaluation.speed_figures import (
     starts_document,
     stream_document,
 )
-from end2reg_ros.evaluation.speed_input import StoredFrame, StreamPlan, render_stream, sensor_of
+from end2reg_ros.evaluation.speed_input import (
+    StoredFrame,
+    StoredStream,
+    StreamPlan,
+    render_stream,
+    sensor_of,
+)
 from end2reg_ros.evaluation.speed_methods import MethodSpec, engine_options, parse_method
 from end2reg_ros.evaluation.speed_network import part_of, profile_parts
 from end2reg_ros.evaluation.speed_plots import Dot, write_accuracy_speed, write_speed_plots
 from end2reg_ros.evaluation.speed_process import MethodProcess, Server
 from end2reg_ros.evaluation.speed_runner import FrameRow, MethodRunner, StepRow, memory, settle
 from end2reg_ros.evaluation.speed_scaling import ScalingPlan
-from end2reg_ros.evaluation.speed_tables import markdown
+from end2reg_ros.evaluation.speed_tables import markdown, thread_table
 from end2reg_ros.evaluation.speed_turns import follow_in_turns, rotated, start_in_turns, stream_in_turns
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import LevelResult, Prior, Quality, Registration
@@ -221,7 +229,8 @@ def test_frames_come_when_their_stamps_say_so(tmp_path: Path) -> None:
 
 def test_what_runs_in_the_background_is_waited_for_and_counted(tmp_path: Path) -> None:
     class Busy(Believer):
-        threads: list[threading.Thread] = []
+        def __init__(self) -> None:
+            self.threads: list[threading.Thread] = []
 
         def register(self, cloud: Any, prior: Prior | None) -> Registration:
             self.threads.append(threading.Thread(target=self.work))
@@ -233,13 +242,14 @@ def test_what_runs_in_the_background_is_waited_for_and_counted(tmp_path: Path) -
             while time.thread_time() - spent < 0.1:
                 pass
 
-    runner = MethodRunner(bundled_case(), Busy())
+    method = Busy()
+    runner = MethodRunner(bundled_case(), method)
     runner.begin(Prior(np.eye(4), "test"))
     (found,) = runner.run([frame_of(tmp_path / "x.bin", 10**9)])
-    assert not Busy.threads[0].is_alive() and found.cpu_ms >= 100.0
+    assert not method.threads[0].is_alive() and found.cpu_ms >= 100.0
     assert runner.from_nothing(frame_of(tmp_path / "y.bin", 2)).cpu_ms >= 100.0
     began = time.monotonic()
-    busy = threading.Thread(target=Busy().work)
+    busy = threading.Thread(target=method.work)
     busy.start()
     settle(0.02)
     assert time.monotonic() - began < 0.08  # it does not wait for ever
@@ -477,14 +487,9 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def document(worker: str) -> dict[str, Any]:
     settings = SpeedSettings(
-        (spec("icp"), spec("kiss_matcher_icp")),
-        PLAN,
-        ScalingPlan((2000,), frames=3, views=1),
-        (1,),
-        2,
-        2,
-        worker,
-    )
+        (spec("icp"), spec("kiss_matcher_icp")), PLAN, ScalingPlan((2000,), frames=3, views=1), (1,), block=2,
+        paced=False, repeats=2, worker=worker,
+    )  # fmt: skip
     told: list[str] = []
     found = run_speed(bundled_case(), settings, told.append)
     assert told[:2] == ["setting up icp", "setting up kiss_matcher_icp"] and "threads" in told
@@ -511,7 +516,7 @@ def test_a_measurement(document: dict[str, Any]) -> None:
     assert 0.8 * 2000 < sized["points"] < 1.2 * 2000
     assert (sized["passed"], sized["followed"]["frames"], sized["from_nothing"]["frames"]) == (3, 3, 1)
     (threads,) = document["scaling"]["threads"]
-    assert (threads["threads"], threads["frames"]) == (1, 3)
+    assert (threads["threads"], threads["cores"], threads["frames"]) == (1, 1, 3)
     assert document["case"]["hash"] == bundled_case().hash
     assert document["input"]["image"] == "96x72" and re.fullmatch("[0-9a-f]{64}", document["input"]["sha256"])
     assert document["publish"]["ms"] == 0.0 and "without ROS" in document["publish"]["why"]
@@ -538,6 +543,30 @@ def test_tables_tell_every_method_and_stage(document: dict[str, Any]) -> None:
         ("end2reg (torch), network alone", 30.0, 1.5)
     ]
     assert re.search(r"^\| tables \| 7\.12 \|$", both, re.MULTILINE)
+
+
+def test_threads_are_compared_on_as_many_cores_or_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def start(specs: Sequence[MethodSpec], *rest: Any) -> tuple[list[Any], list[Any]]:
+        asked.extend((one.method, one.threads, one.cores) for one in specs)
+        ready = [SimpleNamespace(process=Recorder("icp", [])) for _ in specs]
+        for one, wanted in zip(ready, specs, strict=True):
+            one.process.spec = wanted
+        return ready, []
+
+    monkeypatch.setattr(speed, "start", start)
+    stream: Any = StoredStream(PLAN, (frame_of(tmp_path / "x.bin"),), (), Prior(np.eye(4), "test"), "")
+    ready: Any = [SimpleNamespace(process=SimpleNamespace(spec=spec("ransac_icp")))]
+    settings = SpeedSettings((), threads=(1, 2))
+    rows = speed.run_threads(ready, bundled_case(), tmp_path, stream, settings, ExitStack())
+    assert asked == [("ransac_icp", 1, 1), ("ransac_icp", 1, 2), ("ransac_icp", 2, 2)]
+    assert [(row["threads"], row["cores"]) for row in rows] == [(1, 1), (1, 2), (2, 2)]
+    lines = thread_table(rows)
+    assert lines[0] == "| method | threads 1, cores 1 | threads 1, cores 2 | threads 2, cores 2 |"
+    assert lines[2] == "| ransac_icp | 1.0 / 1.0 | 1.0 / 1.0 | 1.0 / 1.0 |"
 
 
 def test_pictures(document: dict[str, Any], tmp_path: Path) -> None:
@@ -620,6 +649,7 @@ def test_options_out_of_range_are_named() -> None:
     for options, text in (
         ({"frames": 2}, "--frames is 2, must be at least 4"),
         ({"threads": 0}, "--threads is 0, must be at least 1"),
+        ({"cores": 0}, "--cores is 0, must be at least 1"),
         ({"points": (20_000, 10)}, "--points is 10, must be at least 1000"),
         ({"points": (3_000_000,)}, "--points is 3000000, must be at most 2000000: larger clouds are thinned"),
         ({"thread_counts": (0,)}, "--thread-counts is 0, must be at least 1"),
@@ -642,6 +672,7 @@ def test_quick_measures_little() -> None:
     assert (quick.plan.frames, quick.plan.views, quick.threads) == (6, 1, ())
     assert quick.scaling is not None and quick.scaling.points == (20_000,)
     assert Bench(points=(), thread_counts=()).settings().scaling is None
+    assert {(s.threads, s.cores) for s in Bench(threads=1, cores=3).settings().methods} == {(1, 3)}
 
 
 def test_the_command_prints_and_writes(

@@ -89,7 +89,7 @@ def test_version() -> None:
         (["case", "crate"], "end2reg: error: unknown command 'case crate'; did you mean 'case create'?"),
         (
             ["xyz"],
-            "end2reg: error: unknown command 'xyz'; one of: demo, case, simulate, register, track, evaluate, train, bench",
+            "end2reg: error: unknown command 'xyz'; one of: demo, case, simulate, register, track, evaluate, train, export, engine, bench",
         ),
     ],
 )

@@ -288,6 +288,8 @@ def test_the_methods_and_starts_offered_are_those_that_can_be_run() -> None:
     parameters = {f.name: f.metadata["ros"] for f in fields(TrackerParameters) if "ros" in f.metadata}
     assert set(get_args(Method)) <= set(parameters["method"].choices)
     assert set(get_args(EngineChoice)) == set(parameters["engine"].choices)
+    # the demo's node runs as one that nobody has set anything of
+    assert Demo().threads == RunSettings(Path(), Path()).threads == TrackerParameters().engine_threads
 
 
 @pytest.mark.parametrize(
@@ -325,14 +327,15 @@ def test_the_run_tells_what_the_tracker_said_of_itself(tmp_path: Path) -> None:
         "cells_truncated": 4,
         "drops": {},
     }
-    learned = make_run(case, RunSettings(tmp_path, tmp_path, method="end2reg"), RunRecord(status=heard))
+    settings = RunSettings(tmp_path, tmp_path, method="end2reg", threads=3)
+    learned = make_run(case, settings, RunRecord(status=heard))
     assert learned.tracker == TrackerFacts("end2reg", "onnxruntime", "ab12", "none", 3, 4)
     told = learned.configuration
     assert (told["method"], told["start"]) == ("end2reg", "from nothing: no start was given")
     assert (told["engine"], told["engine hash"], told["engine asked for"]) == (
         "onnxruntime",
         "ab12",
-        "auto, 2 threads",
+        "auto, 3 threads",
     )
     classical = make_run(case, RunSettings(tmp_path, tmp_path, method="icp"), RunRecord())
     assert classical.configuration["engine"] == "none: classical method"

@@ -252,8 +252,8 @@ def test_the_page_of_a_learned_run_tells_start_engine_and_both_errors(tmp_path: 
         " / ".join(f"{s[f'{which}_tre_{q}_mm']:.2f}" for q in ("median", "p95", "max"))
         for which in ("network", "refined")
     ]
-    assert f"TRE, median / p95 / highest, network alone {both[0]} mm" in plain
-    assert f"TRE, median / p95 / highest, refined {both[1]} mm over the same 10 poses" in plain
+    assert f"TRE, median / p95 / highest, network alone {both[0]} mm (10 poses)" in plain
+    assert f"TRE, median / p95 / highest, refined {both[1]} mm (10 poses) over the same clouds" in plain
     assert f"p95 0.25 mm, network alone {s['network_tre_median_mm']:.2f} mm" in plain
     assert "engine onnxruntime, hash 0123456789abcdef" in plain
     assert "points / cells left out 0 / 7" in plain

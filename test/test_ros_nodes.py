@@ -279,13 +279,19 @@ def test_services_relocalize_reset_enable(scene: Scene) -> None:
 
     scene.wait_state("TRACKING")
     answer = scene.ear.call(Trigger, "relocalize", Trigger.Request())
-    assert (answer.success, answer.message) == (True, "the start is forgotten too; send a new initial_pose")
+    assert (answer.success, answer.message) == (
+        True,
+        "the start is forgotten too; a method that needs one waits for a new initial_pose",
+    )
     scene.wait_reason("no_prior")
     scene.ear.call(Trigger, "simulated_camera/pick", Trigger.Request())
     scene.wait_state("TRACKING")
 
     answer = scene.ear.call(Trigger, "reset", Trigger.Request())
-    assert (answer.success, answer.message) == (True, "everything is forgotten; send a new initial_pose")
+    assert (answer.success, answer.message) == (
+        True,
+        "everything is forgotten; a method that needs a start waits for a new initial_pose",
+    )
     scene.wait_reason("no_prior")
     poses = scene.poses()
     time.sleep(0.5)

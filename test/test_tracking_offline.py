@@ -303,6 +303,8 @@ def test_real_depth_images_are_read_with_their_own_calibration(
         str(tmp_path),
         "--topic",
         topic,
+        "--method",
+        "icp",
         "--json",
     ]
     assert main(arguments) == 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import End2RegError
 
 if TYPE_CHECKING:
@@ -51,10 +52,12 @@ class Bench:
     """Of the wound, the picked landmarks, the noise and the motion."""
     points: tuple[int, ...] = (20_000, 100_000, 300_000, 1_000_000)
     """Cloud sizes of the scaling, points; none: no scaling."""
-    threads: int = 2
-    """Threads and cores that a method may use."""
+    threads: int = EngineOptions.threads
+    """Threads of a method's network and neighbour searches."""
+    cores: int = 2
+    """Cores that a method may use."""
     thread_counts: tuple[int, ...] = (1, 2)
-    """Threads and cores that are compared; none: no comparison."""
+    """Numbers of threads and of cores that are compared; none: no comparison."""
     device: str = "cpu"
     """Where the network runs: cpu or cuda."""
     weights: Path | None = None
@@ -104,7 +107,7 @@ class Bench:
 
         self._check()
         specs = [
-            parse_method(name, self.threads, self.device, self.weights)
+            replace(parse_method(name, self.threads, self.device, self.weights), cores=self.cores)
             for name in dict.fromkeys(self.methods)
         ]
         plan = StreamPlan(self.seed, self.scenario, self.frames, self.views, self.rate)
@@ -125,6 +128,7 @@ class Bench:
             ("views", self.views, 0),
             ("seed", self.seed, 0),
             ("threads", self.threads, 1),
+            ("cores", self.cores, 1),
             *(("points", points, 1000) for points in self.points),
             *(("thread-counts", count, 1) for count in self.thread_counts),
         ):

@@ -1,4 +1,4 @@
-"""The process of one measured method: ``python -m end2reg_ros.cli.bench_worker PIPE THREADS``. Set up as the node's is."""
+"""The process of one measured method: ``python -m end2reg_ros.cli.bench_worker PIPE CORES``. Set up as the node's is."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def limit_cores(count: int) -> None:
 
 def main() -> None:
     """Serve until the other end of the pipe is closed."""
-    descriptor, threads = int(sys.argv[1]), int(sys.argv[2])
-    limit_cores(threads)
+    descriptor, cores = int(sys.argv[1]), int(sys.argv[2])
+    limit_cores(cores)
     keep_freed_memory()
     from end2reg_ros.evaluation.speed_process import serve
 

@@ -45,7 +45,7 @@ class Demo:
     """What the tracker is given: no start (none), or simulated landmark picks; auto: none with end2reg, else landmarks."""
     engine: EngineChoice = "auto"
     """What runs the network; auto takes the fastest that is there."""
-    threads: int = 2
+    threads: int = 1
     """CPU threads of the network."""
     out: Path = Path("demo_report")
     """Folder for the report: index.html, pictures, summary.json, poses.jsonl, logs/."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from end2reg_ros.cli.demo import Scenario
+from end2reg_ros.cli.demo import Demo, Scenario
 from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import End2RegError
 
@@ -46,15 +46,15 @@ class Bench:
     """Seconds of tracking for each seed."""
     scenario: Scenario = "demo"
     """What happens in front of the camera."""
-    rate: float = 15.0
+    rate: float = Demo.rate
     """Clouds per second, Hz."""
-    method: Literal["end2reg", "icp", "ransac_icp"] = "end2reg"
+    method: Literal["end2reg", "icp", "ransac_icp"] = Demo.method
     """Registration method."""
-    start: Literal["auto", "none", "landmarks"] = "auto"
+    start: Literal["auto", "none", "landmarks"] = Demo.start
     """What the tracker is given: no start (none), or simulated landmark picks; auto: none with end2reg, else landmarks."""
-    engine: EngineChoice = "auto"
+    engine: EngineChoice = Demo.engine
     """What runs the network; auto takes the fastest that is there."""
-    threads: int = 2
+    threads: int = Demo.threads
     """CPU threads of the network."""
     out: Path | None = None
     """JSON file to write."""

@@ -59,7 +59,7 @@ class RunSettings:
     method: str = "icp"
     start: Start = "auto"
     engine: str = "auto"
-    threads: int = 2
+    threads: int = 1
 
     def start_given(self) -> Literal["none", "landmarks"]:
         """The start that is used."""

@@ -163,7 +163,9 @@ class Evaluate:
     def _create(self, method: str, case: Case) -> Registrar:
         from end2reg_ros.registration import EngineOptions, create_registrar
 
-        return create_registrar(method, case, network=EngineOptions(self.engine, self.weights, device=self.device))
+        return create_registrar(
+            method, case, network=EngineOptions(self.engine, self.weights, device=self.device)
+        )
 
     def _notes(self, settings: BenchmarkSettings) -> list[str]:
         cases = ", ".join(f"{b.case.name} ({b.case.hash[:12]})" for b in self._benches.values())

@@ -19,9 +19,9 @@ class Register:
     """Case folder."""
     cloud: Path
     """Point file (.ply, .pcd, .npy, .xyz) in metres, camera optical frame, or a scene folder."""
-    method: Literal["icp", "ransac_icp", "kiss_matcher_icp", "end2reg", "end2reg_alone"] = "icp"
-    """Registration method. icp needs a start (--landmarks or --init) to be of use; end2reg needs none, but torch (make
-    setup-train); end2reg_alone is the network's pose without refinement and without the checks."""
+    method: Literal["icp", "ransac_icp", "kiss_matcher_icp", "end2reg", "end2reg_alone"] = "end2reg"
+    """Registration method. icp needs a start (--landmarks or --init) to be of use; end2reg needs none;
+    end2reg_alone is the network's pose without refinement and without the checks."""
     init: Path | None = None
     """Start: JSON with T_camera_model, 16 numbers row by row, metres."""
     landmarks: Path | None = None

@@ -81,14 +81,14 @@ def _before_and_after(s: RunSummary) -> list[Figure]:
         return []
     before = (s.network_tre_median_mm, s.network_tre_p95_mm, s.network_tre_max_mm)
     after = (s.refined_tre_median_mm, s.refined_tre_p95_mm, s.refined_tre_max_mm)
-    name, same = "TRE, median / p95 / highest", f"over the same {s.network_poses} poses"
+    name, count = "TRE, median / p95 / highest", f"({s.network_poses} poses)"
     return [
         (
             f"{name}, network alone",
-            f"{_slashed(before, 2)} mm",
-            f"its own pose, before refinement, {same}",
+            f"{_slashed(before, 2)} mm {count}",
+            "its own pose, before refinement",
         ),
-        (f"{name}, refined", f"{_slashed(after, 2)} mm", same),
+        (f"{name}, refined", f"{_slashed(after, 2)} mm {count}", "over the same clouds"),
     ]
 
 

@@ -101,8 +101,8 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
         Patch(color=STATE_COLOURS[s], label=s) for s in STATE_COLOURS if any(p.state == s for p in spans)
     ]
     # Two rows where the network's crosses are named, too: a wider legend would narrow the plot.
-    top.legend(handles=[*lines, *patches], ncols=4 if len(network) else 6, loc="lower left", bbox_to_anchor=(-0.01, 1.0), fontsize=8.5,
-               columnspacing=1.2, handlelength=1.4)  # fmt: skip
+    top.legend(handles=[*lines, *patches], ncols=4 if len(network) else 6, loc="lower left",
+               bbox_to_anchor=(-0.01, 1.0), fontsize=8.5, columnspacing=1.2, handlelength=1.4)  # fmt: skip
     seen = [row for row in rows if row.visible_fraction is not None]
     bottom.fill_between(
         [r.t for r in seen],

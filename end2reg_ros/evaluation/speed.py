@@ -39,7 +39,7 @@ class SpeedSettings:
         methods: each in a process of its own.
         plan: the moving sequence.
         scaling: cloud sizes; None for none.
-        threads: of the comparison over cores; none for none.
+        threads: numbers of threads and of cores that are compared; none for none.
         block: frames that a method does before the next one's turn.
         paced: the stream's frames come at its rate; else as fast as each method takes them.
         repeats: of the parts inside the network.
@@ -120,7 +120,7 @@ def start(
     for number, spec in enumerate(specs):
         tell(f"setting up {spec.label}")
         before = gpu_memory_mb()
-        log = folder / f"{number}_{spec.method}_{spec.threads}.log"
+        log = folder / f"{number}_{spec.method}_{spec.threads}_{spec.cores}.log"
         process = MethodProcess(spec, worker, log)
         stack.callback(process.close)
         try:
@@ -159,6 +159,7 @@ def measure(
                 "name": spec.name,
                 "method": spec.method,
                 "threads": spec.threads,
+                "cores": spec.cores,
                 "passes": spec.settings().network_passes if spec.engine else None,
                 "engine": one.up.engine,
                 "set_up_s": {"load": one.up.load_s, "warm_up": one.up.warm_up_s},
@@ -184,8 +185,13 @@ def run_threads(
     settings: SpeedSettings,
     stack: ExitStack,
 ) -> list[dict[str, Any]]:
-    """Every method once with each number of threads, all in turns on a part of the stream."""
-    specs = [replace(one.process.spec, threads=count) for one in ready for count in settings.threads]
+    """Every method once with each number of threads on as many cores or more, all in turns on a part of the stream."""
+    counts = [
+        (threads, cores) for cores in settings.threads for threads in settings.threads if threads <= cores
+    ]
+    specs = [
+        replace(one.process.spec, threads=threads, cores=cores) for one in ready for threads, cores in counts
+    ]
     several, _ = start(specs, case, folder, settings.worker, stack, lambda text: None)
     count = settings.scaling.frames if settings.scaling is not None else len(stream.frames)
     part = replace(stream, frames=stream.frames[: max(count, settings.block)])

@@ -32,7 +32,8 @@ class MethodSpec:
         name: as typed: ``icp``, ``end2reg:torch``, ``end2reg:onnxruntime:background``.
         method: as ``create_registrar`` knows it.
         engine: of a learned method; empty for the others.
-        threads: that it may use.
+        threads: of its network and its neighbour searches.
+        cores: that its process may use.
         device: of a learned method, cpu or cuda.
         weights: of a learned method; None for the case's own or the shipped ones.
         passes: of its network while it follows, see ``RegistrationSettings``; None for the default.
@@ -45,6 +46,7 @@ class MethodSpec:
     device: str = "cpu"
     weights: Path | None = None
     passes: NetworkPasses | None = None
+    cores: int = 2
 
     @property
     def label(self) -> str:

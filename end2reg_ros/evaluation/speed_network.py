@@ -16,13 +16,11 @@ from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid, PyramidSpec, build_pyrami
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.network.profile import Profile
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.local import Stopwatch
 from end2reg_ros.registration.local_scene import TRACKED_MARGIN_M, LocalScene, around_pose
 from end2reg_ros.registration.types import Registrar
 from end2reg_ros.se3 import apply, inverse
 
 if TYPE_CHECKING:
-    from end2reg_ros.engine.torch_engine import TorchEngine
     from end2reg_ros.engine.types import Engine
 
 Array = NDArray[np.float64]
@@ -72,9 +70,11 @@ def network_parts(
     parts["network"] = _median_ms(lambda: engine.run(local.pyramids), repeats)
     if (engine.info.name, engine.info.device) == ("torch", "cpu"):
         from end2reg_ros.engine.torch_engine import TorchEngine
+        from end2reg_ros.engine.torch_parts import torch_parts
 
         assert isinstance(engine, TorchEngine)
-        parts |= torch_parts(engine, search.side.pyramid, local, repeats)
+        inner = torch_parts(engine, search.side.pyramid, local.pyramids, repeats)
+        parts |= {f"network: {name}": ms for name, ms in inner.items()}
     elif (engine.info.name, engine.info.device) == ("onnxruntime", "cpu") and weights is not None:
         parts |= onnx_parts(engine, weights, search.side.pyramid, local, repeats)
     return parts
@@ -84,42 +84,6 @@ def shown_spec(profile: Profile, scene: LocalScene) -> PyramidSpec:
     """The padding that a scene was given."""
     capacity = len(scene.pyramids.registration.levels[0].points)
     return next((s for s in profile.scene_specs() if s.capacities[0] == capacity), profile.scene)
-
-
-def torch_parts(engine: TorchEngine, side: Pyramid, scene: LocalScene, repeats: int) -> dict[str, float]:
-    """Part of a pass of the torch engine -> median milliseconds; on the CPU, where a call ends when its work does."""
-    import torch
-
-    from end2reg_ros.network.local_to_global import local_to_global
-    from end2reg_ros.network.matching import best_pairs, superpoint_scores
-    from end2reg_ros.network.tables import cloud_tables, scene_tables_of
-
-    network, profile = engine.network, engine.network.profile
-    laps: dict[str, list[float]] = {}
-    with torch.no_grad():
-        model = network.encode_model(cloud_tables(side, engine.device))
-        for _ in range(repeats):
-            clock = Stopwatch()
-            tables = scene_tables_of(scene.pyramids.registration, scene.pyramids.segmentation, engine.device)
-            geometry = network.geometry(tables.registration)
-            clock.lap("geometry")
-            mask = network.segment(tables, geometry).mask
-            clock.lap("segmentation")
-            encoded = network.encode_masked(tables.registration, geometry, mask)
-            clock.lap("backbone")
-            related = network.relate(model, encoded)
-            clock.lap("transformer")
-            scores = superpoint_scores(*related, model.node_mask, encoded.node_mask)
-            network.assign(model, encoded, best_pairs(scores, profile.pairs))
-            clock.lap("matching")
-            found = network.match(model, encoded).found
-            clock.lap("again")  # all of it once more, for what the pose begins with
-            local_to_global(found, profile.inlier_radius, profile.refinements)
-            clock.lap("pose")
-            del clock.laps["again"]
-            for name, ms in clock.laps.items():
-                laps.setdefault(f"network: {name}", []).append(ms)
-    return {name: float(np.median(values)) for name, values in laps.items()}
 
 
 def onnx_parts(

@@ -61,7 +61,7 @@ class MethodProcess:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", entry, str(far.fileno()), str(spec.threads)],
+                [sys.executable, "-m", entry, str(far.fileno()), str(spec.cores)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

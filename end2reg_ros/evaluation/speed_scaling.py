@@ -85,6 +85,7 @@ def thread_counts(
         {
             "label": process.spec.label,
             "threads": process.spec.threads,
+            "cores": process.spec.cores,
             "poses": sum(row.published for row in followed[process.spec]),
             "frames": len(followed[process.spec]),
             "followed": cost([row for row in followed[process.spec] if row.followed]),

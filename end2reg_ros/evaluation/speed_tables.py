@@ -50,7 +50,7 @@ def markdown(document: Document) -> str:
     if scaling["threads"]:
         lines += [
             "",
-            "## Threads (the process may use as many cores), ms p50 / p95 of a followed frame",
+            "## Threads and cores, ms p50 / p95 of a followed frame",
             "",
         ]
         lines += thread_table(scaling["threads"])
@@ -176,17 +176,21 @@ def cloud_table(rows: Sequence[Document]) -> list[str]:
 
 
 def thread_table(rows: Sequence[Document]) -> list[str]:
-    """One row a method, one column a number of threads."""
-    counts = sorted({row["threads"] for row in rows})
+    """One row a method, one column a number of threads and cores."""
+    counts = sorted({(row["threads"], row["cores"]) for row in rows})
     body = []
     for label in dict.fromkeys(row["label"] for row in rows):
-        mine = {row["threads"]: row["followed"]["total_ms"] for row in rows if row["label"] == label}
+        mine = {
+            (row["threads"], row["cores"]): row["followed"]["total_ms"]
+            for row in rows
+            if row["label"] == label
+        }
         cells = [
             "–" if count not in mine else f"{number(mine[count]['p50'], 1)} / {number(mine[count]['p95'], 1)}"
             for count in counts
         ]
         body.append([label, *cells])
-    return table(["method", *(f"{count} threads" for count in counts)], body)
+    return table(["method", *(f"threads {threads}, cores {cores}" for threads, cores in counts)], body)
 
 
 def table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

@@ -175,7 +175,7 @@ def realtime() -> Profile:
         sinkhorn_iterations=20,
         inlier_radius=0.05,
         sinkhorn_limit=30.0,
-        small_capacities=(1536, 448, 128),
+        small_capacities=(2048, 608, 168),
     )
 
 

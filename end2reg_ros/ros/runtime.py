@@ -246,7 +246,7 @@ class TrackerRuntime:
 
     def _relocalize(self) -> None:
         self._forget()
-        self._say("relocalize", "track and start forgotten on request: send a new initial_pose")
+        self._say("relocalize", "track and start forgotten on request")
 
     def _forget(self) -> None:
         self._tracker.reset()

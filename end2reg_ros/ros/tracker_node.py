@@ -210,10 +210,18 @@ class TrackerNode(LifecycleNode):
             self._runtime.refuse_prior(str(why))
 
     def _on_relocalize(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._ask(response, "relocalize", "the start is forgotten too; send a new initial_pose")
+        return self._ask(
+            response,
+            "relocalize",
+            "the start is forgotten too; a method that needs one waits for a new initial_pose",
+        )
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._ask(response, "reset", "everything is forgotten; send a new initial_pose")
+        return self._ask(
+            response,
+            "reset",
+            "everything is forgotten; a method that needs a start waits for a new initial_pose",
+        )
 
     def _ask(self, response: Trigger.Response, action: str, message: str) -> Trigger.Response:
         response.success = self._runtime is not None
