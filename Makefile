@@ -30,7 +30,7 @@ lint: setup ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## speed, latency and memory, as JSON; ARGS=...
+bench: setup ## cost of a frame by stage, and error, of several methods, as JSON; ARGS=...
 	@$(BIN)/end2reg bench --json $(ARGS)
 
 clean: ## remove the environment and what was built

@@ -1,6 +1,6 @@
 """The tracker node, measured: `python benchmarks/node.py` writes benchmarks/results/node.json.
 
-The same as `end2reg bench` (speed, pose age, cost, drops and error of the same runs) with that file as its default;
+The same as `end2reg bench demo` (speed, pose age, cost, drops and error of the same runs) with that file as its default;
 `--seeds 0-9 --case CASE --out FILE` for a sweep. Prints the Markdown table.
 """
 

@@ -97,7 +97,7 @@ def test_a_start_that_cannot_work_ends_with_one_clear_line(tmp_path: Path) -> No
             "--params-file",
             str(parameters),
         ),
-        "error: parameter 'method' is 'magic', must be one of icp, ransac_icp": (
+        "error: parameter 'method' is 'magic', must be one of end2reg, icp, ransac_icp": (
             TRACKER,
             "-p",
             "method:=magic",
