@@ -89,7 +89,8 @@ def test_version() -> None:
         (["case", "crate"], "end2reg: error: unknown command 'case crate'; did you mean 'case create'?"),
         (
             ["xyz"],
-            "end2reg: error: unknown command 'xyz'; one of: demo, case, simulate, register, track, evaluate, train, export, engine, bench",
+            "end2reg: error: unknown command 'xyz'; one of: demo, case, simulate, register, track, evaluate, train, "
+            "export, engine, bench",
         ),
     ],
 )

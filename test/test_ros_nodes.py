@@ -437,7 +437,9 @@ def test_sigint_ends_the_tracker_within_two_seconds_without_a_traceback(scene: S
     while not took or (took[-1] >= PROMISED_END_S and len(took) < 3):
         if took:  # the machine may have been busy with something else: once more, with a new tracker
             said = len(scene.statuses)
-            scene.tracker = Process(scene.domain, TRACKER, "-p", "method:=icp", "-r", f"points:={CLOUD_TOPIC}")
+            scene.tracker = Process(
+                scene.domain, TRACKER, "-p", "method:=icp", "-r", f"points:={CLOUD_TOPIC}"
+            )
             wait(lambda said=said: len(scene.statuses) > said, 60, scene.say)  # type: ignore[misc]
         code, seconds = scene.tracker.end(signal.SIGINT)
         took.append(seconds)

@@ -121,7 +121,9 @@ def test_a_real_cloud_without_a_spine_gives_no_pose(
 
     domain, ear, processes = player
     # one recorded cloud stands for a stream: its data repeat
-    tracker = Process(domain, TRACKER, "-p", "method:=icp", "-p", "check_frozen:=false", "-p", "input_reliability:=reliable")
+    tracker = Process(
+        domain, TRACKER, "-p", "method:=icp", "-p", "check_frozen:=false", "-p", "input_reliability:=reliable"
+    )
     processes.append(tracker)
     listen(ear)
     clouds = ear.node.create_publisher(PointCloud2, "points", qos.result())
@@ -173,7 +175,16 @@ def test_real_depth_images_without_a_spine_give_no_pose(
     from end2reg_ros.ros import qos
 
     domain, ear, processes = player
-    options = ("-p", "method:=icp", "-p", "input:=depth", "-p", "input_reliability:=reliable", "-p", "check_frozen:=false")
+    options = (
+        "-p",
+        "method:=icp",
+        "-p",
+        "input:=depth",
+        "-p",
+        "input_reliability:=reliable",
+        "-p",
+        "check_frozen:=false",
+    )
     tracker = Process(domain, TRACKER, *options)
     processes.append(tracker)
     listen(ear)
