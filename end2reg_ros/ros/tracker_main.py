@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ class TrackerApplication:
     def __init__(self) -> None:
         # What the imports make stays for good: no collection need look at it, neither now (a tenth of their time) nor in
         # the stream (a pause of 20 ms now and then).
+        # Read when OpenMP is loaded: its threads must not spin on the camera's core between two calls.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         gc.disable()
         try:
             from end2reg_ros.ros.tracker_node import TrackerNode
