@@ -111,9 +111,7 @@ def _stages(path: Path, methods: Sequence[Mapping[str, Any]]) -> Path:
             axes.plot([p95, p95], [row - 0.35, row + 0.15], color="black", linewidth=1)
     axes.set_yticks(range(len(methods)), [m["label"] for m in methods], fontsize=8)
     axes.set_ylim(len(methods) - 0.4, -0.6)
-    axes.set(
-        xlabel="ms of a followed frame (medians; below: side by side; line: p95)"
-    )
+    axes.set(xlabel="ms of a followed frame (medians; below: side by side; line: p95)")
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=colours[name]) for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize=8)
     return _save(pyplot, figure, path)
