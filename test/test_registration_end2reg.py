@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from views import bundled_case, frame, shifted, tre_mm
 
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.engine.types import MaskChoice
+from end2reg_ros.engine.types import MaskChoice, NetworkOutput
 from end2reg_ros.registration import classical, network_search
+from end2reg_ros.registration.background import uses_background
 from end2reg_ros.registration.end2reg import End2RegAloneRegistrar, End2RegRegistrar
 from end2reg_ros.registration.local import Stopwatch
 from end2reg_ros.registration.local_scene import (
@@ -22,7 +24,7 @@ from end2reg_ros.registration.local_scene import (
     around_pose,
     around_region,
 )
-from end2reg_ros.registration.network_search import SearchSettings, mask_source
+from end2reg_ros.registration.network_search import NetworkPose, SearchSettings, mask_source
 from end2reg_ros.registration.rivals import every_other_pose
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import apply, inverse
@@ -34,6 +36,9 @@ def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classical, "LocalRegistration", lambda case, settings: local())
 
 
+RESULT = NetworkOutput(
+    np.eye(3), np.zeros(3), 400, 500, np.zeros(64, np.float32), np.ones(9, np.float32), np.ones(9, np.float32)
+)
 Make = Callable[..., tuple[Any, FakeEngine]]
 
 
@@ -222,6 +227,88 @@ def test_a_running_track_is_seen_by_the_network_on_every_frame(make: Make) -> No
     assert len(engine.masks) == 1 and found.network is not None and found.network.inliers == 400
     assert 1.9 < tre_mm(found.network.T_camera_model, truth()) < 2.1  # before refinement
     assert set(found.timings_ms) >= {"crop and tables", "network", "refine and judge"}
+
+
+def in_background(make: Make, engine: FakeEngine) -> Any:
+    registrar, _ = make(engine)
+    registrar.background = True
+    return registrar
+
+
+def following(T: Array) -> Prior:
+    return Prior(T, "last_frame", 0.001, continues=True)
+
+
+def test_in_the_background_the_network_speaks_of_an_earlier_cloud(make: Make) -> None:
+    engine = FakeEngine(shifted(truth(), x_mm=2.0))
+    registrar = in_background(make, engine)
+    first = registrar.register(replace(cloud(), stamp_ns=1_000), following(truth()))
+    assert first.success and first.network is None
+    assert list(first.timings_ms) == ["refine and judge"]
+    registrar._pass.running.result(10)
+    second = registrar.register(replace(cloud(), stamp_ns=2_000), following(truth()))
+    assert second.success and second.network is not None
+    assert (second.network.stamp_ns, second.network.inliers, len(engine.masks)) == (1_000, 400, 1)
+    assert 1.9 < tre_mm(second.network.T_camera_model, truth()) < 2.1
+    assert set(second.timings_ms) > {"refine and judge", "network (background)"}
+    assert tre_mm(second.T_camera_model, truth()) < 1.0
+    registrar._pass.running.result(10)
+    assert len(engine.masks) == 2  # the newest cloud, as soon as it was free
+
+
+def test_in_the_background_a_pass_under_way_is_not_waited_for(make: Make) -> None:
+    engine = FakeEngine(truth())
+    registrar = in_background(make, engine)
+    gate = Event()
+    registrar._beside.submit(gate.wait, 20)
+    for stamp_ns in (1_000, 2_000, 3_000):
+        found = registrar.register(replace(cloud(), stamp_ns=stamp_ns), following(truth()))
+        assert found.success and found.network is None
+    gate.set()
+    registrar._pass.running.result(10)
+    assert registrar._pass.stamp_ns == 1_000 and len(engine.masks) == 1
+
+
+def test_in_the_background_a_failed_refinement_waits_for_the_network(make: Make) -> None:
+    engine = FakeEngine(truth())
+    registrar = in_background(make, engine)
+    found = registrar.register(cloud(), following(shifted(truth(), x_mm=14.0)))
+    assert found.success and tre_mm(found.T_camera_model, truth()) < 1.0
+    assert len(engine.masks) == 1 and registrar._pass is None
+
+
+def test_in_the_background_what_the_network_sees_is_carried_to_the_newest_cloud(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = shifted(truth(), x_mm=20.0)
+    registrar = in_background(make, FakeEngine(seen))
+    before = shifted(truth(), y_mm=-3.0)
+    found = registrar.register(cloud(), following(truth()))
+    asked: list[Array] = []
+    monkeypatch.setattr(registrar, "request", lambda T: asked.append(T) or original(T))
+    original = type(registrar).request.__get__(registrar)
+    pose = NetworkPose(
+        seen, replace(RESULT, inliers=400), registrar.search.scene_around(cloud(), truth(), Stopwatch())
+    )
+    registrar.held_against(cloud(), found, pose, before)
+    assert np.allclose(asked[0], found.T_camera_model @ inverse(before) @ seen)
+    # Too few correspondences, or close enough: nothing is fitted again.
+    registrar.held_against(cloud(), found, replace(pose, output=replace(RESULT, inliers=200)), before)
+    registrar.held_against(cloud(), found, replace(pose, T_camera_model=shifted(before, x_mm=5.0)), before)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("passes", "device", "expected"),
+    [
+        ("auto", "cpu", True),
+        ("auto", "cuda", False),
+        ("background", "cuda", True),
+        ("every_frame", "cpu", False),
+    ],
+)
+def test_when_the_network_runs_in_the_background(passes: Any, device: str, expected: bool) -> None:
+    assert uses_background(passes, device) is expected
 
 
 def test_where_following_fails_the_networks_pose_is_another_start(make: Make) -> None:

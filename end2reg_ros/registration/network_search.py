@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,7 @@ class NetworkSearch:
     ) -> None:
         """Give the engine the model's side: ``encoded`` where that is at hand (see ``Engine.encode_model``)."""
         self.engine, self.side = engine, side
+        self._one_at_a_time = Lock()
         self.settings = settings or SearchSettings()
         engine.set_model(side.pyramid if encoded is None else encoded)
 
@@ -158,7 +160,8 @@ class NetworkSearch:
 
     def one_pass(self, scene: LocalScene, clock: Stopwatch, mask: MaskSource | None = None) -> NetworkPose:
         """The network's pose of a scene."""
-        output = self.engine.run(scene.pyramids, None if mask is None else mask(scene))
+        with self._one_at_a_time:  # a pass in the background may still be under way when a search begins
+            output = self.engine.run(scene.pyramids, None if mask is None else mask(scene))
         clock.lap("network")
         T = pose_of(output.rotation, output.translation, scene, self.side)
         return NetworkPose(T, output, scene)
