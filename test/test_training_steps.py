@@ -10,6 +10,7 @@ from network_pairs import tiny  # noqa: E402
 from training_shards import make_shards  # noqa: E402
 
 from end2reg_ros.network.local_to_global import Pose  # noqa: E402
+from end2reg_ros.network.pose import RigidFit  # noqa: E402
 from end2reg_ros.network.losses import LossSettings  # noqa: E402
 from end2reg_ros.network.model import End2Reg  # noqa: E402
 from end2reg_ros.training.config import Augmentation, Strategy  # noqa: E402
@@ -121,7 +122,8 @@ def test_mask_figures_by_hand(pairs: list[PairTensors]) -> None:
 
 def test_landmark_errors_by_hand(pairs: list[PairTensors]) -> None:
     pair, zero = pairs[0], torch.zeros(())
-    true = Pose(pair.pose.rotation, pair.pose.translation, zero, zero, zero)
+    none = RigidFit(torch.zeros(0, 3, 3), torch.zeros(0, 3), torch.zeros(0))
+    true = Pose(pair.pose.rotation, pair.pose.translation, zero, zero, zero, none)
     assert landmark_error_mm(true, pair) == pytest.approx(0.0, abs=1e-4)
     moved = true._replace(translation=true.translation + torch.tensor([0.0, 0.1, 0.0]))
     assert landmark_error_mm(moved, pair) == pytest.approx(9.5, abs=1e-3)
