@@ -29,8 +29,8 @@ from end2reg_ros.evaluation.mask_study import (
 from end2reg_ros.evaluation.metrics import Targets, targets_from_case
 from end2reg_ros.evaluation.tables import environment, finite
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.local import Stopwatch
 from end2reg_ros.registration.network_search import mask_source
+from end2reg_ros.registration.stopwatch import Stopwatch
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.registration.weights_path import choose_weights
 

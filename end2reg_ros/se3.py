@@ -52,6 +52,15 @@ def rotation_from_vector(rotvec: Array) -> Array:
     return np.eye(3) + np.sin(angle) * K + (1.0 - np.cos(angle)) * (K @ K)
 
 
+def rotation_vector(R: Array) -> Array:
+    """Rotation vector (3,) in radians of a (3, 3) rotation of less than half a turn."""
+    axis = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
+    sine = float(np.linalg.norm(axis)) / 2
+    if sine < 1e-9:
+        return np.asarray(axis / 2)
+    return np.asarray(axis / (2 * sine) * np.arctan2(sine, (np.trace(R) - 1.0) / 2))
+
+
 def rotation_angle(R: Array) -> float:
     """Angle of a (3, 3) rotation in radians, accurate near 0 and near pi."""
     sin2 = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])

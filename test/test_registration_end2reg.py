@@ -18,7 +18,6 @@ from end2reg_ros.engine.types import MaskChoice, NetworkOutput
 from end2reg_ros.registration import classical, network_search
 from end2reg_ros.registration.background import uses_background
 from end2reg_ros.registration.end2reg import End2RegAloneRegistrar, End2RegRegistrar
-from end2reg_ros.registration.local import Stopwatch
 from end2reg_ros.registration.local_scene import (
     LocalScene,
     around_pose,
@@ -26,6 +25,7 @@ from end2reg_ros.registration.local_scene import (
 )
 from end2reg_ros.registration.network_search import NetworkPose, SearchSettings, mask_source
 from end2reg_ros.registration.rivals import every_other_pose
+from end2reg_ros.registration.stopwatch import Stopwatch
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import apply, inverse
 
@@ -285,7 +285,7 @@ def test_in_the_background_what_the_network_sees_is_carried_to_the_newest_cloud(
     before = shifted(truth(), y_mm=-3.0)
     found = registrar.register(cloud(), following(truth()))
     asked: list[Array] = []
-    monkeypatch.setattr(registrar, "request", lambda T: asked.append(T) or original(T))
+    monkeypatch.setattr(registrar, "request", lambda T, posture=None: asked.append(T) or original(T))
     original = type(registrar).request.__get__(registrar)
     pose = NetworkPose(
         seen, replace(RESULT, inliers=400), registrar.search.scene_around(cloud(), truth(), Stopwatch())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.ros.watchdog import Silence, Watchdog, WatchdogSettings
 from end2reg_ros.ros.worker import Worker
 from end2reg_ros.simulation.picked_prior import prior_covariance
+from end2reg_ros.tracking.period import PeriodMeter
 from end2reg_ros.tracking.stream_guard import StreamGuard, StreamSettings
 
 SECOND = 1_000_000_000
@@ -143,6 +145,7 @@ def test_counters_always_add_up() -> None:
     for _ in range(5):
         counters.receive()
     counters.process(truncated=7)
+    counters.be_late()
     counters.drop("superseded")
     counters.drop("wrong_frame")
     counters.drop("superseded")
@@ -150,7 +153,7 @@ def test_counters_always_add_up() -> None:
     assert (counts.received, counts.processed, counts.pending, counts.total_dropped) == (5, 1, 1, 3)
     assert counts.dropped == {"superseded": 2, "wrong_frame": 1}
     assert counts.judged == 4
-    assert counts.points_truncated == 7
+    assert (counts.points_truncated, counts.late) == (7, 1)
     assert counts.received == counts.processed + counts.total_dropped + counts.pending
 
 
@@ -233,7 +236,7 @@ def test_watchdog_waits_longer_for_the_first_cloud() -> None:
     watchdog.used(103.05)
     assert watchdog.check(103.4) is None
     assert watchdog.check(103.75) == Silence(
-        "no_cloud", "nothing on /points for 0.8 s: the camera stopped, or its connection"
+        "no_cloud", "nothing on /points for 0.75 s: the camera stopped, or its connection"
     )
     assert watchdog.since_arrival_s(104.0) == pytest.approx(1.0)
 
@@ -242,13 +245,107 @@ def test_watchdog_tells_why_clouds_that_arrive_are_of_no_use() -> None:
     watchdog = Watchdog(WatchdogSettings(first_s=2.0, gap_s=0.5), now_s=0.0)
     watchdog.arrived(1.0)
     watchdog.used(1.0)
-    for k in range(10):
+    for k in range(3):
         watchdog.arrived(1.1 + 0.1 * k)
         watchdog.refused("wrong_frame", "frame 'a', expected 'b'")
-    assert watchdog.check(1.4) is None
-    assert watchdog.check(2.0) == Silence("wrong_frame", "frame 'a', expected 'b'")
-    watchdog.used(2.1)
-    assert watchdog.check(2.2) is None
+        if k < 2:
+            assert watchdog.check(1.11 + 0.1 * k) is None
+    assert watchdog.check(1.31) == Silence("wrong_frame", "frame 'a', expected 'b'")  # 2.5 periods of 0.1 s
+    watchdog.used(1.4)
+    assert watchdog.check(1.45) is None
+
+
+def camera(period_s: float, clouds: int = 20) -> tuple[Watchdog, float]:
+    """A watchdog that has heard so many clouds, and when the last came."""
+    watchdog, jitter = Watchdog(WatchdogSettings(gap_s=0.5, source="/points"), 0.0), np.random.default_rng(0)
+    for k in range(clouds):
+        now = 10.0 + period_s * (k + 0.1 * jitter.random())
+        watchdog.arrived(now)
+        watchdog.used(now + 0.02)
+    return watchdog, now
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "patience_s"), [(60, 0.1), (30, 0.1), (15, 0.167), (10, 0.25), (5, 0.5), (2, 0.5)]
+)
+def test_a_stopped_camera_is_noticed_by_its_own_rate(rate_hz: float, patience_s: float) -> None:
+    """Within 100 ms or two periods of the first cloud that did not come, whichever is longer; but not before one is late."""
+    watchdog, last = camera(1 / rate_hz)
+    assert watchdog.check(last + 0.9 * patience_s) is None
+    told = watchdog.check(last + 1.25 * patience_s)
+    assert told is not None and told.reason_code == "no_cloud"
+    if rate_hz >= 5:
+        assert 1.25 * patience_s - 1 / rate_hz <= max(0.1, 2 / rate_hz) + 0.025
+
+
+def test_a_single_lost_cloud_and_a_camera_that_became_slower_are_no_silence() -> None:
+    watchdog, last = camera(1 / 15)
+    assert watchdog.check(last + 1.95 / 15) is None  # the cloud between was lost
+    watchdog, last = camera(1 / 30)
+    assert watchdog.check(last + 0.12) is not None  # once
+    for k in range(1, 6):
+        watchdog.arrived(last + 0.125 * k)
+        watchdog.used(last + 0.125 * k)
+        assert watchdog.check(last + 0.125 * (k + 0.99)) is None
+
+
+def test_an_irregular_camera_is_given_more_time() -> None:
+    """Every third gap of a 30 Hz camera is 90 ms: 2.5 periods are 83 ms, and a gap of 130 ms is no surprise."""
+    watchdog, last = camera(1 / 30)
+    for gap_s in (0.033, 0.033, 0.09) * 4 + (0.033,):
+        last += gap_s
+        watchdog.arrived(last)
+        watchdog.used(last)
+    assert watchdog.check(last + 0.13) is None
+    assert watchdog.check(last + 0.14) is not None
+
+
+def test_time_in_which_nobody_listened_is_no_silence_of_the_camera() -> None:
+    """The receiving thread stood still for 0.3 s: clouds may lie unread; it is given the patience of a stream."""
+    watchdog, last = camera(1 / 30)
+    for k in range(3):
+        watchdog.tick(last + 0.025 * k)
+    watchdog.tick(last + 0.3)
+    assert watchdog.check(last + 0.3) is None
+    for k in range(1, 5):
+        watchdog.tick(last + 0.3 + 0.025 * k)
+    assert watchdog.check(last + 0.39) is None
+    told = watchdog.check(last + 0.41)
+    assert told is not None and told.reason.startswith("nothing on /points for 0.41 s")
+    # However often it stands still: never longer than the largest patience.
+    watchdog, last = camera(1 / 30)
+    for k in range(6):
+        watchdog.tick(last + 0.09 * k)
+    assert watchdog.check(last + 0.45) is None
+    assert watchdog.check(last + 0.51) is not None
+
+
+def test_the_second_frozen_cloud_in_a_row_is_told() -> None:
+    watchdog, last = camera(1 / 5)
+    watchdog.refused("frozen", "again")
+    assert watchdog.check(last + 0.03) is None
+    watchdog.used(last + 0.04)
+    watchdog.refused("frozen", "again")
+    watchdog.refused("wrong_frame", "b")
+    watchdog.refused("frozen", "again")
+    assert watchdog.check(last + 0.05) is None
+    watchdog.refused("frozen", "again")
+    assert watchdog.check(last + 0.05) == Silence("frozen", "again")
+
+
+def test_a_period_is_the_median_of_the_last_gaps() -> None:
+    meter = PeriodMeter()
+    for k, at_s in enumerate((1.0, 1.1, 1.2)):
+        meter.came(at_s)
+        assert math.isnan(meter.period_s), k
+    for at_s in (1.3, 1.3, 1.2, 1.3, 1.9, 12.0, 12.1):  # stood still, went back, lost clouds, stopped
+        meter.came(at_s)
+    assert meter.period_s == pytest.approx(0.1)
+    assert meter.latest_s == pytest.approx(0.1)
+    assert meter.longest_s == pytest.approx(0.1)  # 0.6 s, once, is an accident
+    for k in range(30):
+        meter.came(13.0 + k)
+    assert meter.period_s == pytest.approx(1.0)
 
 
 # Memory

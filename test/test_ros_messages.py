@@ -15,11 +15,12 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case, Screw
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.initial_pose import matrix_from_pose
-from end2reg_ros.registration.types import LevelResult, Quality, Registration
+from end2reg_ros.registration.types import Later, LevelResult, Quality, Registration
 from end2reg_ros.ros.counters import CounterSnapshot
 from end2reg_ros.ros.health import Health, Identity, Judgement
 from end2reg_ros.ros.poses import level_poses, sound_covariance
 from end2reg_ros.tracking import State
+from end2reg_ros.tracking.transitions import Change, Event, History
 
 pytestmark = pytest.mark.ros
 
@@ -41,10 +42,8 @@ def transform(seed: int = 0) -> np.ndarray:
 def registration(T: np.ndarray, levels: tuple[LevelResult, ...] = ()) -> Registration:
     quality = Quality(0.9, 0.0006, 0.5, 0.2, 0.01, 800, 0.81)
     covariance = np.diag([1e-6, 4e-6, 1e-6, 1e-5, 4e-5, 1e-5])
-    relevant = np.array([1], dtype=np.int64)
-    return Registration(
-        T, True, "ok", "", quality, covariance, "icp", "cpu", {}, levels=levels, relevant=relevant
-    )
+    used = Later(lambda: np.array([1], dtype=np.int64))
+    return Registration(T, True, "ok", "", quality, covariance, "icp", "cpu", {}, levels=levels, used=used)
 
 
 def test_transforms_and_stamps_survive_the_round_trip() -> None:
@@ -153,10 +152,11 @@ def test_segmentation_keeps_every_point_and_marks_the_used_ones() -> None:
 
 
 def test_status_of_a_moment(case: Case) -> None:
+    from end2reg_ros.ros.conversions import ns_from_stamp
     from end2reg_ros.ros.publishers import status_message
 
     counts = CounterSnapshot(
-        received=11, processed=7, pending=1, dropped={"frozen": 1, "superseded": 2}, poses_published=5
+        received=11, processed=7, pending=1, dropped={"frozen": 1, "superseded": 2}, late=2, poses_published=5
     )
     told = Judgement(
         State.DEGRADED,
@@ -171,13 +171,19 @@ def test_status_of_a_moment(case: Case) -> None:
         latency_ms=40.0,
         pose_age_ms=55.0,
     )
-    status = status_message(Health(IDENTITY, told, counts, 0.02))
+    status = status_message(Health(IDENTITY, told, counts, 0.02, history=lost_once(), frame_budget_ms=66.5))
     assert (status.state, status.state_name) == (status.DEGRADED, "DEGRADED")
     assert (status.clouds_received, status.clouds_processed, status.clouds_dropped) == (10, 7, 3)
     assert (status.drop_reasons, list(status.drop_counts)) == (["frozen", "superseded"], [1, 2])
     assert list(zip(status.stage_names, status.stage_ms, strict=True)) == [("wait", 1.0), ("decode", 2.5)]
     assert (status.position_stddev, status.rotation_stddev) == pytest.approx((0.002, 0.006))
     assert (status.normal_agreement, status.inliers) == (pytest.approx(0.81), 800)
+    assert (status.clouds_late, status.frame_budget_ms) == (2, pytest.approx(66.5))
+    counted = dict(zip(status.transition_names, status.transition_counts, strict=True))
+    assert (counted["TRACKING->LOST"], sum(counted.values()), status.state_changes) == (1, 1, 1)
+    assert (status.last_transition, status.last_transition_code) == ("TRACKING->LOST", "covered")
+    assert status.last_transition_reason == "9 % of the surface is in view, 10 % needed"
+    assert ns_from_stamp(status.last_transition_stamp) == STAMP_NS
     empty = status_message(Health(IDENTITY, Judgement(), CounterSnapshot(), -1.0))
     assert math.isnan(empty.inlier_ratio) and math.isnan(empty.normal_agreement)
     assert math.isnan(empty.position_stddev) and math.isnan(empty.rotation_stddev)
@@ -185,6 +191,8 @@ def test_status_of_a_moment(case: Case) -> None:
     assert math.isnan(empty.pose_age_ms)
     assert (empty.header.stamp.sec, empty.header.frame_id) == (0, "")
     assert empty.since_last_cloud == -1.0
+    assert math.isnan(empty.frame_budget_ms)
+    assert (empty.last_transition, empty.last_transition_stamp.sec, len(empty.transition_names)) == ("", 0, 9)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +218,28 @@ def test_diagnostics_level(state: State, code: str, received: int, level: bytes)
     assert status.message == f"{state.name}: why"
     assert values["registrations_per_second"] == "12.3"
     assert values["dropped/frozen"] == "3"
+    assert (values["clouds_late"], values["frame_budget_ms"]) == ("0", "nan")
+    assert (values["changes/TRACKING->LOST"], "last_change" in values) == ("0", False)
+
+
+def lost_once() -> History:
+    text = "9 % of the surface is in view, 10 % needed"
+    return History().after(Change(State.TRACKING, State.LOST, Event.FAILED, "covered", text, STAMP_NS))
+
+
+def test_diagnostics_tell_changes_and_lateness() -> None:
+    from builtin_interfaces.msg import Time
+
+    from end2reg_ros.ros.diagnostics import diagnostic_array
+
+    health = Health(
+        IDENTITY, Judgement(), CounterSnapshot(late=4), 0.1, history=lost_once(), frame_budget_ms=33.34
+    )
+    [status] = diagnostic_array("tracker", Time(sec=1), health).status
+    values = {v.key: v.value for v in status.values}
+    assert (values["clouds_late"], values["frame_budget_ms"]) == ("4", "33.3")
+    assert (values["changes/TRACKING->LOST"], values["changes/LOST->TRACKING"]) == ("1", "0")
+    assert values["last_change"] == "TRACKING->LOST, covered: 9 % of the surface is in view, 10 % needed"
 
 
 class StandInNode:

@@ -34,7 +34,7 @@ IDENTITY = Identity("icp", "cpu", "", "demo", "c", "h")
 class StandIn:
     """A registration that finds what it is told to: success or not, quick or slow."""
 
-    method, engine, engine_hash, needs_prior = "icp", "cpu", "", True
+    method, engine, engine_hash, engine_text, needs_prior = "icp", "cpu", "", "", True
 
     def __init__(self) -> None:
         self.success = True
@@ -218,20 +218,115 @@ def test_a_bad_cloud_is_a_counted_and_published_reason_and_no_pose(bench: Bench,
     assert bench.ear.warned[-1][0] == code
 
 
-def test_a_frozen_camera_leads_to_lost_and_silence(bench: Bench) -> None:
+def test_the_second_frozen_cloud_is_lost_with_that_reason(bench: Bench) -> None:
     bench.track()
     frozen = bench.cloud()
     bench.send(frozen)
     poses = len(bench.ear.poses)
-    assert bench.send(frozen).judgement.reason_code == "frozen"
-    deadline = time.monotonic() + 5
-    while bench.ear.last.judgement.state != State.LOST and time.monotonic() < deadline:
-        bench.send(bench.cloud(data=frozen.data))
-        bench.runtime.tick()
-        time.sleep(0.02)
-    assert (bench.ear.last.judgement.state, bench.ear.last.judgement.reason_code) == (State.LOST, "frozen")
+    first, second = bench.send(frozen), bench.send(bench.cloud(data=frozen.data))  # the stamp, then the data
+    assert (first.judgement.state, first.judgement.reason_code) == (State.TRACKING, "frozen")
+    assert (second.judgement.state, second.judgement.reason_code) == (State.LOST, "frozen")
+    assert (
+        second.judgement.reason == "the data equal those of the cloud before: the camera's picture is frozen"
+    )
     assert len(bench.ear.poses) == poses
     assert bench.ear.shown[-1] == State.LOST
+    last = second.history.last
+    assert last is not None and (last.name, last.reason_code) == ("TRACKING->LOST", "frozen")
+    assert second.counters.dropped == {"frozen": 2}
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)  # without a restart
+
+
+def test_a_camera_that_stops_is_lost_after_its_own_patience(bench: Bench) -> None:
+    """At 100 Hz the patience is 0.1 s, not the 0.2 s of the settings."""
+    bench.runtime._settings = replace(
+        bench.runtime._settings, watchdog=WatchdogSettings(first_s=0.3, gap_s=2.0, source="/points")
+    )
+    bench.runtime.activate()
+    bench.track()
+    for _ in range(16):
+        bench.send()
+        time.sleep(0.01)
+    assert bench.ear.last.judgement.state == State.TRACKING
+    began = time.monotonic()
+    bench.tick_until(lambda: bench.ear.last.judgement.state == State.LOST)
+    assert 0.05 < time.monotonic() - began < 1.0
+    judgement, last = bench.ear.last.judgement, bench.ear.last.history.last
+    assert judgement.reason_code == "no_cloud"
+    assert judgement.reason.startswith("nothing on /points for 0.")
+    assert last is not None and (last.reason_code, last.reason) == ("no_cloud", judgement.reason)
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+
+
+def test_a_long_search_is_no_silence_while_clouds_arrive(bench: Bench) -> None:
+    bench.runtime.offer_prior(PriorRequest("camera", bench.stamp_ns, np.eye(4), np.zeros((6, 6))))
+    bench.registrar.wait_s = 0.6  # three times the watchdog's patience
+    for _ in range(60):
+        bench.runtime.receive(bench.cloud())
+        bench.runtime.tick()
+        time.sleep(0.015)
+    bench.registrar.wait_s = 0.0
+    bench.wait(lambda: bench.runtime.voice.counters.snapshot().pending == 0)
+    assert "no_cloud" not in {health.judgement.reason_code for health in bench.ear.health}
+    assert bench.ear.warned == []
+
+
+def test_a_slow_frame_does_not_lose_the_track(bench: Bench) -> None:
+    """One registration takes four times the watchdog's patience while clouds keep coming: the next one goes on."""
+    bench.track()
+    before = bench.runtime.voice.health().history
+    bench.registrar.wait_s = 0.8
+    for _ in range(14):  # 0.066 s apart by their stamps: 0.9 s
+        bench.runtime.receive(bench.cloud())
+        bench.runtime.tick()
+        time.sleep(0.066)
+        if bench.runtime.voice.counters.snapshot().late:
+            bench.registrar.wait_s = 0.0
+    bench.registrar.wait_s = 0.0
+    bench.wait(lambda: bench.runtime.voice.counters.snapshot().pending == 0)
+    assert bench.send().judgement.state == State.TRACKING
+    assert bench.runtime.voice.health().history is before
+
+
+def test_a_pose_later_than_the_cameras_period_is_counted(bench: Bench) -> None:
+    assert np.isnan(bench.send().frame_budget_ms)
+    bench.track()
+    for _ in range(4):
+        health = bench.send()
+    assert health.frame_budget_ms == pytest.approx(66.0, abs=0.01)
+    late = health.counters.late
+    bench.registrar.wait_s = 0.1
+    health = bench.send()
+    assert health.counters.late == late + 1
+    assert health.judgement.latency_ms > 100.0
+    bench.registrar.success = False
+    assert bench.send().counters.late == late + 1  # no pose, so none that is late
+    counts = bench.ear.last.counters
+    assert counts.received == counts.processed + counts.total_dropped
+
+
+def test_changes_of_state_are_counted_by_edge_with_reason_and_stamp(bench: Bench) -> None:
+    bench.track()
+    stamp_ns = bench.stamp_ns
+    first = bench.ear.last.history
+    assert {k: n for k, n in first.counts.items() if n} == {"SEARCHING->TRACKING": 1}
+    assert first.last is not None and first.last.stamp_ns == stamp_ns
+    bench.registrar.success = False
+    lost = bench.send().history
+    assert {k: n for k, n in lost.counts.items() if n} == {"SEARCHING->TRACKING": 1, "TRACKING->LOST": 1}
+    assert lost.last is not None
+    assert (lost.last.reason_code, lost.last.reason, lost.last.stamp_ns) == (
+        "few_inliers",
+        "few_inliers",
+        bench.stamp_ns,
+    )
+    bench.runtime.reset()
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "reset")
+    last = bench.ear.last.history.last
+    assert last is not None and (last.name, last.reason) == (
+        "LOST->SEARCHING",
+        "reset on request: everything is forgotten",
+    )
 
 
 def test_the_watchdog_speaks_when_no_cloud_ever_comes(bench: Bench) -> None:
@@ -364,7 +459,7 @@ def test_a_start_without_a_stamp_does_not_wait_for_ever(
 ) -> None:
     bench.runtime.offer_prior(PriorRequest("camera", 0, np.eye(4), np.zeros((6, 6))))
     later = time.perf_counter() + 60.0
-    monkeypatch.setattr("end2reg_ros.ros.runtime.perf_counter", lambda: later)
+    monkeypatch.setattr("end2reg_ros.ros.starts.perf_counter", lambda: later)
     judgement = bench.send().judgement
     assert judgement.reason_code == "prior_refused"
     assert judgement.reason.startswith("initial_pose refused: it waited 60.")

@@ -17,7 +17,7 @@ from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.network.weights import load_weights
 from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.local import Stopwatch
+from end2reg_ros.registration.stopwatch import Stopwatch
 from end2reg_ros.registration.weights_path import packaged_weights
 from end2reg_ros.se3 import apply
 from end2reg_ros.simulation.benchmark import SceneSettings, scene_of_frame, simulate_scene

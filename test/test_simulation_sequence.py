@@ -115,7 +115,7 @@ def test_sparse_rays_see_what_all_rays_see(case: Case) -> None:
     slow = Renderer(fast.sensor, fast._patient, fast._bones, fast._room, every_pixel=True)
     T_model, T_world = sequence.T_camera_model(17.0), sequence.T_camera_world(17.0)
     event = sequence.scenario.passes[2]
-    over = [(sequence._passing[2], T_world @ sequence._T_world_occluder(2, 1.0, 17.0))]
+    over = [(sequence._passing[2], T_world @ sequence._T_base_occluder(2, 1.0, 17.0))]
     assert event.kind == "hand_suction"
     (a, bone_a), (b, bone_b) = fast.render(T_model, T_world, over), slow.render(T_model, T_world, over)
     assert bone_a == bone_b
@@ -180,7 +180,7 @@ def test_empty_scene_has_no_bone(case: Case, t: float) -> None:
 
 
 def test_unknown_scenario_is_named(case: Case) -> None:
-    text = r"^unknown scenario 'party'; one of still, demo, stress, leave, empty$"
+    text = r"^unknown scenario 'party'; one of still, demo, stress, leave, empty, theatre, occlude$"
     with pytest.raises(End2RegError, match=text):
         SimulatedSequence(case, SequenceSettings(scenario="party"))
 

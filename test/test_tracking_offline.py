@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,10 @@ from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stam
 from end2reg_ros.cloud.ply import PlyPoints, write_ply
 from end2reg_ros.cloud.recording import Recorded, Recording
 from end2reg_ros.errors import CloudError
+from end2reg_ros.evaluation import track_truth
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import (
+    apply,
     from_rotation_translation,
     inverse,
     quaternion_from_rotation,
@@ -111,38 +114,87 @@ def test_a_cloud_in_millimetres_is_named(tmp_path: Path, capsys: pytest.CaptureF
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bag") / "still"
     sequence = SimulatedSequence(bundled_case(), SequenceSettings(seed=0, scenario="still"))
-    write_bag(folder, sequence, BagSettings(rate_hz=5.0, duration_s=1.2))
+    write_bag(folder, sequence, BagSettings(rate_hz=5.0, duration_s=0.8))
     return folder
+
+
+# What differs from run to run: times alone.
+TIMED = ("summary.json", "timings.csv")
+
+
+def same_bytes(one: Path, two: Path) -> list[str]:
+    """Names of the files of two runs, which are equal byte by byte but for those with times."""
+    names = sorted(file.name for file in one.iterdir())
+    assert names == sorted(file.name for file in two.iterdir())
+    for name in names:
+        if name not in TIMED:
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    return names
 
 
 def test_track_is_deterministic_and_right(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The recording carries its own initial_pose. Two runs give the same bytes; every pose is within 1 mm."""
-    for run in ("one", "two"):
-        assert (
-            main(["track", "--case", CASE, "--bag", str(recording), "--out", str(tmp_path / run), "--json"])
-            == 0
-        )
+    arguments = ["track", "--case", CASE, "--bag", str(recording), "--engine", "onnxruntime", "--json"]
+    assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "two"), "--no-plots"]) == 0
+    drawn = {name: (tmp_path / "one" / name).read_bytes()[:4] for name in ("track.png", "error.png")}
+    assert set(drawn.values()) == {b"\x89PNG"}
+    for name in drawn:
+        (tmp_path / "one" / name).unlink()
+    names = same_bytes(tmp_path / "one", tmp_path / "two")
+    levels = bundled_case().levels
+    expected = [f"trajectory{part}.tum" for part in ("", *(f"_{level}" for level in levels))]
+    assert set(names) == {*expected, *TIMED, "frames.csv", "errors.csv"}
     summary = json.loads((tmp_path / "one" / "summary.json").read_text())
-    assert summary["clouds_received"] == summary["clouds_processed"] + sum(summary["dropped"].values()) == 6
-    assert summary["poses_published"] == 5  # the first good fit waits for a second
+    assert summary["clouds_received"] == summary["clouds_processed"] + sum(summary["dropped"].values()) == 4
+    assert summary["poses_published"] == 3  # the first good fit waits for a second
     assert summary["complete"] and summary["restarts"] == {}
-    assert summary["frames_by_state"] == {"SEARCHING": 1, "TRACKING": 5, "DEGRADED": 0, "LOST": 0}
+    assert summary["frames_by_state"] == {"SEARCHING": 1, "TRACKING": 3, "DEGRADED": 0, "LOST": 0}
+    told = summary["accuracy_against_recorded_truth"]
+    assert (told["poses_compared"], told["poses_without_truth"]) == (3, 0)
+    assert list(told["tre_at_landmarks_mm"]) == ["spine", *levels]
     sequence = SimulatedSequence(bundled_case(), SequenceSettings(seed=0, scenario="still"))
-    for name in ("trajectory", "trajectory_L3"):
-        one, two = ((tmp_path / run / f"{name}.tum").read_text() for run in ("one", "two"))
-        assert one == two
-        for line in one.splitlines():
+    for name, vertebra in (("spine", None), ("L3", bundled_case().vertebrae[2])):
+        file = tmp_path / "one" / ("trajectory.tum" if vertebra is None else f"trajectory_{name}.tum")
+        worst = []
+        for line in file.read_text().splitlines():
             stamp, *numbers = (float(v) for v in line.split())
             T = from_rotation_translation(
                 rotation_from_quaternion(np.array(numbers[3:])), np.array(numbers[:3])
             )
             truth = sequence.T_camera_model(stamp - 1_700_000_000)
-            if name == "trajectory_L3":
-                T = T @ inverse(bundled_case().vertebrae[2].T_model_level)
+            if vertebra is not None:
+                T = T @ inverse(vertebra.T_model_level)
             assert tre_mm(T, truth) < 1.0
-    assert len((tmp_path / "one" / "frames.csv").read_text().splitlines()) == 7
+            points = bundled_case().landmark_array() if vertebra is None else vertebra.landmarks.as_array()
+            worst.append(1000 * np.linalg.norm(apply(T, points) - apply(truth, points), axis=1).max())
+        assert told["tre_at_landmarks_mm"][name]["max"] == pytest.approx(max(worst), abs=0.02)
+    with (tmp_path / "one" / "frames.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 and "latency_ms" not in rows[0]
+    assert all(
+        0 < float(row["position_stddev_mm"]) < 2 and float(row["normal_agreement"]) > 0.6 for row in rows
+    )
+    timings = (tmp_path / "one" / "timings.csv").read_text().splitlines()
+    assert timings[0].startswith("stamp_s,latency_ms,") and len(timings) == 5
+
+
+def test_a_classical_track_is_deterministic_and_never_looks_at_the_truth(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run finds no truth: it gives the same bytes but for what compares with it."""
+    arguments = ["track", "--case", CASE, "--bag", str(recording), "--method", "icp", "--no-plots"]
+    assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
+    monkeypatch.setattr(track_truth, "TRUTH_PREFIX", "nobody/")
+    assert main([*arguments, "--out", str(tmp_path / "blind")]) == 0
+    (tmp_path / "one" / "errors.csv").unlink()
+    assert {"frames.csv", "trajectory.tum", "trajectory_L3.tum"} <= set(
+        same_bytes(tmp_path / "one", tmp_path / "blind")
+    )
+    told, blind = (json.loads((tmp_path / run / "summary.json").read_text()) for run in ("one", "blind"))
+    assert set(told) - set(blind) == {"accuracy_against_recorded_truth"}
 
 
 @pytest.mark.parametrize(
@@ -164,13 +216,14 @@ def test_what_was_tracked_is_written_when_the_recording_ends_early(
 
     def damaged(self: Recording, *topics: str) -> Iterator[Recorded]:
         for count, message in enumerate(whole(self, *topics)):
-            if count == 4:  # the start and three clouds
+            if count == 4 and len(topics) == 2:  # the start and three clouds; the truth comes later
                 raise stop
             yield message
 
     monkeypatch.setattr(Recording, "messages", damaged)
     out = tmp_path / "run"
-    assert main(["track", "--case", CASE, "--bag", str(recording), "--out", str(out)]) == 1
+    arguments = ["track", "--case", CASE, "--bag", str(recording), "--method", "icp", "--out", str(out)]
+    assert main(arguments) == 1
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("end2reg: error: ")]
     assert error == [f"end2reg: error: {text.format(out=out)}"]
     summary = json.loads((out / "summary.json").read_text())
@@ -211,7 +264,7 @@ class Watched(Tracker):
         super().set_prior(prior)
         self.told.append("start")
 
-    def reset(self) -> None:
+    def reset(self, reason_code: str = "", reason: str = "") -> None:
         super().reset()
         self.told.append("reset")
 

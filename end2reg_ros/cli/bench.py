@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from end2reg_ros.case.model import Case
     from end2reg_ros.evaluation.speed import SpeedSettings
 
-Scenario = Literal["demo", "still", "stress", "leave"]
+Scenario = Literal["demo", "still", "stress", "leave", "theatre", "occlude"]
 
 
 @dataclass

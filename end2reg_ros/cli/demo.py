@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from end2reg_ros.case.model import Case
     from end2reg_ros.cli.demo_run import RunSettings
 
-Scenario = Literal["still", "demo", "stress", "leave", "empty"]
+Scenario = Literal["still", "demo", "stress", "leave", "empty", "theatre", "occlude"]
 
 
 @dataclass

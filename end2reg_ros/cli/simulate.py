@@ -26,14 +26,19 @@ class Simulate:
     """Kind of scenes: easy; standard (all levels open, film to 1 mm); hard (1-4 levels, film to 3 mm, noise x2)."""
     bag: Path | None = None
     """Folder of the rosbag2 (mcap) to write; must not exist."""
-    scenario: Literal["still", "demo", "stress", "leave", "empty"] = "demo"
-    """What moves in the recording; leave: the spine leaves the view and returns; empty: no spine at all."""
+    scenario: Literal["still", "demo", "stress", "leave", "empty", "theatre", "occlude"] = "demo"
+    """What moves in the recording; leave: the spine leaves the view and returns; empty: no spine at all; theatre: a minute
+    of surgery; occlude: a towel hides all for 2 s of every 5."""
     duration: float = 20.0
     """Length of the recording, seconds."""
     rate: float = 15.0
     """Frames of the recording a second, Hz."""
     ordered: bool = False
     """Record organised clouds with (0, 0, 0) for invalid points, as RealSense with ordered_pc."""
+    articulation_deg: float = 0.0
+    """Every vertebra is turned against its neighbour by up to this, degrees (0 to 30): another posture than in the CT."""
+    articulation_mm: float = 0.0
+    """Every vertebra is shifted against its neighbour by up to this, millimetres (0 to 20)."""
     sensor: Literal["d435", "d435_720p", "d405", "structured_light", "ideal"] = "d435"
     """Depth camera: resolution, lens and noise."""
     json: bool = False
@@ -50,8 +55,16 @@ class Simulate:
             raise End2RegError(f"--count must be 1 or more, not {self.count}")
         if self.seed < 0:
             raise End2RegError(f"--seed must be 0 or more, not {self.seed}")
+        self._articulation(self.seed)
         case = load_case(self.case or bundled_case_path())
         return self._scenes(case, self.out) if self.out is not None else self._recording(case)
+
+    def _articulation(self, seed: int) -> Any:
+        """None for the posture of the CT; a draw of its own for each seed else."""
+        from end2reg_ros.simulation.articulation import Articulation
+
+        asked = Articulation(self.articulation_deg, 1e-3 * self.articulation_mm, seed)
+        return asked if asked.deg or asked.shift_m else None
 
     def _scenes(self, case: Any, out: Path) -> int:
         from end2reg_ros.simulation.benchmark import SceneSettings, write_simulated_scene
@@ -62,7 +75,9 @@ class Simulate:
             for seed in bar.track(range(self.seed, self.seed + self.count), description="scenes"):
                 folder = out / f"{self.suite}_{seed:05d}"
                 tags = write_simulated_scene(
-                    folder, case, SceneSettings(self.suite, seed, SENSORS[self.sensor])
+                    folder,
+                    case,
+                    SceneSettings(self.suite, seed, SENSORS[self.sensor], self._articulation(seed)),
                 )
                 written.append({"folder": str(folder), "tags": tags})
         if self.json:
@@ -82,7 +97,12 @@ class Simulate:
         assert self.bag is not None
         recorded = BagSettings(self.rate, self.duration, self.ordered)
         recorded.frame_count()
-        settings = SequenceSettings(seed=self.seed, scenario=self.scenario, sensor=SENSORS[self.sensor])
+        settings = SequenceSettings(
+            seed=self.seed,
+            scenario=self.scenario,
+            sensor=SENSORS[self.sensor],
+            articulation=self._articulation(self.seed),
+        )
         with _progress() as bar:
             task = bar.add_task("frames", total=None)
             sequence = SimulatedSequence(case, settings)

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from end2reg_ros.cli.start import prior_from_options
 from end2reg_ros.engine.options import EngineChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from end2reg_ros.case.model import Case
+    from end2reg_ros.cloud.recording import Recording
+    from end2reg_ros.evaluation.track_truth import TrackErrors
+    from end2reg_ros.tracking.offline import FrameRecord
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,7 @@ class Track:
     bag: Path
     """rosbag2 folder (mcap or sqlite3)."""
     out: Path
-    """Folder for trajectory.tum, trajectory_L1.tum ..., frames.csv and summary.json."""
+    """Folder for trajectory.tum, trajectory_L1.tum ..., frames.csv, timings.csv, summary.json and plots."""
     topic: str | None = None
     """PointCloud2 or depth image topic; the only PointCloud2 topic when not given."""
     method: Literal["end2reg", "icp", "ransac_icp"] = "end2reg"
@@ -33,11 +41,16 @@ class Track:
     """Start: JSON with T_camera_model, 16 numbers row by row, metres. Poses on a recorded initial_pose topic count too."""
     landmarks: Path | None = None
     """Start: JSON of picked landmarks, {"L3": {"spinous": [x, y, z], ...}}, metres, camera frame; three or more."""
+    plots: bool = True
+    """Draw state, quality and uncertainty over time (track.png), with a recorded truth the errors too (error.png)."""
     json: bool = False
     """Print the summary as JSON."""
 
     def run(self) -> int:
         """Track and write the files; 0 when a pose was published, 1 when none was.
+
+        The same recording gives the same poses on every run: every cloud is registered, in order, and the network is waited
+        for. A truth that the recording carries (TF frames ``ground_truth/...``) is read after the track is done.
 
         Stopped by Ctrl-C, or where the recording is damaged, it writes what it has and fails.
 
@@ -51,16 +64,19 @@ class Track:
         from end2reg_ros.cloud.limits import CloudLimits
         from end2reg_ros.cloud.recording import Recording
         from end2reg_ros.errors import CloudError, End2RegError
-        from end2reg_ros.registration import EngineOptions, create_registrar
+        from end2reg_ros.evaluation.track_truth import accuracy_summary, write_errors
+        from end2reg_ros.registration import EngineOptions, RegistrationSettings, create_registrar
         from end2reg_ros.tracking import Tracker
-        from end2reg_ros.tracking.offline import FrameRecord, choose_input, track_recording
+        from end2reg_ros.tracking.offline import choose_input, track_recording
         from end2reg_ros.tracking.report import write_track
 
         case = load_case(self.case)
         prior = prior_from_options(case, self.init, self.landmarks)
         with Recording(self.bag) as recording:
             chosen = choose_input(recording, self.topic)
-            registrar = create_registrar(self.method, case, network=EngineOptions(self.engine, self.weights))
+            # In the background, what the network says would come when it comes.
+            in_step = RegistrationSettings(network_passes="every_frame")
+            registrar = create_registrar(self.method, case, in_step, EngineOptions(self.engine, self.weights))
             tracker = Tracker(registrar, case)
             if prior is not None:
                 tracker.set_prior(prior)
@@ -75,12 +91,21 @@ class Track:
                 stopped = "interrupted"
             except CloudError as fault:
                 stopped = str(fault)
+            errors = self._errors(recording, case, records)
         told = {
             "method": registrar.method,
             "engine": registrar.engine_text,
             "engine_hash": registrar.engine_hash,
         }
-        summary = write_track(self.out, records, complete=stopped is None, about=told)
+        known = errors.frames or errors.without_truth
+        more = accuracy_summary(errors) if known else None
+        summary = write_track(self.out, records, stopped is None, told, more)
+        if known:
+            write_errors(self.out / "errors.csv", errors)
+        if self.plots:
+            from end2reg_ros.evaluation.track_plots import write_track_plots
+
+            write_track_plots(self.out, records, errors)
         if self.json:
             print(json.dumps(summary, indent=1))
         else:
@@ -91,3 +116,12 @@ class Track:
         if stopped is not None:
             raise End2RegError(f"{stopped}; {self.out} holds the {len(records)} clouds before")
         return 0 if summary["poses_published"] else 1
+
+    @staticmethod
+    def _errors(recording: Recording, case: Case, records: Sequence[FrameRecord]) -> TrackErrors:
+        """Errors against the truth that the recording carries; none where it carries none, or the case no landmarks."""
+        from end2reg_ros.evaluation.track_truth import TrackErrors, read_truth, track_errors
+
+        has_landmarks = any(v.landmarks is not None for v in case.vertebrae)
+        truth = read_truth(recording, case.levels) if has_landmarks else {}
+        return track_errors(records, truth, case) if truth else TrackErrors()

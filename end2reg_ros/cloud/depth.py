@@ -63,8 +63,8 @@ def decode_depth(
     z = pixels[kept].astype(np.float32) * np.float32(metres_per_unit)
     rays_x, rays_y = pixel_rays(camera)
     with np.errstate(invalid="ignore", over="ignore"):
-        x, y = rays_x[kept] * z, rays_y[kept] * z
-    points, keep = select_points(x.ravel(), y.ravel(), z.ravel(), limits)
+        columns = np.stack([rays_x[kept] * z, rays_y[kept] * z, z])
+    points, keep = select_points(columns.reshape(3, -1), limits)
     return Cloud(
         points=points,
         colours=None if colour is None else _colours(colour, kept, keep),
@@ -89,7 +89,7 @@ def _pixels(name: str, image: ImageLike, dtype: np.dtype) -> NDArray:
     return np.ndarray((height, width), dtype, buffer=data, strides=(step, dtype.itemsize))
 
 
-def _colours(image: ImageLike, kept: tuple[slice, slice], keep: NDArray[np.intp]) -> NDArray[np.uint8]:
+def _colours(image: ImageLike, kept: tuple[slice, slice], keep: NDArray[np.intp] | None) -> NDArray[np.uint8]:
     if image.encoding not in _COLOUR:
         raise CloudError(
             "encoding", f"colour image has encoding '{image.encoding}', known are {', '.join(_COLOUR)}"
@@ -97,7 +97,6 @@ def _colours(image: ImageLike, kept: tuple[slice, slice], keep: NDArray[np.intp]
     size, channels = _COLOUR[image.encoding]
     pixels = _pixels("colour", image, np.dtype([("channels", "u1", (size,))]))["channels"][kept]
     flat = pixels.reshape(-1, size)
-    colours = np.empty((keep.size, 3), np.uint8)
-    for index, channel in enumerate(channels):
-        colours[:, index] = flat[keep, channel]
-    return colours
+    if keep is not None:
+        flat = flat[keep]
+    return np.ascontiguousarray(flat[:, list(channels)])

@@ -41,8 +41,10 @@ def decode(message: PointCloud2Like, limits: CloudLimits = _DEFAULT) -> Cloud:
     rows_step, columns_step = grid_stride(grid.shape[0], grid.shape[1], limits.max_points)
     records = grid[::rows_step, ::columns_step]
     with np.errstate(invalid="ignore", over="ignore"):  # signalling NaN, double beyond float32: dropped below
-        x, y, z = (records[axis].astype(np.float32).ravel() for axis in "xyz")
-    points, keep = select_points(x, y, z, limits)
+        columns = np.empty((3, *records.shape), np.float32)
+        for column, axis in zip(columns, "xyz", strict=True):
+            column[...] = records[axis]
+    points, keep = select_points(columns.reshape(3, -1), limits)
     return Cloud(
         points=points,
         colours=_colours(records, keep),
@@ -115,18 +117,17 @@ def _grid(message: PointCloud2Like, layout: np.dtype[np.void]) -> NDArray[np.voi
     return np.ndarray((height, width), layout, buffer=data, strides=(row_step, layout.itemsize))
 
 
-def _colours(records: NDArray[np.void], keep: NDArray[np.intp]) -> NDArray[np.uint8] | None:
-    """(N, 3) red, green, blue of the kept points; None where the layout has no colour."""
+def _colours(records: NDArray[np.void], keep: NDArray[np.intp] | None) -> NDArray[np.uint8] | None:
+    """(N, 3) red, green, blue of the kept points (all when None); None where the layout has no colour."""
     names = records.dtype.names or ()
-    colours = np.empty((keep.size, 3), np.uint8)
     if "rgb" in names:
         # 0xAARRGGBB: bytes b, g, r, a of a little-endian machine.
-        packed = records["rgb"].astype("<u4").ravel()[keep].view(np.uint8).reshape(-1, 4)
-        for channel in range(3):
-            colours[:, channel] = packed[:, 2 - channel]
-        return colours
+        packed = np.ascontiguousarray(records["rgb"], dtype="<u4").ravel()
+        bgra = (packed if keep is None else packed[keep]).view(np.uint8).reshape(-1, 4)
+        return bgra[:, 2::-1]
     if "r" in names:
-        channels = [records[name].ravel()[keep] for name in "rgb"]
+        channels = [records[name].ravel() if keep is None else records[name].ravel()[keep] for name in "rgb"]
+        colours = np.empty((channels[0].size, 3), np.uint8)
         floats = any(channel.dtype.kind == "f" for channel in channels)
         # Floats come as 0..1 or as 0..255; one value above 1 tells.
         unit = floats and all(np.nanmax(channel, initial=0.0) <= 1.0 for channel in channels)

@@ -12,36 +12,38 @@ FloatVector = NDArray[np.float32]
 
 
 def select_points(
-    x: FloatVector, y: FloatVector, z: FloatVector, limits: CloudLimits
-) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    columns: NDArray[np.float32], limits: CloudLimits
+) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
     """Valid points within the limits.
 
     Args:
-        x, y, z: (M,) metres, camera optical frame; NaN, Inf or all zero where invalid.
+        columns: (3, M) x, y, z in metres, camera optical frame; NaN, Inf or all zero where invalid.
         limits: range and crop box.
 
     Returns:
-        (N, 3) points and their (N,) indices into the M, in order; N >= 1.
+        (N, 3) points, and their (N,) indices into the M, in order, or None where all M are valid; N >= 1. The points lie
+        in memory axis by axis: tests of one axis, of which cropping is made, are twice as fast so.
 
     Raises:
         CloudError: ``all_invalid`` (no finite point but zero), ``out_of_range`` (all beyond the limits).
     """
+    x, y, z = columns
     # One pass over z drops NaN, Inf and nearly all else; only what is left pays for the other tests.
-    keep = np.flatnonzero((z >= np.float32(limits.z_min)) & (z <= np.float32(limits.z_max)))
-    points = np.empty((keep.size, 3), np.float32)
-    for axis, values in enumerate((x, y, z)):
-        points[:, axis] = values[keep]
-    good = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])
+    inside = (z >= np.float32(limits.z_min)) & (z <= np.float32(limits.z_max))
+    keep = None if inside.all() else np.flatnonzero(inside)
+    points = columns if keep is None else columns[:, keep]
+    good = np.isfinite(points[0]) & np.isfinite(points[1])
     if limits.z_min <= 0.0 <= limits.z_max:
-        good &= np.isfinite(points[:, 2]) & points.any(axis=1)
+        good &= np.isfinite(points[2]) & points.any(axis=0)
     if limits.crop is not None:
         for axis, (low, high) in enumerate(zip(*limits.crop, strict=True)):
-            good &= (points[:, axis] >= np.float32(low)) & (points[:, axis] <= np.float32(high))
+            good &= (points[axis] >= np.float32(low)) & (points[axis] <= np.float32(high))
     if not good.all():
-        points, keep = points[good], keep[good]
-    if keep.size == 0:
+        keep = np.flatnonzero(good) if keep is None else keep[good]
+        points = columns[:, keep]
+    if points.shape[1] == 0:
         _explain_nothing_left(x, y, z, limits)
-    return points, keep
+    return points.T, keep
 
 
 def _explain_nothing_left(x: FloatVector, y: FloatVector, z: FloatVector, limits: CloudLimits) -> None:

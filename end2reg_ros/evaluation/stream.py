@@ -170,23 +170,49 @@ def _first_pose_s(frames: Sequence[StreamFrame]) -> float:
     return float("nan") if seen is None or posed is None else (posed - seen) / 1e9
 
 
-def _reacquisitions(frames: Sequence[StreamFrame]) -> tuple[tuple[float, ...], int]:
-    """Waits for a pose after the first one, and how many of them the stream's end cut off."""
-    waits: list[float] = []
-    since: int | None = None
+@dataclass(frozen=True)
+class Loss:
+    """A lost track with the spine in view: from the first frame that shows it to the next published pose.
+
+    Attributes:
+        since: the first frame in view after the loss.
+        found: the frame with the next pose; None where the stream ended before.
+    """
+
+    since: StreamFrame
+    found: StreamFrame | None
+
+    @property
+    def wait_s(self) -> float:
+        """By the sensor's stamps; infinite without a pose."""
+        return float("inf") if self.found is None else (self.found.stamp_ns - self.since.stamp_ns) / 1e9
+
+
+def losses(frames: Sequence[StreamFrame]) -> list[Loss]:
+    """Losses after the first pose; one that nothing of the spine was in view after until the stream's end is none."""
+    told: list[Loss] = []
+    since: StreamFrame | None = None
     had_pose = lost = False
     for frame in frames:
         if frame.published:
             if since is not None:
-                waits.append((frame.stamp_ns - since) / 1e9)
+                told.append(Loss(since, frame))
             had_pose, lost, since = True, False, None
             continue
         lost = lost or (had_pose and frame.judged and frame.state not in PUBLISHING_STATES)
         if not frame.in_view:
             since = None  # nothing to find: the wait begins when the spine is back
         elif lost and since is None:
-            since = frame.stamp_ns
-    return tuple(waits), int(since is not None)
+            since = frame
+    return told if since is None else [*told, Loss(since, None)]
+
+
+def _reacquisitions(frames: Sequence[StreamFrame]) -> tuple[tuple[float, ...], int]:
+    """Waits for a pose after the first one, and how many of them the stream's end cut off."""
+    told = losses(frames)
+    return tuple(loss.wait_s for loss in told if loss.found is not None), sum(
+        loss.found is None for loss in told
+    )
 
 
 def _unserved_s(frames: Sequence[StreamFrame]) -> float:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.registration.local import Stopwatch
 from end2reg_ros.registration.network_search import NetworkPose
 from end2reg_ros.registration.settings import NetworkPasses
+from end2reg_ros.registration.stopwatch import Stopwatch
 
 Array = NDArray[np.float64]
 

@@ -62,10 +62,10 @@ class IcpRegistrar:
     def request(self, prior: Prior) -> FitRequest:
         """The prior itself for a running track; for a start a lattice around it, as wide as it is uncertain."""
         if prior.continues:
-            return FitRequest([prior.T_camera_model], self.method, continues=True)
+            return FitRequest([prior.T_camera_model], self.method, continues=True, posture=prior.posture)
         stddev = start_stddev(prior)
         starts = self.local.lattice(prior.T_camera_model, 1.3 * stddev)
-        return FitRequest(starts, self.method, margin=2 * stddev)
+        return FitRequest(starts, self.method, margin=2 * stddev, posture=prior.posture)
 
     def near(self, prior: Prior, found: Registration) -> Registration:
         """The same, refused when it lies further from the prior than the prior can be wrong."""

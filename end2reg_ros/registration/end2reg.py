@@ -15,14 +15,16 @@ from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import EngineError
 from end2reg_ros.registration.background import BackgroundPass, uses_background, yield_to_others
 from end2reg_ros.registration.classical import IcpRegistrar, start_stddev, unguided_start
-from end2reg_ros.registration.local import FitRequest, Stopwatch
+from end2reg_ros.registration.local import FitRequest
 from end2reg_ros.registration.local_scene import TRACKED_MARGIN_M, model_side
 from end2reg_ros.registration.model_side_cache import encoded_model_side
 from end2reg_ros.registration.network_search import NetworkPose, NetworkSearch, SearchSettings
+from end2reg_ros.registration.posture import Posture
 from end2reg_ros.registration.rivals import SAME_FIT_M, every_other_pose
 from end2reg_ros.registration.screening import Screen
 from end2reg_ros.registration.settings import RegistrationSettings
-from end2reg_ros.registration.types import NetworkEstimate, Prior, Quality, Registration
+from end2reg_ros.registration.stopwatch import Stopwatch
+from end2reg_ros.registration.types import Later, NetworkEstimate, Prior, Quality, Registration
 from end2reg_ros.registration.uncertainty import unknown_covariance
 from end2reg_ros.se3 import inverse
 
@@ -34,6 +36,8 @@ START_MOVE_M = (
 )
 # A pose of the network that is further from the followed one at any vertebra is worth a second fit: alone it is off by 1 to 3 mm.
 NETWORK_DISAGREES_M = 0.006
+# What a bent spine fails by when it is taken as one body.
+BENT_REASONS = ("level_disagrees", "low_inlier_ratio", "see_through", "high_residual", "normals_disagree")
 SEEDS = 2  # hypotheses whose neighbours are tried
 SEE_THROUGH = 0.04  # share of the surface before what the camera sees from which a fit counts half
 
@@ -100,12 +104,16 @@ class End2RegRegistrar:
             return self._named(
                 self.local.failed(*_nothing(poses, prior, self.local.centre), self.method, clock)
             )
-        fits = [(self.local.fit(cloud, self.request(p.T_camera_model)), p) for p in usable]
+        posture = None if prior is None else prior.posture
+        fits = [(self.local.fit(cloud, self.request(p.T_camera_model, posture)), p) for p in usable]
         clock.lap("refine and judge")
         if prior is None:
             for fit, pose in fits[:SEEDS]:
                 fits += [(other, pose) for other in self.elsewhere(cloud, pose, fit)]
             clock.lap("other levels and ends")
+        if not any(fit.success for fit, _ in fits):
+            fits += self.bent(cloud, fits, everywhere=prior is None)
+            clock.lap("bent spine")
         found, pose = max(fits, key=lambda pair: (pair[0].success, plausibility(pair[0])))
         others = [
             fit
@@ -173,9 +181,8 @@ class End2RegRegistrar:
             return replace(found, timings_ms=clock.laps)
         laps = clock.laps | {f"{name} (background)": value for name, value in done.clock.laps.items()}
         found = replace(found, timings_ms=laps)
-        relevant = found.relevant
         # The mask is that of an earlier cloud: its indices are none of this one's.
-        return replace(self._with_network(found, pose, done.stamp_ns), relevant=relevant)
+        return replace(self._with_network(found, pose, done.stamp_ns), used=found.used)
 
     def refined(self, cloud: Cloud, prior: Prior) -> Registration:
         """The cloud refined from where a track expects it."""
@@ -190,7 +197,7 @@ class End2RegRegistrar:
         if found.success and self.apart(T_followed, pose.T_camera_model) <= NETWORK_DISAGREES_M:
             return found
         T_now = found.T_camera_model @ inverse(T_followed) @ pose.T_camera_model
-        return self.choose(found, self.local.fit(cloud, self.request(T_now)))
+        return self.choose(found, self.local.fit(cloud, self.request(T_now, found.posture)))
 
     def choose(self, followed: Registration, anew: Registration) -> Registration:
         """Of a fit from the prediction and one from the network's pose: the one that passes; none where both do and differ."""
@@ -215,9 +222,9 @@ class End2RegRegistrar:
         reason = f"the spine lies {1000 * moved:.0f} mm from the start (limit {1000 * limit:.0f} mm)"
         return replace(found, success=False, reason_code="far_from_prior", reason=reason)
 
-    def request(self, T_camera_model: Array) -> FitRequest:
+    def request(self, T_camera_model: Array, posture: Posture | None = None) -> FitRequest:
         """A fit from a pose of the network's accuracy."""
-        return FitRequest([T_camera_model], self.method, margin=NETWORK_ERROR_M)
+        return FitRequest([T_camera_model], self.method, margin=NETWORK_ERROR_M, posture=posture)
 
     def elsewhere(self, cloud: Cloud, pose: NetworkPose, fit: Registration) -> list[Registration]:
         """Fits from every other level and the other end up: what the network may have mistaken the scene for.
@@ -229,6 +236,27 @@ class End2RegRegistrar:
         others = every_other_pose(self.case, pose.T_camera_model, support)
         return [self.local.fit(cloud, self.request(T)) for T in others if screen.may_fit(T)]
 
+    def bent(
+        self, cloud: Cloud, fits: Sequence[tuple[Registration, NetworkPose]], everywhere: bool
+    ) -> list[tuple[Registration, NetworkPose]]:
+        """Fits of a spine whose vertebrae stand otherwise than in the CT, from the likeliest of those that failed as one body.
+
+        Levels that may move fit wrong places better, too: each fit is held against its neighbours, free to bend as well, and
+        (``everywhere``) against every other level and the other end up.
+        """
+        fit, pose = max(fits, key=lambda pair: plausibility(pair[0]))
+        if pose.inliers < self.search.settings.sure_inliers or fit.reason_code not in BENT_REASONS:
+            return []
+        found = self.local.fit(cloud, replace(self.request(fit.T_camera_model), bent=True))
+        others = []
+        if found.success and everywhere:
+            support = np.array([level.quality.inliers for level in found.levels])
+            screen = Screen(self.local, cloud, found.T_camera_model)
+            poses = every_other_pose(self.case, found.T_camera_model, support)
+            requests = [replace(self.request(T), bent=True) for T in poses if screen.may_fit(T)]
+            others = [self.local.fit(cloud, request) for request in requests]
+        return [(found, pose), *((other, pose) for other in others)]
+
     def apart(self, T_one: Array, T_other: Array) -> float:
         """Largest distance, in metres, between a vertebra's origin under one pose and under another."""
         return self.local.moved(T_one, T_other)
@@ -239,7 +267,7 @@ class End2RegRegistrar:
         return replace(
             found,
             quality=replace(found.quality, mask_fraction=fraction),
-            relevant=pose.relevant(),
+            used=Later(pose.relevant),
             network=NetworkEstimate(pose.T_camera_model, pose.inliers, pose.cells_truncated, stamp_ns),
         )
 

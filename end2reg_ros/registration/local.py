@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +11,23 @@ from scipy.spatial import cKDTree
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.quality import Agreement, agreement, quality_of
-from end2reg_ros.registration.refine import Refined, refine
+from end2reg_ros.registration.articulated import Way
+from end2reg_ros.registration.fitting import Fit, Fitter
+from end2reg_ros.registration.judging import Judge
+from end2reg_ros.registration.posture import Posture
+from end2reg_ros.registration.quality import agreement, quality_of
+from end2reg_ros.registration.refine import refine
 from end2reg_ros.registration.region import Box, Region, ThinSettings, crop, make_region
 from end2reg_ros.registration.rivals import SAME_FIT_M, neighbouring_poses, threatens
 from end2reg_ros.registration.settings import RegistrationSettings
+from end2reg_ros.registration.stopwatch import Stopwatch
 from end2reg_ros.registration.surface import ModelSurface
 from end2reg_ros.registration.surface_cache import model_surface
-from end2reg_ros.registration.types import LevelResult, Quality, Registration
-from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev, unknown_covariance
-from end2reg_ros.registration.verdict import verdict
-from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_from_vector
+from end2reg_ros.registration.types import Quality, Registration
+from end2reg_ros.registration.uncertainty import unknown_covariance
+from end2reg_ros.se3 import apply, from_rotation_translation, rotation_from_vector
 
 Array = NDArray[np.float64]
-
-HELD_BELOW_SUPPORT = 20  # samples 3 mm apart: less than about 2 square centimetres of a level seen
-JUDGED_SAMPLES = 40  # of a level, neither covered nor without data: enough to judge that level by itself
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class FitRequest:
         margin: how far (metres) the starts may lie from the truth; widens the crop.
         around: pose that the cloud is cropped around; the first start when None.
         continues: the fit continues a track (see ``Prior``).
+        posture: how the vertebrae stand; None: as in the CT.
+        bent: the vertebrae may stand far from ``posture``: they are looked for one from the other.
     """
 
     starts: Sequence[Array]
@@ -47,19 +49,16 @@ class FitRequest:
     margin: float = 0.0
     around: Array | None = None
     continues: bool = False
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One refined and classified start."""
-
-    refined: Refined
-    agreement: Agreement
+    posture: Posture | None = None
+    bent: bool = False
 
     @property
-    def score(self) -> float:
-        """Supported minus twice the seen-through samples: what the best of several starts is chosen by."""
-        return float(self.agreement.supported.sum() - 2.0 * self.agreement.violated.sum())
+    def way(self) -> Way:
+        """How far the result may lie from the start."""
+        return "bent" if self.bent else "following" if self.continues else "start"
+
+
+BENT_MARGIN_M = 0.008  # how much further than the start's error a level of a bent spine may lie
 
 
 class LocalRegistration:
@@ -72,33 +71,47 @@ class LocalRegistration:
         self.box = Box(self.surface.points.min(axis=0), self.surface.points.max(axis=0))
         self.centre = (self.box.low + self.box.high) / 2
         self.origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
+        self.judge = Judge(case, self.surface, self.centre, settings)
+        self.fitter = Fitter(case, self.surface, settings)
 
     def fit(self, cloud: Cloud, request: FitRequest) -> Registration:
         """Refine every start, keep the best by score, judge it; hold a start's result against the neighbouring levels."""
         clock = Stopwatch()
         accept, starts = self.settings.accept, request.starts
         around = starts[0] if request.around is None else request.around
-        region = self.region(cloud, around, request.margin, clock)
+        margin = (
+            request.margin + (BENT_MARGIN_M if request.bent else 0.0) + self.fitter.reach(request.posture)
+        )
+        region = self.region(cloud, around, margin, clock)
         if len(region.points) < accept.min_inliers:
             text = f"only {len(region.points)} points near the model"
             return self.failed(starts[0], "no_points", text, request.method, clock)
-        tree = cKDTree(region.points)
-        best = self.best_start(region, tree, starts)
-        refined = refine(region.points, region.normals, self.surface, best, self.settings.refine)
-        clock.lap("refine")
-        fit = Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree))
-        limit = (
-            accept.min_level_inlier_ratio_following if request.continues else accept.min_level_inlier_ratio
+        # A plain tree is made in half the time and asked once.
+        tree = cKDTree(region.points, balanced_tree=False, compact_nodes=False)
+        best = self.best_start(region, tree, starts, request.posture)
+        rigid = request.way == "start"
+        fit = (
+            self.fitter.rigid(region, tree, best, request.posture)
+            if rigid
+            else self.fitter.fit(region, tree, best, request.posture, request.way)
         )
-        registration = self.judge(fit, region, request.method, limit)
+        clock.lap("refine")
+        registration = self.judge(fit, region, request.method, request.continues)
         clock.lap("quality")
         if registration.success and not request.continues:
-            rival = self.rival_of(cloud, fit)
+            rival = self.rival_of(cloud, fit, request)
             clock.lap("rivals")
             if rival is not None:
                 registration = replace(
                     registration, success=False, reason_code="ambiguous_level", reason=rival
                 )
+        if registration.success and rigid and self.fitter.articulation is not None:
+            # Judged as one body first: levels that may move fit a wrong place better, too.
+            T = registration.T_camera_model
+            fit = self.fitter.fit(region, tree, T, request.posture, "start")
+            loose = self.judge(fit, region, request.method, continues=True)
+            registration = loose if loose.success else registration
+            clock.lap("levels")
         return replace(registration, timings_ms=clock.laps)
 
     def region(self, cloud: Cloud, around: Array, margin: float, clock: Stopwatch) -> Region:
@@ -111,7 +124,7 @@ class LocalRegistration:
         clock.lap("thin")
         return region
 
-    def rival_of(self, cloud: Cloud, fit: Fit) -> str | None:
+    def rival_of(self, cloud: Cloud, fit: Fit, request: FitRequest) -> str | None:
         """What speaks for the spine being one level higher or lower than this fit; None when nothing does.
 
         A slip by one level fits well where few levels are seen. The right fit beats its neighbours clearly; a slipped one
@@ -121,82 +134,38 @@ class LocalRegistration:
         levels = self.surface.level_index[fit.agreement.samples[fit.agreement.supported]]
         support = np.bincount(levels, minlength=len(self.case.vertebrae))
         for name, start in neighbouring_poses(self.case, mine.T_camera_model, support):
-            region = self.region(cloud, start, 0.0, Stopwatch())
+            region = self.region(cloud, start, BENT_MARGIN_M if request.bent else 0.0, Stopwatch())
             if len(region.points) < self.settings.accept.min_inliers:
                 continue
             tree = cKDTree(region.points)
-            other = refine(region.points, region.normals, self.surface, start, self.settings.refine)
-            found = agreement(self.surface, other.T_camera_model, region, tree)
-            if self.moved(mine.T_camera_model, other.T_camera_model) < SAME_FIT_M:
+            # What the fit was free to do, its rivals are.
+            other = (
+                self.fitter.fit(region, tree, start, None, "bent")
+                if request.bent
+                else self.fitter.rigid(region, tree, start, request.posture)
+            )
+            rival = other.refined
+            if self.moved(mine.T_camera_model, rival.T_camera_model) < SAME_FIT_M:
                 continue
-            if threatens(mine, other, quality_of(found, other, int(other.inliers.sum()), len(region.points))):
+            quality = quality_of(other.agreement, rival, int(rival.inliers.sum()), len(region.points))
+            if threatens(mine, rival, quality):
                 return f"one level {name} fits nearly as well: this may be another level"
         return None
 
-    def best_start(self, region: Region, tree: cKDTree, starts: Sequence[Array]) -> Array:
+    def best_start(
+        self, region: Region, tree: cKDTree, starts: Sequence[Array], posture: Posture | None
+    ) -> Array:
         """The start whose short refinement on a third of the points scores best."""
         if len(starts) == 1:
             return starts[0]
         few = slice(None, None, 3)
-        short = replace(self.settings.refine, max_iterations=8)
+        short = replace(self.settings.refine, max_iterations=4, outside_iterations=0)
         fits = []
+        matcher = self.fitter.matcher(posture)
         for start in starts:
-            refined = refine(region.points[few], region.normals[few], self.surface, start, short)
-            fits.append(Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree)))
+            refined = refine(region.points[few], region.normals[few], self.surface, start, short, matcher)
+            fits.append(Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree, posture)))
         return max(fits, key=lambda fit: fit.score).refined.T_camera_model
-
-    def judge(self, fit: Fit, region: Region, method: str, level_limit: float) -> Registration:
-        """Quality, verdict and per-level results of a refined pose."""
-        refined = fit.refined
-        inliers = int(refined.inliers.sum())
-        quality = quality_of(fit.agreement, refined, inliers, len(region.points))
-        at_centre = covariance_at(refined.covariance, refined.T_camera_model, self.centre)
-        levels = self.levels(fit, inliers)
-        code, reason = verdict(quality, largest_stddev(at_centre)[0], self.settings.accept)
-        if code == "ok":
-            code, reason = self.level_verdict(fit.agreement, level_limit)
-        local = apply(inverse(refined.T_camera_model), region.dense)
-        on_bone, _ = self.surface.nearest(local, self.settings.refine.gates[-1])
-        return Registration(
-            T_camera_model=refined.T_camera_model,
-            success=code == "ok",
-            reason_code=code,
-            reason=reason,
-            quality=quality,
-            covariance=refined.covariance,
-            method=method,
-            engine="",
-            levels=levels,
-            relevant=region.index[np.isfinite(on_bone)],
-        )
-
-    def level_verdict(self, found: Agreement, limit: float) -> tuple[str, str]:
-        """(reason code, reason): the first level whose own surface speaks against the pose, else ``ok``."""
-        of_sample = self.surface.level_index[found.samples]
-        for k, vertebra in enumerate(self.case.vertebrae):
-            mine = of_sample == k
-            supported, violated = int(found.supported[mine].sum()), int(found.violated[mine].sum())
-            if supported + violated >= JUDGED_SAMPLES and supported < limit * (supported + violated):
-                ratio = supported / (supported + violated)
-                return "level_disagrees", f"{vertebra.level}: inlier ratio {ratio:.2f} below {limit:.2f}"
-        return "ok", "registered"
-
-    def levels(self, fit: Fit, inliers: int) -> tuple[LevelResult, ...]:
-        """Pose, covariance and quality of each vertebra of the rigid spine."""
-        T, found = fit.refined.T_camera_model, fit.agreement
-        of_sample = self.surface.level_index[found.samples]
-        results = []
-        for k, vertebra in enumerate(self.case.vertebrae):
-            mine = of_sample == k
-            part = Agreement(
-                found.samples[mine], found.supported[mine], found.covered[mine], found.violated[mine]
-            )
-            T_level = T @ vertebra.T_model_level
-            covariance = covariance_at(fit.refined.covariance, T, vertebra.T_model_level[:3, 3])
-            held = int(part.supported.sum()) < HELD_BELOW_SUPPORT
-            quality = quality_of(part, fit.refined, int(part.supported.sum()), max(inliers, 1))
-            results.append(LevelResult(vertebra.level, T_level, covariance, quality, held))
-        return tuple(results)
 
     def moved(self, T_from: Array, T_to: Array) -> float:
         """Largest distance, in metres, between a vertebra's origin under one pose and under another."""
@@ -223,17 +192,3 @@ class LocalRegistration:
                 moved = from_rotation_translation(np.eye(3), shift)
                 starts += [T_camera_model @ moved, T_camera_model @ about, T_camera_model @ moved @ about]
         return starts
-
-
-class Stopwatch:
-    """Milliseconds of named stages, in order."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = perf_counter()
-
-    def lap(self, name: str) -> None:
-        """Book the time since the last lap under ``name``."""
-        now = perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + 1000 * (now - self._last)
-        self._last = now

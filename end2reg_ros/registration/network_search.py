@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.types import Arrays, Engine, MaskChoice, MaskMode, NetworkOutput
-from end2reg_ros.registration.local import Stopwatch
 from end2reg_ros.registration.local_scene import (
     POSED_MARGIN_M,
     TRACKED_MARGIN_M,
@@ -23,6 +22,7 @@ from end2reg_ros.registration.local_scene import (
 )
 from end2reg_ros.registration.region_candidates import RegionCandidate
 from end2reg_ros.registration.region_search import search_regions
+from end2reg_ros.registration.stopwatch import Stopwatch
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import from_rotation_translation
 

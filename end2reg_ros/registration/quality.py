@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from end2reg_ros.registration.posture import Posture
 from end2reg_ros.registration.refine import Refined
 from end2reg_ros.registration.region import MIN_DEPTH_M, Region
 from end2reg_ros.registration.surface import ModelSurface, view_directions
@@ -37,7 +38,13 @@ class Agreement:
     violated: NDArray[np.bool_]
 
 
-def agreement(surface: ModelSurface, T_camera_model: Array, region: Region, tree: cKDTree) -> Agreement:
+def agreement(
+    surface: ModelSurface,
+    T_camera_model: Array,
+    region: Region,
+    tree: cKDTree,
+    posture: Posture | None = None,
+) -> Agreement:
     """Classify the samples that face the camera.
 
     Args:
@@ -45,14 +52,20 @@ def agreement(surface: ModelSurface, T_camera_model: Array, region: Region, tree
         T_camera_model: pose to judge.
         region: scene points around it.
         tree: nearest-neighbour structure over ``region.points``.
+        posture: where the levels stand; as in the CT when None.
     """
     eye = inverse(T_camera_model)[:3, 3]
-    model, normals = surface.points[surface.coarse], surface.normals[surface.coarse]
+    towards = eye - surface.middle
+    nearest_view = int(np.argmax(view_directions() @ towards))
+    samples = surface.coarse[surface.coarse_seen_from[:, nearest_view]]
+    model, normals = surface.points[samples], surface.normals[samples]
+    if posture is not None:
+        of_level = surface.level_index[samples]
+        model, normals = posture.posed(model, of_level), posture.turned(normals, of_level)
     view = eye - model
-    view /= np.linalg.norm(view, axis=1, keepdims=True)
-    nearest_view = int(np.argmax(view_directions() @ view.mean(axis=0)))
-    facing = (np.einsum("ij,ij->i", view, normals) > MIN_FACING) & surface.coarse_seen_from[:, nearest_view]
-    samples = surface.coarse[facing]
+    cosine = np.einsum("ij,ij->i", view, normals)
+    facing = cosine > MIN_FACING * np.sqrt(np.einsum("ij,ij->i", view, view))
+    samples = samples[facing]
     posed = apply(T_camera_model, model[facing])
     distance, _ = tree.query(posed, distance_upper_bound=SUPPORT_M)
     supported = np.isfinite(distance)
@@ -87,7 +100,8 @@ def depth_in_front(seen: NDArray[np.float32], posed: Array) -> Array:
     row = np.floor((seen[:, 1] / seen[:, 2] - v0) / cell).astype(np.int64)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     depth = np.full(width * height, np.inf)
-    np.minimum.at(depth, row[inside] * width + column[inside], seen[inside, 2])
+    # Of one number type: mixed ones take a path that is ten times as slow.
+    np.minimum.at(depth, row[inside] * width + column[inside], seen[inside, 2].astype(np.float64))
     grid = np.full((height + 2, width + 2), np.inf)
     grid[1:-1, 1:-1] = depth.reshape(height, width)
     lowest = np.min([grid[i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)

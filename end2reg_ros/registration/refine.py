@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from end2reg_ros.registration.matching import Matcher, Matches, RigidMatcher, Scene
 from end2reg_ros.registration.surface import PointSurface
 from end2reg_ros.registration.uncertainty import unknown_covariance
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, move_covariance, rotation_from_vector
 
 Array = NDArray[np.float64]
+
+MIN_POINTS = 6
 
 
 @dataclass(frozen=True)
@@ -22,29 +25,42 @@ class RefineSettings:
     """How the refinement gates and weighs. Metres, degrees.
 
     Attributes:
-        gates: largest point-to-surface distance of each iteration; the last one repeats until convergence.
-        max_iterations: upper bound.
+        gates: largest point-to-surface distance of each look-up; the last one repeats until convergence.
+        max_iterations: look-ups until then, at most.
+        settle_points: about so many of the points are looked up until then; the last look-ups take all.
+        weighings: times that the points of one look-up are weighed anew and the pose is solved for.
         normal_angle_deg: largest angle between the scene's and the model's normal.
         scale: residual at which a point's weight falls to a quarter (Geman-McClure).
         outside_weight: weight of a point outside the model's surface against one inside it, in the last steps. What is
             left on bone (film, blood, periosteum) lies outside it, never inside: equal weights pull the model towards the
             camera by the mean film.
-        outside_iterations: steps with that weight, after convergence with equal weights.
-        converged: stop when a step moves the model by less than this.
+        outside_iterations: look-ups with that weight, after convergence with equal weights; 0: one with equal weights.
+        converged: stop when a look-up moves the model by less than this; twice that before the last look-ups.
         correlation_points: scene points that share one independent error (neighbouring pixels err together); the
             covariance is inflated by it.
         bias_stddev: error that no amount of points averages out (tissue film, calibration), added to the covariance.
     """
 
-    gates: tuple[float, ...] = (0.004, 0.004, 0.004, 0.0035, 0.003)
-    max_iterations: int = 15
+    gates: tuple[float, ...] = (0.004, 0.004, 0.0035, 0.003)
+    max_iterations: int = 8
+    settle_points: int = 1200
+    weighings: int = 3
     normal_angle_deg: float = 50.0
     scale: float = 0.0012
     outside_weight: float = 0.3
-    outside_iterations: int = 8
+    outside_iterations: int = 3
     converged: float = 2e-5
     correlation_points: float = 12.0
     bias_stddev: float = 0.0003
+
+    @property
+    def cos_limit(self) -> float:
+        """Cosine of ``normal_angle_deg``."""
+        return float(np.cos(np.radians(self.normal_angle_deg)))
+
+    def gate(self, iteration: int) -> float:
+        """Of a look-up, metres."""
+        return self.gates[min(iteration, len(self.gates) - 1)]
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,7 @@ class Refined:
         rmse: root mean square distance of the inliers, metres, when equally weighted.
         inliers: (N,) scene points used by the last step.
         normal_agreement: share of the points within the gate whose normals agree with the model's.
-        iterations: steps taken.
+        iterations: look-ups.
     """
 
     T_camera_model: Array
@@ -68,9 +84,14 @@ class Refined:
 
 
 def refine(
-    points: Array, normals: Array, surface: PointSurface, T_camera_model: Array, settings: RefineSettings
+    points: Array,
+    normals: Array,
+    surface: PointSurface,
+    T_camera_model: Array,
+    settings: RefineSettings,
+    matcher: Matcher | None = None,
 ) -> Refined:
-    """Refine a pose.
+    """Refine a pose. ``refine_reference`` is the same step by step.
 
     Args:
         points: (N, 3) scene points, camera frame, metres.
@@ -78,86 +99,95 @@ def refine(
         surface: visible surface of the case.
         T_camera_model: start.
         settings: gates and weights.
+        matcher: looks points up; on the surface as it is when None.
 
     Returns:
         The refined pose; with fewer than 6 usable points the start itself, no inliers and an unknown covariance.
     """
-    T_model_camera = inverse(T_camera_model)
-    state: _Step | None = None
-    rmse, iteration, settled = float("nan"), 0, settings.max_iterations
-    for iteration in range(settings.max_iterations + settings.outside_iterations):
-        if iteration >= settled + settings.outside_iterations:
-            break
-        outside_weight = 1.0 if iteration < settled else settings.outside_weight
-        gate = settings.gates[min(iteration, len(settings.gates) - 1)]
-        state = _step(points, normals, surface, T_model_camera, gate, outside_weight, settings)
-        if state is None:
+    matcher = matcher or RigidMatcher(surface)
+    scene = Scene(points, normals)
+    T, iterations = settle(scene, matcher, inverse(T_camera_model), settings)
+    last: tuple[Matches, Array, Array] | None = None
+    rmse = float("nan")
+    outside_weight = settings.outside_weight if settings.outside_iterations else 1.0
+    for k in range(max(1, settings.outside_iterations)):
+        found = matcher.match(scene, T, settings.gates[-1], settings.cos_limit)
+        iterations += 1
+        if len(found.index) < MIN_POINTS:
             none = np.zeros(len(points), dtype=bool)
-            return Refined(T_camera_model, unknown_covariance(), float("nan"), none, 0.0, iteration)
-        T_model_camera = state.increment @ T_model_camera
-        if iteration < settled:
-            rmse = state.rmse
-        if state.reach < settings.converged and iteration >= len(settings.gates) - 1:
-            if iteration >= settled:
-                break
-            settled = iteration + 1
-    assert state is not None
-    T = inverse(T_model_camera)
-    covariance = pose_covariance(state.H, rmse, T, state.centre, settings)
-    return Refined(T, covariance, rmse, state.used, state.agreement, iteration + 1)
+            return Refined(T_camera_model, unknown_covariance(), float("nan"), none, 0.0, iterations)
+        if k == 0:
+            rmse = float(np.sqrt(np.mean(found.residual**2)))
+        step, H, centre = solve(found, outside_weight, settings)
+        T = left_increment(step, centre) @ T
+        last = (found, H, centre)
+        if reach(step) < settings.converged:
+            break
+    assert last is not None
+    found, H, centre = last
+    used = np.zeros(len(points), dtype=bool)
+    used[found.index] = True
+    T_camera_model = inverse(T)
+    covariance = pose_covariance(H, rmse, T_camera_model, centre, settings)
+    return Refined(T_camera_model, covariance, rmse, used, found.agreement, iterations)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One Gauss-Newton step: (4, 4) increment of T_model_camera, how far it moves the model (metres), and its inliers."""
+def settle(
+    scene: Scene, matcher: Matcher, T_model_camera: Array, settings: RefineSettings
+) -> tuple[Array, int]:
+    """Pose (T_model_camera) after convergence with equal weights on some of the points, and the look-ups it took."""
+    few = scene.every(len(scene.points) // settings.settle_points)
+    for k in range(settings.max_iterations):
+        found = matcher.match(few, T_model_camera, settings.gate(k), settings.cos_limit)
+        if len(found.index) < MIN_POINTS:
+            return T_model_camera, k + 1
+        step, _, centre = solve(found, 1.0, settings)
+        T_model_camera = left_increment(step, centre) @ T_model_camera
+        if reach(step) < 2 * settings.converged and k >= len(settings.gates) - 1:
+            break
+    return T_model_camera, k + 1
 
-    increment: Array
-    reach: float
-    H: Array
-    centre: Array
-    rmse: float
-    used: NDArray[np.bool_]
-    agreement: float
+
+def solve(found: Matches, outside_weight: float, settings: RefineSettings) -> tuple[Array, Array, Array]:
+    """Weigh and solve a few times without looking anew: small motion (6,), Hessian (6, 6) about the centre (3,)."""
+    centre = found.points.mean(axis=0)
+    J = jacobian(found.normals, found.points - centre)
+    step, r, H = np.zeros(6), found.residual, np.eye(6)
+    for _ in range(settings.weighings):
+        weighted = J * weights(r, outside_weight, settings.scale)[:, None]
+        H = weighted.T @ J
+        change = -np.linalg.solve(H + damping(H), weighted.T @ r)
+        step = step + change
+        r = found.residual + J @ step
+        if reach(change) < 0.1 * settings.converged:
+            break
+    return step, H, centre
 
 
-def _step(
-    points: Array,
-    normals: Array,
-    surface: PointSurface,
-    T_model_camera: Array,
-    gate: float,
-    outside_weight: float,
-    settings: RefineSettings,
-) -> _Step | None:
-    """One step from a pose; None with fewer than 6 usable points."""
-    cos_limit = np.cos(np.radians(settings.normal_angle_deg))
-    local = apply(T_model_camera, points)
-    distance, nearest = surface.nearest(local, gate)
-    used = np.isfinite(distance)
-    index = np.flatnonzero(used)
-    n = surface.normals[nearest[index]]
-    aligned = np.einsum("ij,ij->i", n, normals[index] @ T_model_camera[:3, :3].T) > cos_limit
-    used[index[~aligned]] = False
-    agreement = float(aligned.mean()) if len(index) else 0.0
-    index, n = index[aligned], n[aligned]
-    if len(index) < 6:
-        return None
-    p = local[index]
-    r = np.einsum("ij,ij->i", n, p - surface.points[nearest[index]])
-    w = (settings.scale**2 / (settings.scale**2 + r**2)) ** 2
-    w = np.where(r > 0, outside_weight * w, w)
-    centre = p.mean(axis=0)
-    J = np.concatenate([n, np.cross(p - centre, n)], axis=1)
-    H = (J * w[:, None]).T @ J
-    step = -np.linalg.solve(H + damping(H), (J * w[:, None]).T @ r)
-    reach = float(np.linalg.norm(step[:3]) + np.linalg.norm(step[3:]) * 0.1)
-    rmse = float(np.sqrt(np.mean(r**2)))
-    return _Step(left_increment(step, centre), reach, H, centre, rmse, used, agreement)
+def weights(residual: Array, outside_weight: float, scale: float) -> Array:
+    """(M,) Geman-McClure weights; points outside of the surface count less."""
+    w = (scale**2 / (scale**2 + residual**2)) ** 2
+    return w if outside_weight == 1.0 else np.where(residual > 0, outside_weight * w, w)
+
+
+def jacobian(normals: Array, arms: Array) -> Array:
+    """(M, 6) change of the residuals with a small motion of the scene; ``arms`` (M, 3) from the centre of its rotation."""
+    J = np.empty((len(normals), 6))
+    J[:, :3] = normals
+    for k in range(3):
+        a, b = (k + 1) % 3, (k + 2) % 3
+        J[:, 3 + k] = arms[:, a] * normals[:, b] - arms[:, b] * normals[:, a]
+    return J
+
+
+def reach(step: Array) -> float:
+    """How far a small motion moves a spine, metres."""
+    return float(np.linalg.norm(step[:3]) + np.linalg.norm(step[3:]) * 0.1)
 
 
 def damping(H: Array) -> Array:
     """A little of the diagonal: keeps a sliding direction (along the spine's axis) from running away."""
-    return np.diag(1e-4 * np.diag(H) + 1e-9)
+    return np.diag(1e-4 * H.diagonal() + 1e-9)
 
 
 def left_increment(step: Array, centre: Array) -> Array:

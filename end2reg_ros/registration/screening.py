@@ -23,7 +23,7 @@ VOXEL_M = 0.0035
 # As far as the furthest level or the other end may put the model beyond its bounds.
 REACH_M = 0.15
 NEAR_M = 0.012
-STEPS = 8
+STEPS = 3
 # Fits that passed every check had 0.56 and more after as many steps, 95 of 100 had 0.66; of those that failed, three of
 # four had less than 0.49 (766 fits from nothing, simulated views).
 MIN_NORMAL_AGREEMENT = 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from end2reg_ros.registration.articulated import ArticulationSettings
 from end2reg_ros.registration.refine import RefineSettings
 
 NetworkPasses = Literal["auto", "every_frame", "background"]
@@ -50,6 +51,7 @@ class RegistrationSettings:
         near: scene points further than this from the posed surface are not registered.
         refine: gates and weights.
         accept: what a fit must reach.
+        articulation: how the levels are held to one another; None takes the spine as one rigid body.
         prior_move_m, prior_move_stddevs: a fit that moves any vertebra away from the prior by more than this plus so
             many of the prior's standard deviations is no pose.
         ransac_voxel: point distance of the FPFH features.
@@ -65,6 +67,7 @@ class RegistrationSettings:
     near: float = 0.008
     refine: RefineSettings = field(default_factory=RefineSettings)
     accept: AcceptSettings = field(default_factory=AcceptSettings)
+    articulation: ArticulationSettings | None = field(default_factory=ArticulationSettings)
     prior_move_m: float = 0.006
     prior_move_stddevs: float = 2.5
     ransac_voxel: float = 0.004

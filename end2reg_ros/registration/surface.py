@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,17 @@ class ModelSurface(PointSurface):
     def nearest(self, points: Array, limit: float) -> tuple[Array, NDArray[np.int64]]:
         """As the tree's, from the grid: the sample nearest to the cell's centre, up to a cell off."""
         return self.grid.query(points, self.points, limit)
+
+    @cached_property
+    def middle(self) -> Array:
+        """(3,) mean of the samples of ``coarse``."""
+        return np.asarray(self.points[self.coarse].mean(axis=0))
+
+    @cached_property
+    def level_bounds(self) -> list[tuple[Array, Array]]:
+        """Lowest and highest corner (3,) of each level's samples."""
+        of_level = [self.points[self.level_index == k] for k in range(int(self.level_index.max()) + 1)]
+        return [(p.min(axis=0), p.max(axis=0)) if len(p) else (np.zeros(3), np.zeros(3)) for p in of_level]
 
 
 def sample_surface(mesh: Mesh, spacing: float, rng: np.random.Generator) -> tuple[Array, Array]:

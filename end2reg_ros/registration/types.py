@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.posture import Posture
 
 Array = NDArray[np.float64]
 
@@ -23,12 +25,14 @@ class Prior:
         stddev_m: expected error of the guess at the spine, metres; sets how far refinement may move.
         continues: the guess is where a running track leads: it is refined as it is, and judged as its continuation. All
             others are starts: searched around, and held against the neighbouring levels.
+        posture: how the vertebrae stood to one another when last seen; None: as in the CT.
     """
 
     T_camera_model: Array
     source: str
     stddev_m: float = 0.003
     continues: bool = False
+    posture: Posture | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,20 @@ class LevelResult:
     held: bool
 
 
+class Later:
+    """Indices that are worked out when somebody asks: for most clouds nobody does."""
+
+    def __init__(self, make: Callable[[], NDArray[np.int64]]) -> None:
+        self._make = make
+        self._made: NDArray[np.int64] | None = None
+
+    def __call__(self) -> NDArray[np.int64]:
+        """The indices."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+
 @dataclass(frozen=True)
 class Registration:
     """One cloud and one case -> one pose.
@@ -99,7 +117,8 @@ class Registration:
         reason_code: ``ok`` or a stable machine-readable reason; ``reason`` says it in a sentence.
         covariance: (6, 6), camera axes, about the posed model origin, order x y z rx ry rz; metres and radians.
         timings_ms: stage name -> milliseconds.
-        relevant: indices of cloud points that the method used (for the segmentation topic and pictures).
+        used: gives the indices of the cloud's points that the method used, see ``relevant``.
+        posture: how the vertebrae stand to one another; None where they were taken to stand as in the CT.
         network: the network's own pose before refinement; None from the classical methods, or where it saw too little.
     """
 
@@ -113,8 +132,14 @@ class Registration:
     engine: str
     timings_ms: dict[str, float] = field(default_factory=dict)
     levels: tuple[LevelResult, ...] = ()
-    relevant: NDArray[np.int64] | None = None
+    used: Later | None = None
     network: NetworkEstimate | None = None
+    posture: Posture | None = None
+
+    @property
+    def relevant(self) -> NDArray[np.int64] | None:
+        """Indices of the cloud's points that the method used (for the segmentation topic and pictures)."""
+        return None if self.used is None else self.used()
 
 
 class Registrar(Protocol):

@@ -16,8 +16,8 @@ class CounterSnapshot:
         processed: clouds given to the registration, with or without success.
         pending: clouds that wait or are being worked on.
         dropped: reason code -> clouds that were not registered.
+        late: of the processed ones, those whose pose left later than one camera period after their reception.
         poses_published: spine poses that went out.
-        state_changes: changes of the published state.
         points_truncated: points left out because a cloud was larger than the limit.
         cells_truncated: cells left out because a view held more than the network's padding.
     """
@@ -26,8 +26,8 @@ class CounterSnapshot:
     processed: int = 0
     pending: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    late: int = 0
     poses_published: int = 0
-    state_changes: int = 0
     points_truncated: int = 0
     cells_truncated: int = 0
 
@@ -50,8 +50,8 @@ class Counters:
         self._received = 0
         self._processed = 0
         self._dropped: Counter[str] = Counter()
+        self._late = 0
         self._poses = 0
-        self._changes = 0
         self._truncated = 0
         self._cells = 0
 
@@ -77,10 +77,10 @@ class Counters:
         with self._lock:
             self._poses += 1
 
-    def change_state(self) -> None:
-        """The published state changed."""
+    def be_late(self) -> None:
+        """A pose left later than one camera period after its cloud was received."""
         with self._lock:
-            self._changes += 1
+            self._late += 1
 
     def snapshot(self) -> CounterSnapshot:
         """The counts now, consistent with one another."""
@@ -90,8 +90,8 @@ class Counters:
                 processed=self._processed,
                 pending=self._received - self._processed - self._dropped.total(),
                 dropped=dict(sorted(self._dropped.items())),
+                late=self._late,
                 poses_published=self._poses,
-                state_changes=self._changes,
                 points_truncated=self._truncated,
                 cells_truncated=self._cells,
             )

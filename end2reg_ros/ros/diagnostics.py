@@ -35,6 +35,8 @@ def diagnostic_array(name: str, stamp: Time, health: Health) -> DiagnosticArray:
         "clouds_received": str(counters.received),
         "clouds_processed": str(counters.processed),
         "clouds_dropped": str(counters.total_dropped),
+        "clouds_late": str(counters.late),
+        "frame_budget_ms": f"{health.frame_budget_ms:.1f}",
         "lost_in_transport": str(health.lost_in_transport),
         "poses_published": str(counters.poses_published),
         "points_truncated": str(counters.points_truncated),
@@ -47,6 +49,9 @@ def diagnostic_array(name: str, stamp: Time, health: Health) -> DiagnosticArray:
         "config_hash": identity.config_hash,
     }
     values |= {f"dropped/{reason}": str(count) for reason, count in counters.dropped.items()}
+    values |= {f"changes/{name}": str(count) for name, count in health.history.counts.items()}
+    if (last := health.history.last) is not None:
+        values["last_change"] = f"{last.name}, {last.reason_code}: {last.reason}"
     status = DiagnosticStatus(
         level=level,
         name=f"{name}: tracking",

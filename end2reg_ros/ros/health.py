@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.ros.counters import CounterSnapshot
+from end2reg_ros.tracking.transitions import History
 from end2reg_ros.tracking.types import State
 
 
@@ -51,7 +52,12 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Health:
-    """Everything that status and diagnostics tell."""
+    """Everything that status and diagnostics tell.
+
+    Attributes:
+        history: how often each edge of the state machine was taken since configure.
+        frame_budget_ms: the camera's period, learned from the stamps; NaN before it is known.
+    """
 
     identity: Identity
     judgement: Judgement
@@ -59,3 +65,5 @@ class Health:
     since_last_cloud_s: float
     rate_hz: float = 0.0
     lost_in_transport: int = 0
+    history: History = field(default_factory=History)
+    frame_budget_ms: float = float("nan")

@@ -27,7 +27,8 @@ class TopicOutput:
         self._node = node
         self._case = case
         self._status = status
-        self._results = ResultPublishers(node, case)
+        self._filter = parameters.pose_filter(case)
+        self._results = ResultPublishers(node, case, filtered=parameters.filter != "none")
         prefix = parameters.frame_prefix
         self._tf = TransformPublisher(node, prefix) if parameters.publish_tf else None
         self._markers = (
@@ -47,18 +48,22 @@ class TopicOutput:
         return int(self._node.get_clock().now().nanoseconds)
 
     def result(self, cloud: Cloud, registration: Registration) -> None:
-        """A pose that may be used."""
-        levels = level_poses(registration, self._case)
+        """A pose that may be used: raw, and as the filter shows it (the same where nothing filters)."""
+        shown = self._filter.smooth(cloud.stamp_ns, registration)
+        levels = level_poses(shown, self._case)
         if self._tf is not None:
-            self._tf.publish(cloud.frame_id, cloud.stamp_ns, registration, levels)
-        self._results.publish_poses(cloud, registration, levels)
+            self._tf.publish(cloud.frame_id, cloud.stamp_ns, shown, levels)
+        raw = levels if shown is registration else level_poses(registration, self._case)
+        self._results.publish_raw(cloud, registration, raw)
+        self._results.publish_shown(cloud, shown, levels)
 
     def segmentation(self, cloud: Cloud, registration: Registration | None) -> None:
         """Only while somebody looks."""
         self._results.publish_segmentation(cloud, registration)
 
     def show(self, state: State) -> None:
-        """Markers as the state allows."""
+        """Markers as the state allows; the filter forgets a track that was lost."""
+        self._filter.show(state)
         if self._markers is not None:
             self._markers.publish(state)
 

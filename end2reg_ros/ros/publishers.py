@@ -41,6 +41,7 @@ def status_message(health: Health) -> TrackingStatus:
         stage_ms=[float(v) for v in judgement.timings_ms.values()],
         latency_ms=judgement.latency_ms,
         pose_age_ms=judgement.pose_age_ms,
+        frame_budget_ms=health.frame_budget_ms,
         since_last_cloud=health.since_last_cloud_s,
         # of the clouds whose fate is known, so that the sum holds at every moment
         clouds_received=counters.judged,
@@ -48,12 +49,19 @@ def status_message(health: Health) -> TrackingStatus:
         clouds_dropped=counters.total_dropped,
         drop_reasons=list(counters.dropped),
         drop_counts=list(counters.dropped.values()),
+        clouds_late=counters.late,
         poses_published=counters.poses_published,
-        state_changes=counters.state_changes,
+        state_changes=health.history.total,
+        transition_names=list(health.history.counts),
+        transition_counts=list(health.history.counts.values()),
         points_truncated=counters.points_truncated,
         cells_truncated=counters.cells_truncated,
     )
     _fill_quality(status, judgement)
+    if (last := health.history.last) is not None:
+        status.last_transition = last.name
+        status.last_transition_code, status.last_transition_reason = last.reason_code, last.reason
+        status.last_transition_stamp = header("", last.stamp_ns).stamp
     return status
 
 
@@ -95,11 +103,16 @@ class StatusPublisher:
 
 
 class ResultPublishers:
-    """Poses and segmentation of one case."""
+    """Poses and segmentation of one case; ``filtered``: whether what is shown is a filtered pose."""
 
-    def __init__(self, node: Node, case: Case) -> None:
+    def __init__(self, node: Node, case: Case, filtered: bool = False) -> None:
         self._node = node
         self._pose = node.create_publisher(PoseWithCovarianceStamped, "spine/pose", qos.result())
+        self._filtered = (
+            node.create_publisher(PoseWithCovarianceStamped, "spine/filtered_pose", qos.result())
+            if filtered
+            else None
+        )
         self._network = node.create_publisher(PoseStamped, "spine/network_pose", qos.result())
         self._spine_cp = node.create_publisher(PoseStamped, "spine/measured_cp", qos.result())
         self._level_cp = {
@@ -109,21 +122,28 @@ class ResultPublishers:
         self._vertebrae = node.create_publisher(VertebraPoseArray, "vertebrae", qos.result())
         self._segmentation = node.create_publisher(PointCloud2, "segmentation", qos.sensor_output())
 
-    def publish_poses(self, cloud: Cloud, registration: Registration, levels: list[LevelPose]) -> None:
-        """Spine and vertebrae, all with the cloud's frame and stamp."""
+    def publish_raw(self, cloud: Cloud, registration: Registration, levels: list[LevelPose]) -> None:
+        """Spine and vertebrae with their covariance, never filtered, all with the cloud's frame and stamp."""
         frame_id, stamp_ns = cloud.frame_id, cloud.stamp_ns
         T, covariance = registration.T_camera_model, sound_covariance(registration.covariance)
         self._pose.publish(pose_with_covariance_stamped(frame_id, stamp_ns, T, covariance))
-        self._spine_cp.publish(pose_stamped(frame_id, stamp_ns, T))
         if registration.network is not None and self._network.get_subscription_count() > 0:
             network = registration.network
             self._network.publish(pose_stamped(frame_id, network.stamp_ns, network.T_camera_model))
-        for pose in levels:
-            self._level_cp[pose.level].publish(pose_stamped(frame_id, stamp_ns, pose.T_camera_level))
         array = VertebraPoseArray(
             header=header(frame_id, stamp_ns), vertebrae=[vertebra_message(p) for p in levels]
         )
         self._vertebrae.publish(array)
+
+    def publish_shown(self, cloud: Cloud, shown: Registration, levels: list[LevelPose]) -> None:
+        """What TF shows, as measured_cp: filtered where a filter is on, and then as a pose with covariance, too."""
+        frame_id, stamp_ns, T = cloud.frame_id, cloud.stamp_ns, shown.T_camera_model
+        self._spine_cp.publish(pose_stamped(frame_id, stamp_ns, T))
+        for pose in levels:
+            self._level_cp[pose.level].publish(pose_stamped(frame_id, stamp_ns, pose.T_camera_level))
+        if self._filtered is not None:
+            covariance = sound_covariance(shown.covariance)
+            self._filtered.publish(pose_with_covariance_stamped(frame_id, stamp_ns, T, covariance))
 
     def publish_segmentation(self, cloud: Cloud, registration: Registration | None) -> None:
         """Only while somebody looks."""
@@ -134,6 +154,7 @@ class ResultPublishers:
         """Give all publishers back."""
         publishers = [
             self._pose,
+            *filter(None, [self._filtered]),
             self._network,
             self._spine_cp,
             *self._level_cp.values(),

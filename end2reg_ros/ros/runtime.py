@@ -13,23 +13,20 @@ from time import perf_counter
 from typing import Any
 
 from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.messages import stamp_ns
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.initial_pose import (
-    Lookup,
-    PriorRefused,
-    PriorRequest,
-    no_lookup,
-    prior_for,
-)
+from end2reg_ros.registration.initial_pose import Lookup, PriorRequest, no_lookup
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev
 from end2reg_ros.ros.health import Judgement
 from end2reg_ros.ros.runtime_types import Output, RuntimeSettings
+from end2reg_ros.ros.starts import Offer, Starts
 from end2reg_ros.ros.voice import Voice
 from end2reg_ros.ros.watchdog import Silence, Watchdog
 from end2reg_ros.ros.worker import Worker
 from end2reg_ros.tracking import PUBLISHING_STATES, Tracker
 from end2reg_ros.tracking.frame import Arrival, FrameProcess, Outcome
+from end2reg_ros.tracking.period import PeriodMeter
 from end2reg_ros.tracking.stream_guard import Restart, StreamGuard
 
 # Faults in a row that could not be told.
@@ -45,8 +42,7 @@ class TrackerRuntime:
         self._tracker = tracker
         self._settings = settings
         self._output = output
-        self._lookup = lookup
-        self.voice = Voice(settings.identity, output, lambda now_s: self._watchdog.since_arrival_s(now_s))
+        self.voice = Voice(settings.identity, output, self._since_arrival_s, lambda: tracker.history)
         self._watchdog = Watchdog(settings.watchdog, perf_counter())
         self._frames = self._new_frames(settings.limits)
         self._worker: Worker[Arrival] = Worker(self._work, self._superseded, self._fault)
@@ -54,10 +50,14 @@ class TrackerRuntime:
         self._gate = threading.Lock()
         self._active = False
         self._enabled = True
-        self._request: tuple[PriorRequest, float] | None = None  # and when it came, monotonic seconds
-        self._refusal: str | None = None
+        self._starts = Starts(tracker, settings.prior, lookup)
+        self._stamps = PeriodMeter()
         self._silence: str | None = None  # reason code of the silence told since the last cloud registered
+        self._is_asked = False  # the working thread is yet to tell a silence
         self._worker.start()
+
+    def _since_arrival_s(self, now_s: float) -> float:
+        return self._watchdog.since_arrival_s(now_s)
 
     def _new_frames(self, limits: CloudLimits) -> FrameProcess:
         s = self._settings
@@ -103,6 +103,8 @@ class TrackerRuntime:
         now = perf_counter()
         self.voice.counters.receive()
         self._watchdog.arrived(now)
+        self._stamps.came(1e-9 * stamp_ns(message))
+        self.voice.frame_budget_ms = 1e3 * self._stamps.period_s
         self._worker.submit(Arrival(message, now))
 
     def drop(self, reason_code: str, reason: str) -> None:
@@ -128,7 +130,7 @@ class TrackerRuntime:
     def offer_prior(self, request: PriorRequest) -> None:
         """Use a pose as the start, with the next cloud; dropped while no work is done."""
         if self._active and self._enabled:
-            self._worker.call(partial(setattr, self, "_request", (request, perf_counter())))
+            self._worker.call(partial(self._starts.keep, Offer(request, perf_counter())))
         else:
             self._output.warn("prior_refused", "initial_pose refused: the tracker is stopped")
 
@@ -137,10 +139,12 @@ class TrackerRuntime:
         self._worker.call(partial(self._refuse_prior, why))
 
     def tick(self) -> None:
-        """Ten times a second: has the camera fallen silent, is a status due?"""
+        """Some forty times a second: has the camera fallen silent, is a status due?"""
         now = perf_counter()
+        self._watchdog.tick(now)
         silence = self._watchdog.check(now) if self._active and self._enabled else None
-        if silence is not None and self._is_news(silence):
+        if silence is not None and self._is_news(silence) and not self._is_asked:
+            self._is_asked = True
             self._worker.call(self._tell_silence)
             return
         if self.voice.is_due(now):
@@ -160,7 +164,7 @@ class TrackerRuntime:
             self.voice.counters.drop("disabled" if self._active else "inactive")
             return
         try:
-            outcome = self._frames.run(arrival, self._apply_prior)
+            outcome = self._frames.run(arrival, self._apply_start)
         except Exception:
             self.voice.counters.drop("internal_error")
             raise
@@ -175,6 +179,10 @@ class TrackerRuntime:
         self.voice.counters.drop(code)
         self._watchdog.refused(code, text)
         self._output.warn(code, text)
+        silence = self._watchdog.check(perf_counter())
+        if silence is not None and silence.reason_code == code:
+            self._silence = code
+            self._lose(silence)
         # The state rests on the last cloud registered, so its header stays.
         self._say(code, text, outcome.timings_ms)
 
@@ -196,8 +204,8 @@ class TrackerRuntime:
             update.registration,
             *self._stddevs(update.registration),
         )
-        if update.reason_code == "no_prior" and self._refusal is not None:
-            judgement = replace(judgement, reason_code="prior_refused", reason=self._refusal)
+        if update.reason_code == "no_prior" and self._starts.refusal is not None:
+            judgement = replace(judgement, reason_code="prior_refused", reason=self._starts.refusal)
         with self._gate:
             if not (self._active and self._enabled):
                 return
@@ -207,7 +215,10 @@ class TrackerRuntime:
                 judgement = replace(judgement, pose_age_ms=1e-6 * (self._output.now_ns() - cloud.stamp_ns))
         done = perf_counter()
         timings = outcome.timings_ms | {"publish": 1e3 * (done - began)}
-        self.voice.judge(replace(judgement, timings_ms=timings, latency_ms=1e3 * (done - arrival.received_s)))
+        latency_ms = 1e3 * (done - arrival.received_s)
+        if update.published and latency_ms > self.voice.frame_budget_ms:
+            self.voice.counters.be_late()
+        self.voice.judge(replace(judgement, timings_ms=timings, latency_ms=latency_ms))
         self._output.segmentation(cloud, update.registration)
 
     def _stddevs(self, registration: Registration | None) -> tuple[float, float]:
@@ -217,49 +228,36 @@ class TrackerRuntime:
         T = registration.T_camera_model
         return largest_stddev(covariance_at(registration.covariance, T, self._tracker.centre))
 
-    def _apply_prior(self, cloud: Cloud) -> None:
-        offered, self._request = self._request, None
-        if offered is None:
-            return
-        request, came_s = offered
-        waited_s, limit_s = perf_counter() - came_s, self._settings.prior.max_age_s
-        try:
-            # Stamp zero means now: the age of such a pose is seen from here alone.
-            if waited_s > limit_s:
-                raise PriorRefused(f"it waited {waited_s:.1f} s for a cloud (limit {limit_s:g} s)")
-            prior = prior_for(cloud, request, self._tracker.centre, self._settings.prior, self._lookup)
-        except PriorRefused as why:
-            self._refuse_prior(str(why))
-            return
-        self._refusal = None
-        self._tracker.set_prior(prior)
+    def _apply_start(self, cloud: Cloud) -> None:
+        why = self._starts.apply(cloud)
+        if why is not None:
+            self._refuse_prior(why)
 
     def _refuse_prior(self, why: str) -> None:
-        self._refusal = f"initial_pose refused: {why}"
-        self._output.warn("prior_refused", self._refusal)
-        self._say("prior_refused", self._refusal)
+        text = self._starts.refuse(why)
+        self._output.warn("prior_refused", text)
+        self._say("prior_refused", text)
 
     def _restart(self, restart: Restart) -> None:
-        self._refusal = None
+        self._starts.refusal = None
         self._output.warn(restart.reason_code, restart.reason)
         self._say(restart.reason_code, restart.reason)
 
     def _relocalize(self) -> None:
-        self._forget()
+        self._starts.forget()
+        self._tracker.relocalize()
         self._say("relocalize", "track and start forgotten on request")
 
-    def _forget(self) -> None:
-        self._tracker.reset()
-        self._request = self._refusal = None
-
     def _begin(self, reason_code: str, reason: str) -> None:
-        self._forget()
+        self._starts.forget()
+        self._tracker.reset(reason_code, reason)
         self._silence = None
         self._frames = self._new_frames(self._frames.limits)
         self.voice.judge(Judgement(self._tracker.state, reason_code, reason))
 
     def _switch(self, told: Silence) -> None:
-        self._request = self._silence = None
+        self._starts.drop()
+        self._silence = None
         self._fall_silent(told)
 
     def _is_news(self, silence: Silence) -> bool:
@@ -268,6 +266,7 @@ class TrackerRuntime:
         return not told or self.voice.judgement.state in PUBLISHING_STATES
 
     def _tell_silence(self) -> None:
+        self._is_asked = False
         silence = self._watchdog.check(perf_counter()) if self._active and self._enabled else None
         if silence is not None and self._is_news(silence):
             self._silence = silence.reason_code
@@ -278,9 +277,12 @@ class TrackerRuntime:
         self._fall_silent(silence)
 
     def _fall_silent(self, silence: Silence) -> None:
-        last = self.voice.judgement
-        self._tracker.silence(last.stamp_ns, last.frame_id, silence.reason)
+        self._lose(silence)
         self._say(silence.reason_code, silence.reason)
+
+    def _lose(self, silence: Silence) -> None:
+        last = self.voice.judgement
+        self._tracker.silence(last.stamp_ns, last.frame_id, silence.reason, silence.reason_code)
 
     def _say(self, reason_code: str, reason: str, timings_ms: dict[str, float] | None = None) -> None:
         """Something other than a registered cloud has to be told: the last such cloud's stamp and frame stay."""

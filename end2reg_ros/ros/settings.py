@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
+from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
 from end2reg_ros.registration.initial_pose import PriorRules
@@ -13,6 +14,7 @@ from end2reg_ros.registration.settings import AcceptSettings, NetworkPasses, Reg
 from end2reg_ros.ros.parameters import LIVE, START, ParameterFault, group, parameter
 from end2reg_ros.ros.watchdog import WatchdogSettings
 from end2reg_ros.tracking import TrackerSettings
+from end2reg_ros.tracking.filter import FilterChoice, FilterSettings, TrackFilter, create_filter
 from end2reg_ros.tracking.stream_guard import StreamSettings
 
 # Ten metres around the camera: no box.
@@ -100,7 +102,10 @@ class TrackerParameters:
         2.0, "Patience for the first cloud, seconds.", minimum=0.1, maximum=60.0
     )
     watchdog_gap_s: float = parameter(
-        0.5, "Without a usable cloud for this long a track is LOST, seconds.", minimum=0.05, maximum=60.0
+        0.5,
+        "Largest patience with a camera that stopped, seconds; once its period is known: 2.5 periods, at least 0.1 s.",
+        minimum=0.05,
+        maximum=60.0,
     )
     prior_stddev_m: float = parameter(
         0.003,
@@ -113,6 +118,24 @@ class TrackerParameters:
         "Largest difference between the stamps of an initial_pose and of the cloud it is used with, seconds.",
         minimum=0.1,
         maximum=600.0,
+    )
+    filter: str = parameter(
+        "none",
+        "Of the poses on TF and */measured_cp: none, or constant_velocity, which smooths and lags a little; spine/pose and "
+        "vertebrae stay raw.",
+        choices=get_args(FilterChoice),
+    )
+    filter_acceleration_m_s2: float = parameter(
+        FilterSettings.acceleration_m_s2,
+        "Acceleration that the filter expects of the spine, m/s^2: smaller smooths and lags more.",
+        minimum=0.0001,
+        maximum=100.0,
+    )
+    filter_angular_acceleration_rad_s2: float = parameter(
+        FilterSettings.angular_acceleration_rad_s2,
+        "The same of its turning, rad/s^2.",
+        minimum=0.0001,
+        maximum=1000.0,
     )
     publish_tf: bool = parameter(True, "Publish on /tf and /tf_static.")
     publish_markers: bool = parameter(True, "Publish meshes and screws for rviz.")
@@ -151,6 +174,11 @@ class TrackerParameters:
     def tracker(self) -> TrackerSettings:
         """Settings of the track; silence is judged by the same period as the node's watchdog."""
         return replace(self.tracking, silence_s=self.watchdog_gap_s)
+
+    def pose_filter(self, case: Case) -> TrackFilter:
+        """The filter of the poses that go out on TF and as measured_cp."""
+        settings = FilterSettings(self.filter_acceleration_m_s2, self.filter_angular_acceleration_rad_s2)
+        return create_filter(cast(FilterChoice, self.filter), case, settings)
 
     def network(self) -> EngineOptions:
         """What is asked of the engine."""

@@ -33,7 +33,7 @@ from end2reg_ros.ros.tf_lookup import make_lookup
 from end2reg_ros.tracking import Tracker
 from end2reg_ros.tracking.decoding import decoder
 
-TICK_S = 0.1
+TICK_S = 0.025  # a camera that stopped is to be noticed within 100 ms
 DIAGNOSTICS_S = 1.0
 STOP_S = 1.5
 

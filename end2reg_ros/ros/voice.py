@@ -10,6 +10,7 @@ from end2reg_ros.ros.counters import Counters
 from end2reg_ros.ros.health import Health, Identity, Judgement
 from end2reg_ros.ros.rate import RateMeter
 from end2reg_ros.tracking import State
+from end2reg_ros.tracking.transitions import History
 
 STATUS_PERIOD_S = 1.0
 
@@ -28,24 +29,29 @@ class Voice:
         identity: what runs.
         listener: hears every judgement.
         since_cloud_s: monotonic seconds -> seconds since the newest cloud.
+        history: the tracker's changes of state so far.
     """
 
     def __init__(
-        self, identity: Identity, listener: Listener, since_cloud_s: Callable[[float], float]
+        self,
+        identity: Identity,
+        listener: Listener,
+        since_cloud_s: Callable[[float], float],
+        history: Callable[[], History],
     ) -> None:
         self.identity = identity
         self.counters = Counters()
         self.registrations = RateMeter()
         self.judgement = Judgement()
         self.lost_in_transport = 0
+        self.frame_budget_ms = float("nan")
+        self._history = history
         self._listener = listener
         self._since_cloud_s = since_cloud_s
         self._told_s = 0.0
 
     def judge(self, judgement: Judgement) -> None:
         """A new judgement: tell it."""
-        if judgement.state != self.judgement.state:
-            self.counters.change_state()
         self.judgement = judgement
         self._listener.show(judgement.state)
         self.repeat()
@@ -69,4 +75,6 @@ class Voice:
             since_last_cloud_s=self._since_cloud_s(now),
             rate_hz=self.registrations.rate(now),
             lost_in_transport=self.lost_in_transport,
+            history=self._history(),
+            frame_budget_ms=self.frame_budget_ms,
         )

@@ -160,7 +160,8 @@ def _initial_pose(
     types: Any, sequence: SimulatedSequence, frame: SimulatedFrame, frame_id: str, stamp_ns: int
 ) -> Any:
     """The pose that picks with 3 mm of noise give, with its covariance."""
-    prior = picked_prior(sequence.case, frame.T_camera_model, sequence.settings.seed, PICK_RMS_M)
+    levels = frame.T_camera_levels if sequence.settings.articulation is not None else None
+    prior = picked_prior(sequence.case, frame.T_camera_model, sequence.settings.seed, PICK_RMS_M, levels)
     x, y, z, w = (float(v) for v in se3.quaternion_from_rotation(prior.T_camera_model[:3, :3]))
     px, py, pz = (float(v) for v in prior.T_camera_model[:3, 3])
     pose = types["geometry_msgs/msg/Pose"](

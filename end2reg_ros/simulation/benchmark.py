@@ -12,6 +12,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.scene_folder import Scene, write_scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.simulation.articulation import Articulation, articulation_tags
 from end2reg_ros.simulation.camera import SENSORS, CameraPlacement, SensorSettings
 from end2reg_ros.simulation.field_settings import SUITES, Suite, draw_field_settings
 from end2reg_ros.simulation.motion import Pass
@@ -53,11 +54,12 @@ RANGES: dict[Suite, SuiteRange] = {
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """One scene of a benchmark; everything follows from suite and seed."""
+    """One scene of a benchmark; everything follows from suite, seed and what moved between the vertebrae."""
 
     suite: Suite = "standard"
     seed: int = 0
     sensor: SensorSettings = field(default_factory=lambda: SENSORS["d435"])
+    articulation: Articulation | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def _draw(case: Case, settings: SceneSettings, attempt: int) -> SimulatedSequenc
             placement=placement,
             noise_factor=limits.noise_factor,
             extra_passes=passes,
+            articulation=settings.articulation,
         ),
     )
 
@@ -146,6 +149,7 @@ def _tags(
     sequence: SimulatedSequence, frame: SimulatedFrame, settings: SceneSettings, limits: SuiteRange
 ) -> dict[str, Any]:
     wound, placement = sequence.field.settings, sequence.placement
+    moved = settings.articulation
     return {
         "suite": settings.suite,
         "seed": settings.seed,
@@ -162,6 +166,7 @@ def _tags(
         "noise": limits.noise_factor,
         "noise_mm_at_0.5m": round(1e3 * sequence.sensor.axial_stddev_m, 3),
         "occluders": frame.tags["occluders"],
+        **({} if moved is None else articulation_tags(moved)),
     }
 
 

@@ -24,8 +24,8 @@ from end2reg_ros.simulation.surfaces import (
     uniform,
 )
 
-Kind = Literal["hand", "suction", "forceps", "driver", "towel", "hand_suction"]
-KINDS: tuple[Kind, ...] = ("hand", "suction", "forceps", "driver", "towel", "hand_suction")
+Kind = Literal["hand", "suction", "forceps", "driver", "towel", "hand_suction", "sheet"]
+KINDS: tuple[Kind, ...] = ("hand", "suction", "forceps", "driver", "towel", "hand_suction", "sheet")
 STEEL, HANDLE = (168, 172, 178), (70, 74, 82)
 
 
@@ -51,6 +51,8 @@ def build_occluder(kind: Kind, palette: Palette, seed: int) -> Surface:
     if kind == "hand_suction":
         hand = _moved(_hand(glove, towel, rng), np.array([0.12, -0.10, 0.0]))
         return merge([_suction(rng), hand])
+    if kind == "sheet":
+        return _sheet(towel)
     raise ValueError(f"unknown occluder '{kind}'; one of {', '.join(KINDS)}")
 
 
@@ -131,3 +133,10 @@ def _towel(colour: tuple[int, int, int], rng: np.random.Generator) -> Surface:
     y = 0.008 * at_points(grid, 0.12, rng) + 0.012 * (grid[:, 0] / 0.1) ** 2
     vertices = np.stack([grid[:, 0], y, grid[:, 1]], axis=1)
     return uniform(vertices, grid_triangles(61, 41), colour)
+
+
+def _sheet(colour: tuple[int, int, int]) -> Surface:
+    """A flat cloth of 400 x 600 mm with a straight edge through the origin: what hides a chosen share."""
+    x, z = np.meshgrid(np.linspace(0.0, 0.4, 9), np.linspace(-0.3, 0.3, 13))
+    vertices = np.stack([x, np.zeros_like(x), z], axis=-1).reshape(-1, 3)
+    return uniform(vertices, grid_triangles(13, 9), colour)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,17 +19,24 @@ Array = NDArray[np.float64]
 LEVER_M = 0.06
 
 
-def picked_prior(case: Case, T_camera_model: Array, seed: int, rms_m: float) -> Prior:
+def picked_prior(
+    case: Case,
+    T_camera_model: Array,
+    seed: int,
+    rms_m: float,
+    T_camera_levels: Mapping[str, Array] | None = None,
+) -> Prior:
     """The prior of one round of picks on all levels that have landmarks.
 
     Args:
         T_camera_model: (4, 4) truth, metres.
         rms_m: root mean square distance of a pick from its landmark, metres.
+        T_camera_levels: truth of each vertebra frame, where the vertebrae have moved against each other.
 
     Raises:
         RegistrationError: fewer than three landmarks in the case.
     """
-    picks = simulate_picks(case, T_camera_model, seed, rms_m)
+    picks = simulate_picks(case, T_camera_model, seed, rms_m, T_camera_levels=T_camera_levels)
     model = {v.level: v.landmarks.as_array() for v in case.vertebrae if v.landmarks is not None}
     none = np.zeros((0, 3))
     picked = np.concatenate([picks[level] for level in picks] or [none])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from end2reg_ros import se3
@@ -17,6 +19,7 @@ def simulate_picks(
     seed: int,
     rms_m: float = PICK_RMS_M,
     levels: tuple[str, ...] | None = None,
+    T_camera_levels: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     """Picked landmarks of each level, camera frame.
 
@@ -24,6 +27,7 @@ def simulate_picks(
         T_camera_model: (4, 4) truth.
         rms_m: root mean square of the 3-D distance between pick and landmark: each axis gets N(0, rms / sqrt(3)).
         levels: only these; all that have landmarks when None.
+        T_camera_levels: truth of each vertebra frame, where the vertebrae have moved against each other.
     Returns:
         level -> (3, 3) metres: spinous, transverse left, transverse right.
     """
@@ -34,5 +38,8 @@ def simulate_picks(
         # One generator a level: leaving a level out does not change the others' picks.
         rng = np.random.default_rng((seed, 61, number))
         error = rng.normal(0.0, rms_m / np.sqrt(3.0), size=(3, 3))
-        picks[vertebra.level] = se3.apply(T_camera_model, vertebra.landmarks.as_array()) + error
+        T = T_camera_model
+        if T_camera_levels is not None:
+            T = T_camera_levels[vertebra.level] @ se3.inverse(vertebra.T_model_level)
+        picks[vertebra.level] = se3.apply(T, vertebra.landmarks.as_array()) + error
     return picks

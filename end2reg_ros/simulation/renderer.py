@@ -31,12 +31,16 @@ class Hits:
         cosine: of the angle between ray and surface normal, 0..1; 1 where nothing is hit.
         paint: (H, W, 4) uint8 red, green, blue, shine of what is hit.
         bone: bone (film included) of the patient's body is hit first.
+        level_pixels: (B,) pixels that show each of the bone surfaces; their sum is the count of ``bone``.
+        level_pixels_uncovered: (B,) the same if no occluder were there.
     """
 
     depth_m: NDArray[np.float32]
     cosine: NDArray[np.float32]
     paint: NDArray[np.uint8]
     bone: NDArray[np.bool_]
+    level_pixels: NDArray[np.int64]
+    level_pixels_uncovered: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ class Renderer:
         whole = (0, self.sensor.height, 0, self.sensor.width)
         depth, cosine, paint, surface = self._fill(cast_still, whole)
         bone = surface < self._bones
-        uncovered = int(np.count_nonzero(bone))
+        uncovered = self._count(surface, bone)
         for body, T_camera_body in occluders:
             window = self._window(body, T_camera_body)
             if window is None:
@@ -161,7 +165,13 @@ class Renderer:
             for image, values in zip((depth, cosine, paint), over, strict=False):
                 image[place][nearer] = values[nearer]
             bone[place][nearer] = False
-        return Hits(depth, cosine, paint.view(np.uint8).reshape(*paint.shape, 4), bone), uncovered
+        seen = self._count(surface, bone) if occluders else uncovered
+        colours = paint.view(np.uint8).reshape(*paint.shape, 4)
+        return Hits(depth, cosine, colours, bone, seen, uncovered), int(uncovered.sum())
+
+    def _count(self, surface: NDArray[np.uint32], bone: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(B,) pixels of each bone surface among those that show ``bone`` (H, W)."""
+        return np.bincount(surface[bone].astype(np.int64), minlength=self._bones)
 
     def _fill(self, cast: CastRays, window: tuple[int, int, int, int]) -> tuple[NDArray, ...]:
         """Depth, cosine, paint, surface (h, w) of the window (top, bottom, left, right; all even)."""

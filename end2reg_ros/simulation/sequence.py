@@ -13,6 +13,13 @@ from end2reg_ros import se3
 from end2reg_ros.case.model import Case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.simulation import motion
+from end2reg_ros.simulation.articulation import (
+    Articulation,
+    articulation_tags,
+    level_motions,
+    moved_case,
+    rigid_part,
+)
 from end2reg_ros.simulation.camera import SENSORS, CameraPlacement, SensorSettings
 from end2reg_ros.simulation.field import SurgicalField, build_field
 from end2reg_ros.simulation.field_settings import FieldSettings
@@ -31,7 +38,7 @@ class SequenceSettings:
 
     Attributes:
         seed: of shape, colours, noise, motion phases and, unless given, the camera's place.
-        scenario: still, demo, stress, leave or empty.
+        scenario: one of ``motion.SCENARIOS``.
         sensor: the camera.
         field: the wound; None for the standard one of this seed.
         placement: where the camera stands; None draws it (0.42-0.52 m, tilt to 20 degrees, roll within 20 degrees).
@@ -39,6 +46,7 @@ class SequenceSettings:
         noise_factor: times the sensor's axial noise.
         extra_passes: occluders on top of the scenario's.
         nthreads: threads that cast rays.
+        articulation: motion between the vertebrae since the CT; None for the posture of the CT.
     """
 
     seed: int = 0
@@ -50,6 +58,7 @@ class SequenceSettings:
     noise_factor: float = 1.0
     extra_passes: tuple[motion.Pass, ...] = ()
     nthreads: int = 1
+    articulation: Articulation | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +70,13 @@ class SimulatedFrame:
         points: (H, W, 3) float32 metres, camera optical frame; NaN where the camera has no depth.
         colours: (H, W, 3) uint8 red, green, blue.
         bone: (H, W) truth label: the pixel shows bone (or the film on it), measured or not.
-        T_camera_model: (4, 4) truth.
-        T_camera_levels: level -> (4, 4) truth of the vertebra frame.
+        T_camera_model: (4, 4) truth; with articulation that of the whole spine, by ``articulation.rigid_part``.
+        T_camera_levels: level -> (4, 4) truth of the vertebra frame, articulation included.
         bone_pixels: pixels that show bone.
         visible_fraction: bone_pixels / bone pixels of the rest view (t = 0, no occluders), at most 1; so bone that
             left the image counts as hidden, like bone behind an occluder. 0 when the rest view shows none.
         tags: scenario, seed, occluders and the like.
+        visible_levels: level -> the same share of each level's own pixels; 0 for one that the rest view does not show.
     """
 
     t_s: float
@@ -78,6 +88,7 @@ class SimulatedFrame:
     bone_pixels: int
     visible_fraction: float
     tags: dict[str, Any]
+    visible_levels: dict[str, float] = field(default_factory=dict)
 
 
 def draw_placement(seed: int) -> CameraPlacement:
@@ -105,7 +116,16 @@ class SimulatedSequence:
         field_settings = settings.field or FieldSettings(seed=settings.seed)
         if not scenario.spine:
             field_settings = replace(field_settings, spine=False)
-        self.field: SurgicalField = build_field(case, field_settings)
+        # The patient's body is the moved case; the truth is told in terms of the case that was given.
+        seen = case
+        self._T_patient_model = np.eye(4)
+        self._T_patient_levels = {v.level: v.T_model_level for v in case.vertebrae}
+        if settings.articulation is not None:
+            motions = level_motions(case, settings.articulation)
+            seen = moved_case(case, motions)
+            self._T_patient_model = rigid_part(case, motions)
+            self._T_patient_levels = {v.level: v.T_model_level for v in seen.vertebrae}
+        self.field: SurgicalField = build_field(seen, field_settings)
         self.placement = settings.placement or draw_placement(settings.seed)
         self.target: Array = self.field.relief.target
         self._T_rest_world = self.placement.T_camera_patient(self.target)
@@ -142,11 +162,10 @@ class SimulatedSequence:
     def _place(self) -> None:
         """What depends on the camera's place and the occluders."""
         # A still scene's first frame tells it by itself; a moving one must not be late with its first frame.
-        self._bone_pixels_rest: int | None = None
+        self._level_pixels_rest: NDArray[np.int64] | None = None
         if self.settings.scenario != "still":
-            self._bone_pixels_rest = self._renderer.render(
-                self.T_camera_model(0.0), self.T_camera_world(0.0)
-            )[1]
+            hits, _ = self._renderer.render(self.T_camera_patient(0.0), self.T_camera_world(0.0))
+            self._level_pixels_rest = hits.level_pixels
         seed, n = self.settings.seed, self.settings.nthreads
         self._passing = []
         for k, p in enumerate(self.scenario.passes):
@@ -159,32 +178,42 @@ class SimulatedSequence:
         """(4, 4) at time t; the world frame is the patient frame at rest."""
         return np.asarray(se3.inverse(motion.T_rest_camera(self.scenario, t_s)) @ self._T_rest_world)
 
-    def T_camera_model(self, t_s: float) -> Array:
-        """(4, 4) truth at time t."""
+    def T_camera_patient(self, t_s: float) -> Array:
+        """(4, 4) of the patient's body at time t; its frame is the model frame but for articulation."""
         moved = motion.T_world_patient(self.scenario, self.target, self.settings.seed, t_s)
         return np.asarray(self.T_camera_world(t_s) @ moved)
 
+    def T_camera_model(self, t_s: float) -> Array:
+        """(4, 4) truth at time t; the nearest rigid one when the levels have moved against each other."""
+        T = self.T_camera_patient(t_s)
+        return T if self.settings.articulation is None else np.asarray(T @ self._T_patient_model)
+
     def T_camera_levels(self, t_s: float) -> dict[str, Array]:
         """Level -> (4, 4) truth of its vertebra frame at time t."""
-        T = self.T_camera_model(t_s)
-        return {v.level: np.asarray(T @ v.T_model_level) for v in self.case.vertebrae}
+        T = self.T_camera_patient(t_s)
+        return {level: np.asarray(T @ T_level) for level, T_level in self._T_patient_levels.items()}
 
     def frame(self, t_s: float) -> SimulatedFrame:
         """The camera's frame at time t >= 0, in seconds. Equal settings and times give equal arrays."""
         number = round(t_s * 1e6)
-        T_camera_model, T_camera_world = self.T_camera_model(t_s), self.T_camera_world(t_s)
+        T_camera_patient, T_camera_world = self.T_camera_patient(t_s), self.T_camera_world(t_s)
         shares = [motion.pass_share(self.scenario, p, t_s) for p in self.scenario.passes]
         present = [k for k, share in enumerate(shares) if share > 0]
         occluders = [
-            (self._passing[k], T_camera_world @ self._T_world_occluder(k, shares[k], t_s)) for k in present
+            (self._passing[k], self._T_base(k, t_s) @ self._T_base_occluder(k, shares[k], t_s))
+            for k in present
         ]
-        hits, uncovered = self._renderer.render(T_camera_model, T_camera_world, occluders)
+        hits, uncovered = self._renderer.render(T_camera_patient, T_camera_world, occluders)
         shine = hits.paint[..., 3]
         depth = self._noise.measure(View(hits.depth_m, hits.cosine, shine), number)
         points = self.sensor.directions * depth[..., None]
         colours = self._colours(hits.paint, hits.cosine, number)
-        bone_pixels = int(np.count_nonzero(hits.bone))
-        rest = uncovered if self._bone_pixels_rest is None else self._bone_pixels_rest
+        bone_pixels = int(hits.level_pixels.sum())
+        level_rest = self._level_pixels_rest
+        level_rest = hits.level_pixels_uncovered if level_rest is None else level_rest
+        rest = int(level_rest.sum())
+        shown = np.minimum(1.0, hits.level_pixels / np.maximum(level_rest, 1))
+        visible_levels = dict(zip(self.case.levels, map(float, shown), strict=False))  # none without a spine
         tags = {
             "scenario": self.scenario.name,
             "seed": self.settings.seed,
@@ -193,13 +222,20 @@ class SimulatedSequence:
             "occluders": [self.scenario.passes[k].kind for k in present],
             "bone_pixels_uncovered": uncovered,
         }
+        if self.settings.articulation is not None:
+            tags.update(articulation_tags(self.settings.articulation))
         return SimulatedFrame(
-            t_s, points, colours, hits.bone, T_camera_model, self.T_camera_levels(t_s), bone_pixels,
-            min(1.0, bone_pixels / rest) if rest else 0.0, tags,
+            t_s, points, colours, hits.bone, self.T_camera_model(t_s), self.T_camera_levels(t_s), bone_pixels,
+            min(1.0, bone_pixels / rest) if rest else 0.0, tags, visible_levels,
         )  # fmt: skip
 
-    def _T_world_occluder(self, k: int, share: float, t_s: float) -> Array:
-        return motion.T_world_occluder(self.scenario.passes[k], share, self.target, t_s)
+    def _T_base(self, k: int, t_s: float) -> Array:
+        """(4, 4) in the camera of what an occluder is held by: the patient or the room."""
+        on_patient = self.scenario.passes[k].on_patient
+        return self.T_camera_patient(t_s) if on_patient else self.T_camera_world(t_s)
+
+    def _T_base_occluder(self, k: int, share: float, t_s: float) -> Array:
+        return motion.T_base_occluder(self.scenario.passes[k], share, self.target, t_s)
 
     def _colours(
         self, paint: NDArray[np.uint8], cosine: NDArray[np.float32], number: int

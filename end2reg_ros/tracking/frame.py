@@ -19,7 +19,7 @@ class TrackerLike(Protocol):
     """What a frame asks of a ``tracking.Tracker``."""
 
     def update(self, cloud: Cloud) -> TrackingUpdate: ...
-    def reset(self) -> None: ...
+    def reset(self, reason_code: str, reason: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class FrameProcess:
             check_header(message, self.limits)
             restart = self._guard.check_order(frame_id, stamp)
             if restart is not None:
-                self._tracker.reset()
+                self._tracker.reset(restart.reason_code, restart.reason)
                 self._on_restart(restart)
             cloud = self._decode(message, self.limits)
             self._guard.check_data(self._data(message))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from end2reg_ros.registration.posture import Posture
 from end2reg_ros.se3 import apply, from_rotation_translation, rotation_angle, rotation_from_vector
 
 Array = NDArray[np.float64]
@@ -14,7 +15,7 @@ REST_M_S = 0.02
 
 
 class MotionMemory:
-    """Remembers published poses: the last one, the last one at rest, and the velocity between the last two.
+    """Remembers published poses: the last one, the last one at rest, the posture, and the velocity between the last two.
 
     Args:
         centre: (3,) point of the model whose motion is followed, metres.
@@ -25,6 +26,7 @@ class MotionMemory:
         self.centre = centre
         self.horizon_s = horizon_s
         self.last: tuple[Array, int] | None = None
+        self.posture: Posture | None = None
         self._rest: Array | None = None
         self._velocity: tuple[Array, Array] | None = (
             None  # of the centre (m/s) and of rotation (rad/s), camera axes
@@ -32,15 +34,16 @@ class MotionMemory:
 
     def forget(self) -> None:
         """As if nothing had been seen."""
-        self.last = self._rest = self._velocity = None
+        self.last = self._rest = self._velocity = self.posture = None
 
     def difference(self, T_from: Array, T_to: Array) -> tuple[Array, float]:
         """Shift of the centre (3,) in metres, camera axes, and the turn in radians."""
         shift = apply(T_to, self.centre) - apply(T_from, self.centre)
         return shift, rotation_angle(T_to[:3, :3] @ T_from[:3, :3].T)
 
-    def remember(self, T_camera_model: Array, stamp_ns: int) -> None:
-        """Keep a published pose."""
+    def remember(self, T_camera_model: Array, stamp_ns: int, posture: Posture | None = None) -> None:
+        """Keep a published pose, and how the vertebrae stood to one another."""
+        self.posture = posture
         self._velocity = None
         if self.last is not None:
             T_before, before_ns = self.last

@@ -9,11 +9,15 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.registration.initial_pose import PriorRefused, PriorRules, prior_for, request_of
+from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev
 from end2reg_ros.tracking.decoding import DepthFrame, decoder
 from end2reg_ros.tracking.frame import Arrival, FrameProcess, Outcome
 from end2reg_ros.tracking.stream_guard import StreamGuard, StreamSettings
@@ -27,7 +31,8 @@ POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
 class FrameRecord:
     """One message of the recording: what it did to the track, or why it was dropped.
 
-    ``restart``: reason code where the stream began anew with it. The indices of the points used are not kept.
+    ``restart``: reason code where the stream began anew with it. ``stddevs``: largest standard deviations of the fit at the
+    spine's middle, metres and radians. The indices of the points used are not kept.
     """
 
     stamp_ns: int
@@ -35,6 +40,7 @@ class FrameRecord:
     dropped: str | None
     points: int
     restart: str | None = None
+    stddevs: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,16 +125,19 @@ def track_recording(
             info = message
         else:
             whole = message if kind == "points" else DepthFrame(message, info, None)
-            yield record_of(frames.run(Arrival(whole, perf_counter()), start.apply))
+            yield record_of(frames.run(Arrival(whole, perf_counter()), start.apply), tracker.centre)
 
 
-def record_of(outcome: Outcome) -> FrameRecord:
-    """What is kept of a frame."""
+def record_of(outcome: Outcome, centre: NDArray[np.float64]) -> FrameRecord:
+    """What is kept of a frame; ``centre`` (3,): the spine's middle in the model frame."""
     update, restart = outcome.update, outcome.restart.reason_code if outcome.restart else None
     if update is None or outcome.cloud is None:
         dropped = outcome.drop.code if outcome.drop is not None else None
         return FrameRecord(outcome.stamp_ns, None, dropped, 0, restart)
+    stddevs = None
     if update.registration is not None:
+        T, covariance = update.registration.T_camera_model, update.registration.covariance
+        stddevs = largest_stddev(covariance_at(covariance, T, centre))
         # Of every cloud the indices alone would fill the memory over a long recording.
-        update = replace(update, registration=replace(update.registration, relevant=None))
-    return FrameRecord(outcome.stamp_ns, update, None, len(outcome.cloud.points), restart)
+        update = replace(update, registration=replace(update.registration, used=None))
+    return FrameRecord(outcome.stamp_ns, update, None, len(outcome.cloud.points), restart, stddevs)

@@ -1,4 +1,7 @@
-"""Files of an offline run: TUM trajectory, one CSV line a frame, a summary."""
+"""Files of an offline run: TUM trajectories, one CSV line a frame, times, a summary.
+
+A recording gives the same bytes on every run but for ``timings.csv`` and the summary's ``latency_ms``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from end2reg_ros.tracking.types import State
 
 COLUMNS = (
     "stamp_s", "state", "reason_code", "reason", "points", "inlier_ratio", "visible_fraction",
-    "free_space_violation", "residual_rmse_mm", "inliers", "latency_ms", "network_distance_mm",
+    "free_space_violation", "residual_rmse_mm", "inliers", "normal_agreement", "mask_fraction",
+    "position_stddev_mm", "rotation_stddev_deg", "held", "network_distance_mm",
 )  # fmt: skip
 
 
@@ -26,12 +30,13 @@ def write_track(
     records: Sequence[FrameRecord],
     complete: bool = True,
     about: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write ``trajectory.tum``, ``trajectory_<level>.tum``, ``frames.csv`` and ``summary.json``; returns the summary.
+    """Write ``trajectory.tum``, ``trajectory_<level>.tum``, ``frames.csv``, ``timings.csv`` and ``summary.json``.
 
     TUM lines: stamp in seconds, x y z in metres, quaternion x y z w; ``trajectory.tum`` is T_camera_model, the others
     T_camera_level. Only published poses are in them. ``complete``: whether the records reach the recording's end;
-    ``about``: what was run, for the beginning of the summary.
+    ``about``: what was run, for the beginning of the summary; ``more``: what else is known, for its end. Returns the summary.
     """
     folder.mkdir(parents=True, exist_ok=True)
     poses: dict[str, list[str]] = {"trajectory": []}
@@ -51,7 +56,8 @@ def write_track(
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(csv_row(record, apart.get(record.stamp_ns)) for record in records)
-    summary = {**(about or {}), **summarise(records), "complete": complete}
+    write_timings(folder / "timings.csv", records)
+    summary = {**(about or {}), **summarise(records), "complete": complete, **(more or {})}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 
@@ -59,27 +65,41 @@ def write_track(
 def tum_line(stamp_ns: int, T: np.ndarray) -> str:
     """One line of a TUM trajectory."""
     numbers = [*T[:3, 3], *quaternion_from_rotation(T[:3, :3])]
-    return (
-        f"{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d} "
-        + " ".join(f"{v:.9f}" for v in numbers)
-        + "\n"
-    )
+    return f"{seconds_text(stamp_ns)} " + " ".join(f"{v:.9f}" for v in numbers) + "\n"
 
 
 def csv_row(record: FrameRecord, apart_mm: float | None = None) -> list[Any]:
     """Values of ``COLUMNS`` for one frame; ``apart_mm`` of ``network_distances_mm``."""
-    stamp = f"{record.stamp_ns // 1_000_000_000}.{record.stamp_ns % 1_000_000_000:09d}"
-    update = record.update
-    if update is None:
-        return [stamp, "", f"dropped:{record.dropped}", "", 0, "", "", "", "", "", "", ""]
-    row: list[Any] = [stamp, update.state.name, update.reason_code, update.reason, record.points]
-    if update.registration is None:
-        return [*row, "", "", "", "", "", "", ""]
+    stamp, update = seconds_text(record.stamp_ns), record.update
+    row: list[Any] = [stamp, "", f"dropped:{record.dropped}", "", 0]
+    if update is not None:
+        row = [stamp, update.state.name, update.reason_code, update.reason, record.points]
+    if update is None or update.registration is None:
+        return row + [""] * (len(COLUMNS) - len(row))
     q = update.registration.quality
     figures = [q.inlier_ratio, q.visible_fraction, q.free_space_violation, 1000 * q.residual_rmse_m]
-    latency = f"{sum(update.timings_ms.values()):.1f}"
+    row += [*(f"{v:.4f}" for v in figures), q.inliers, f"{q.normal_agreement:.4f}", f"{q.mask_fraction:.4f}"]
+    position_m, rotation_rad = record.stddevs or (np.nan, np.nan)
+    held = " ".join(level.level for level in update.registration.levels if level.held)
     apart = "" if apart_mm is None else f"{apart_mm:.3f}"
-    return [*row, *(f"{v:.4f}" for v in figures), q.inliers, latency, apart]
+    return [*row, f"{1000 * position_m:.3f}", f"{np.degrees(rotation_rad):.3f}", held, apart]
+
+
+def write_timings(path: Path, records: Sequence[FrameRecord]) -> None:
+    """Milliseconds of every stage of every frame, and their sum; these differ from run to run."""
+    times = [(r.stamp_ns, r.update.timings_ms) for r in records if r.update is not None]
+    stages = list(dict.fromkeys(name for _, stage_ms in times for name in stage_ms))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["stamp_s", "latency_ms", *stages])
+        for stamp_ns, stage_ms in times:
+            told = [f"{stage_ms[name]:.2f}" if name in stage_ms else "" for name in stages]
+            writer.writerow([seconds_text(stamp_ns), f"{sum(stage_ms.values()):.1f}", *told])
+
+
+def seconds_text(stamp_ns: int) -> str:
+    """Seconds with every nanosecond: a float would round them."""
+    return f"{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d}"
 
 
 def network_distances_mm(records: Sequence[FrameRecord]) -> dict[int, float]:

@@ -32,24 +32,31 @@ class TrackerSettings:
         upper: limits of TRACKING.
         confirm_frames: consecutive good fits that agree, before the first pose goes out.
         confirm_distance_m: how far apart those may lie.
+        demote_frames: consecutive fits below the upper thresholds that lead from TRACKING to DEGRADED.
         promote_frames: consecutive fits above the upper thresholds that lead from DEGRADED back to TRACKING.
         step_m, step_rad: largest distance of the spine's centre from where constant velocity puts it, plus ...
         speed_m_s, turn_rad_s: ... these times the time since the last pose.
         retry_reach_m: how far around the predicted pose a frame is searched when its first fit fails.
         resume_s: a track lost for less than this resumes with one good fit where it was last seen.
+        resume_m, resume_rad: how far from there such a fit may lie, however long the track was lost.
+        slow_frame_s: a cloud that comes later than ``silence_s`` after the last pose, but not later than this, and with no
+            failed fit between, follows a slow frame: it is searched around the last pose and may resume likewise.
         search_reaches_m: how far around the last good pose a lost track is searched, one reach a frame, in turn.
-        local_search_s: a method that needs no start looks for a lost track around its last pose for this long, then in the
-            whole view; it uses a start it was given for as long.
+        local_search_s: a method that needs no start looks for a lost track around its last pose alone for this long; it
+            uses a start it was given for as long.
+        shared_search_s: until this long after the last pose it looks there and in the whole view, then in the whole view.
+        view_search_fraction: of that time, the share that the whole view gets.
         max_axis_move_m: a fit, other than the next of a running track, that lies further than this along the spine's axis
             from where it was looked for is refused: it may be a slip by one level (levels are 27-40 mm apart).
         max_lost_s: a track lost for longer is not searched for any more: the camera may have moved by a level meanwhile.
         max_prior_s: a start that has led to no pose for this long is not used any more, for the same reason.
-        silence_s: without a pose for this long a track is lost, whatever comes next.
+        silence_s: a pose older than this is nothing to follow from: it is searched around instead.
     """
 
     upper: UpperThresholds = field(default_factory=UpperThresholds)
     confirm_frames: int = 2
     confirm_distance_m: float = 0.003
+    demote_frames: int = 2
     promote_frames: int = 3
     step_m: float = 0.010
     step_rad: float = 0.06
@@ -57,8 +64,13 @@ class TrackerSettings:
     turn_rad_s: float = 0.5
     retry_reach_m: float = 0.004
     resume_s: float = 0.5
+    resume_m: float = 0.020
+    resume_rad: float = 0.2
+    slow_frame_s: float = 2.0
     search_reaches_m: tuple[float, ...] = (0.002, 0.004, 0.008, 0.016)
-    local_search_s: float = 1.0
+    local_search_s: float = 0.5
+    shared_search_s: float = 5.0
+    view_search_fraction: float = 0.34
     max_axis_move_m: float = 0.012
     max_lost_s: float = 15.0
     max_prior_s: float = 30.0

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.posture import Posture
 from end2reg_ros.registration.types import Prior, Registrar, Registration
-from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev
 from end2reg_ros.se3 import apply
 from end2reg_ros.tracking.motion import MotionMemory
+from end2reg_ros.tracking.search import SearchPlan
 from end2reg_ros.tracking.settings import TrackerSettings
-from end2reg_ros.tracking.transitions import Event, next_state
+from end2reg_ros.tracking.thresholds import shortfall
+from end2reg_ros.tracking.transitions import Change, Event, History, next_state
 from end2reg_ros.tracking.types import PUBLISHING_STATES, State, TrackingUpdate
 
 Array = NDArray[np.float64]
@@ -24,17 +26,27 @@ LAST_FRAME_STDDEV_M = 0.001
 
 @dataclass(frozen=True)
 class Candidate:
-    """An unconfirmed pose (4, 4), how many fits in a row agreed on it, and the first pose of its kind."""
+    """An unconfirmed pose.
+
+    Attributes:
+        T_camera_model: (4, 4) the newest fit.
+        agreed: fits in a row that agreed on it.
+        T_first: (4, 4) the first fit of its kind.
+        T_anchor: (4, 4) where the search that found it began; None for the whole view.
+        posture: how the vertebrae stood to one another in the newest fit.
+    """
 
     T_camera_model: Array
     agreed: int
     T_first: Array
+    T_anchor: Array | None
+    posture: Posture | None = None
 
 
 class Tracker:
     """Starts from a prior, follows from frame to frame, falls silent when in doubt, searches around the last good pose.
 
-    Not thread-safe: one worker calls it.
+    Not thread-safe: one worker calls it. ``history`` may be read from any thread.
     """
 
     def __init__(self, registrar: Registrar, case: Case, settings: TrackerSettings | None = None) -> None:
@@ -44,103 +56,95 @@ class Tracker:
         self.axis = spine_axis(case)
         self._origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
         self.state = State.SEARCHING
-        self._prior: Prior | None = None
-        self._prior_since_ns: int | None = None  # stamp of the first cloud that was searched from it
+        self.history = History()
         self._memory = MotionMemory(self.centre, self.settings.resume_s)
+        self._search = SearchPlan(self.settings, self._memory, registrar.needs_prior)
         self._candidate: Candidate | None = None
-        self._streak = 0
-        self._attempt = 0
+        self._good = self._fair = 0  # fits in a row above and below the upper thresholds
+        self._stamp_ns = 0  # of the newest cloud
 
     def set_prior(self, prior: Prior) -> None:
         """Start (again) from a prior: picked landmarks, a planner, rviz. A running track is dropped."""
-        self.relocalize()
-        self._prior = prior
+        self._forget("new_start", f"a new start was given: {prior.source}")
+        self._search.give(prior)
 
     def relocalize(self) -> None:
         """Forget the prior, the last pose and the candidate: nothing known of before is used again."""
-        self._prior = None
-        self._prior_since_ns = None
+        self._forget("relocalize", "track and start forgotten on request")
+
+    def reset(self, reason_code: str = "reset", reason: str = "everything is forgotten on request") -> None:
+        """Start over; the tracker keeps no more than ``relocalize`` forgets. The reason goes into the history."""
+        self._forget(reason_code, reason)
+
+    def _forget(self, reason_code: str, reason: str) -> None:
+        self._search.forget()
         self._memory.forget()
         self._candidate = None
-        self._streak = self._attempt = 0
-        self.state = next_state(self.state, Event.RESTART)
+        self._good = self._fair = 0
+        self._change(Event.RESTART, reason_code, reason)
 
-    def reset(self) -> None:
-        """Start over; the tracker keeps no more than ``relocalize`` forgets."""
-        self.relocalize()
-
-    def silence(self, stamp_ns: int, frame_id: str, reason: str) -> TrackingUpdate:
+    def silence(
+        self, stamp_ns: int, frame_id: str, reason: str, reason_code: str = "no_cloud"
+    ) -> TrackingUpdate:
         """Tell the tracker that no usable cloud came in time; a track becomes LOST."""
         self._candidate = None
-        return self._finish(stamp_ns, frame_id, Event.SILENCE, "no_cloud", reason, None)
+        before = self.state
+        self._change(Event.SILENCE, reason_code, reason)
+        return self._finish(stamp_ns, frame_id, before, reason_code, reason, None)
 
     def update(self, cloud: Cloud) -> TrackingUpdate:
         """Register one cloud and decide. Never raises for a bad cloud."""
-        stamp_ns, frame_id = cloud.stamp_ns, cloud.frame_id
-        gap_s = self._memory.seconds_since(stamp_ns)
-        if self.state in PUBLISHING_STATES and gap_s > self.settings.silence_s:
-            self.state = next_state(self.state, Event.SILENCE)
-        expired = self._expired(stamp_ns)
-        if expired is not None:
-            return self._finish(stamp_ns, frame_id, Event.FAILED, *expired, None)
-        prior = self._start(stamp_ns)
+        stamp_ns, before = cloud.stamp_ns, self.state
+        self._stamp_ns = stamp_ns
+        is_overdue = self._check_gap(stamp_ns)
+        refusal = self._search.expired(stamp_ns, self.state is State.LOST)
+        if refusal is not None:
+            return self._finish(stamp_ns, cloud.frame_id, before, *refusal, None)
+        prior = self._start(stamp_ns, is_overdue)
         if prior is None and self.registrar.needs_prior:
             reason = "waiting for a start: pick landmarks or send initial_pose"
-            return self._finish(stamp_ns, frame_id, Event.FAILED, "no_prior", reason, None)
+            return self._finish(stamp_ns, cloud.frame_id, before, "no_prior", reason, None)
         registration = self._believe(self.registrar.register(cloud, prior), prior, stamp_ns)
         if prior is not None and prior.continues and not registration.success:
             # A knocked camera moves further between two frames than the refinement reaches: look around, once.
             wider = replace(prior, stddev_m=self.settings.retry_reach_m, continues=False)
             retried = self._believe(self.registrar.register(cloud, wider), wider, stamp_ns)
             registration = merged_timings(registration, retried)
-        event, code, reason = self._judge(registration, stamp_ns)
-        return self._finish(stamp_ns, frame_id, event, code, reason, registration)
+        if is_overdue and registration.success and not self._resumes(registration, stamp_ns):
+            self._lose_to_gap(stamp_ns)
+        event, code, reason = self._judge(registration, prior, stamp_ns)
+        self._change(event, code, reason)
+        return self._finish(stamp_ns, cloud.frame_id, before, code, reason, registration)
 
-    def _expired(self, stamp_ns: int) -> tuple[str, str] | None:
-        """(reason code, reason) when what a search could begin from is so old that the camera may have moved since."""
-        if not self.registrar.needs_prior:
-            return None
-        if self._memory.last is not None:
-            if self.state is State.LOST and self._memory.seconds_since(stamp_ns) > self.settings.max_lost_s:
-                text = f"lost for more than {self.settings.max_lost_s:g} s, the camera may have moved: send initial_pose"
-                return "lost_too_long", text
-            return None
-        if self._prior is not None and self._prior_age_s(stamp_ns) > self.settings.max_prior_s:
-            text = f"no fit within {self.settings.max_prior_s:g} s of the start: send initial_pose again"
-            return "prior_expired", text
-        return None
-
-    def _searches_anew(self, stamp_ns: int) -> bool:
-        """Whether a method that needs no start searches the whole view: where what is known of before led to nothing."""
-        if self.registrar.needs_prior:
+    def _check_gap(self, stamp_ns: int) -> bool:
+        """Whether this cloud comes so late that the last pose is nothing to follow from, yet a slow frame may be the cause."""
+        gap_s = self._memory.seconds_since(stamp_ns)
+        if self.state not in PUBLISHING_STATES or gap_s <= self.settings.silence_s:
             return False
-        if self._memory.last is None:
-            return self._prior is None or self._prior_age_s(stamp_ns) > self.settings.local_search_s
-        return self._memory.seconds_since(stamp_ns) > self.settings.local_search_s
+        if gap_s > self.settings.slow_frame_s:
+            self._lose_to_gap(stamp_ns)
+            return False
+        return True
 
-    def _prior_age_s(self, stamp_ns: int) -> float:
-        """Seconds since the first cloud that was searched from the start."""
-        if self._prior_since_ns is None or stamp_ns < self._prior_since_ns:
-            self._prior_since_ns = stamp_ns
-        return (stamp_ns - self._prior_since_ns) * 1e-9
+    def _lose_to_gap(self, stamp_ns: int) -> None:
+        gap_s = self._memory.seconds_since(stamp_ns)
+        text = f"no pose for {gap_s:.1f} s" if np.isfinite(gap_s) else "the stamps went back"
+        self._change(Event.SILENCE, "gap", text)
 
-    def _start(self, stamp_ns: int) -> Prior | None:
+    def _start(self, stamp_ns: int, is_overdue: bool) -> Prior | None:
         """Where this frame's registration begins."""
-        if self._candidate is not None:
-            # A search from nothing has held it against every other pose: to follow it is enough, and ten times as fast.
-            follows = not self.registrar.needs_prior
-            return Prior(self._candidate.T_camera_model, "candidate", LAST_FRAME_STDDEV_M, continues=follows)
-        if self._memory.last is None:
-            return None if self._searches_anew(stamp_ns) else self._prior
         if self.state in PUBLISHING_STATES:
-            return Prior(self._memory.predicted(stamp_ns), "last_frame", LAST_FRAME_STDDEV_M, continues=True)
-        anchors, reaches = self._memory.anchors(stamp_ns), self.settings.search_reaches_m
-        if self._searches_anew(stamp_ns):
-            return None
-        reach = reaches[self._attempt // len(anchors) % len(reaches)]
-        anchor = anchors[self._attempt % len(anchors)]
-        self._attempt += 1
-        return Prior(anchor, "last_pose", reach)
+            expected = self._memory.predicted(stamp_ns)
+            if is_overdue:
+                return Prior(expected, "last_pose", self.settings.retry_reach_m, posture=self._memory.posture)
+            return Prior(expected, "last_frame", LAST_FRAME_STDDEV_M, True, self._memory.posture)
+        if self._candidate is None:
+            return self._search.next(stamp_ns)
+        # The search that found it has held it against other levels: to follow it is enough, and several times as fast. The
+        # first pose from a given start is searched twice, as nothing else speaks for it and nobody waits for it.
+        follows = not self.registrar.needs_prior or self._memory.last is not None
+        known = self._candidate
+        return Prior(known.T_camera_model, "candidate", LAST_FRAME_STDDEV_M, follows, known.posture)
 
     def _believe(self, registration: Registration, prior: Prior | None, stamp_ns: int) -> Registration:
         """Turn a fit that moved further than a spine can into a failed one."""
@@ -153,8 +157,11 @@ class Tracker:
                 text = f"{1000 * np.linalg.norm(shift):.1f} mm and {np.degrees(angle):.1f} deg from where it was expected"
                 return refused(registration, "jump", text)
             return registration
-        moved = apply(T, self._origins) - apply(prior.T_camera_model, self._origins)
-        along = float(np.abs(moved @ (prior.T_camera_model[:3, :3] @ self.axis)).max())
+        T_looked_for = prior.T_camera_model
+        if self._candidate is not None and self._candidate.T_anchor is not None:
+            T_looked_for = self._candidate.T_anchor  # else two short steps could make a level
+        moved = apply(T, self._origins) - apply(T_looked_for, self._origins)
+        along = float(np.abs(moved @ (T_looked_for[:3, :3] @ self.axis)).max())
         if along > self.settings.max_axis_move_m:
             text = f"{1000 * along:.0f} mm along the spine from where it was looked for: this may be another level"
             return refused(registration, "ambiguous_level", text)
@@ -167,104 +174,110 @@ class Tracker:
         far = float(np.linalg.norm(shift)) > s.step_m + s.speed_m_s * dt
         return not far and angle <= s.step_rad + s.turn_rad_s * dt
 
-    def _judge(self, registration: Registration, stamp_ns: int) -> tuple[Event, str, str]:
+    def _judge(
+        self, registration: Registration, prior: Prior | None, stamp_ns: int
+    ) -> tuple[Event, str, str]:
         """The event that a registration is, with reason code and reason."""
         if not registration.success:
-            self._candidate, self._streak = None, 0
-            return Event.FAILED, registration.reason_code, registration.reason
-        shortfall = self._shortfall(registration)
-        if self.state in PUBLISHING_STATES:
-            self._streak = self._streak + 1 if shortfall is None else 0
-            if shortfall is not None:
-                return Event.FAIR, "low_quality", shortfall
-            if self.state is State.DEGRADED and self._streak < self.settings.promote_frames:
-                return Event.GOOD, "recovering", "quality is back above the upper threshold"
-            return Event.RECOVERED, "ok", "tracking"
-        if shortfall is not None:
             self._candidate = None
-            return Event.FAILED, "low_quality", f"not good enough to start: {shortfall}"
-        return self._confirm(registration, stamp_ns)
+            return Event.FAILED, registration.reason_code, registration.reason
+        short = shortfall(registration, self.settings.upper, self.centre)
+        if self.state in PUBLISHING_STATES:
+            return self._judge_followed(short)
+        if short is not None:
+            self._candidate = None
+            return Event.FAILED, "low_quality", f"not good enough to start: {short}"
+        return self._confirm(registration, prior, stamp_ns)
 
-    def _confirm(self, registration: Registration, stamp_ns: int) -> tuple[Event, str, str]:
+    def _judge_followed(self, short: str | None) -> tuple[Event, str, str]:
+        """The event that an accepted fit of a running track is: the thresholds' hysteresis."""
+        s, degraded = self.settings, self.state is State.DEGRADED
+        self._good, self._fair = (self._good + 1, 0) if short is None else (0, self._fair + 1)
+        if short is not None and not degraded and self._fair < s.demote_frames:
+            return Event.FAIR, "weakening", f"{short} (fit {self._fair} of {s.demote_frames})"
+        if short is not None:
+            return (Event.FAIR if degraded else Event.DEMOTED), "low_quality", short
+        if degraded and self._good < s.promote_frames:
+            return Event.GOOD, "recovering", "quality is back above the upper threshold"
+        return (Event.RECOVERED if degraded else Event.GOOD), "ok", "tracking"
+
+    def _confirm(
+        self, registration: Registration, prior: Prior | None, stamp_ns: int
+    ) -> tuple[Event, str, str]:
         """Count agreeing good fits before the first pose goes out."""
-        T, seen, first = registration.T_camera_model, 1, registration.T_camera_model
-        if self._candidate is not None:
-            shift, _ = self._memory.difference(self._candidate.T_camera_model, T)
-            first = self._candidate.T_first
+        T, known = registration.T_camera_model, self._candidate
+        if known is None:
+            anchor = None if prior is None else prior.T_camera_model
+            found = Candidate(T, 1, T, anchor, registration.posture)
+        else:
+            shift, _ = self._memory.difference(known.T_camera_model, T)
             if float(np.linalg.norm(shift)) > self.settings.confirm_distance_m:
-                return self._unconfirmed(T, shift)
-            seen = self._candidate.agreed + 1
-        if seen >= (1 if self._resumes(T, stamp_ns) else self.settings.confirm_frames):
-            self._candidate, self._streak, self._attempt = None, 0, 0
+                return self._unconfirmed(known, registration, shift)
+            found = replace(known, T_camera_model=T, agreed=known.agreed + 1, posture=registration.posture)
+        if found.agreed >= self.settings.confirm_frames or self._resumes(registration, stamp_ns):
+            self._candidate = None
+            self._good = self._fair = 0
             return Event.CONFIRMED, "ok", "tracking"
-        self._candidate = Candidate(T, seen, first)
-        return Event.GOOD, "confirming", f"good fit {seen} of {self.settings.confirm_frames}"
+        self._candidate = found
+        return Event.GOOD, "confirming", f"good fit {found.agreed} of {self.settings.confirm_frames}"
 
-    def _unconfirmed(self, T: Array, shift: Array) -> tuple[Event, str, str]:
+    def _unconfirmed(self, known: Candidate, newer: Registration, shift: Array) -> tuple[Event, str, str]:
         """Two fits in a row that disagree.
 
-        A search from nothing takes so long that the spine may have moved a little meanwhile: the newer fit then takes the
-        older one's place, as long as it stays near the first. Else this would be the start of a walk from fit to fit: the
-        next search begins anew.
+        A search takes so long that the spine may have moved a little meanwhile: the newer fit then takes the older one's
+        place, as long as it stays near the first. Else this would be the start of a walk from fit to fit: the next search
+        begins anew, as it does from a given start.
         """
-        assert self._candidate is not None
-        first = self._candidate.T_first
-        walked, _ = self._memory.difference(first, T)
+        T = newer.T_camera_model
+        walked, _ = self._memory.difference(known.T_first, T)
         near = float(np.linalg.norm(walked)) <= self.settings.max_axis_move_m
-        self._candidate = Candidate(T, 1, first) if near and not self.registrar.needs_prior else None
+        follows = not self.registrar.needs_prior or self._memory.last is not None
+        self._candidate = (
+            replace(known, T_camera_model=T, agreed=1, posture=newer.posture) if near and follows else None
+        )
         text = f"two fits in a row lie {1000 * np.linalg.norm(shift):.1f} mm apart"
         return Event.FAILED, "unconfirmed", text
 
-    def _resumes(self, T: Array, stamp_ns: int) -> bool:
-        """Whether a track lost a moment ago goes on where it was expected."""
-        if self._memory.seconds_since(stamp_ns) > self.settings.resume_s:
+    def _resumes(self, registration: Registration, stamp_ns: int) -> bool:
+        """Whether one fit is enough: a good one, just where the spine was expected, after a short loss or a slow frame."""
+        s, T = self.settings, registration.T_camera_model
+        limit_s = s.resume_s if self.state is State.LOST else s.slow_frame_s
+        if self.state is State.SEARCHING or self._memory.seconds_since(stamp_ns) > limit_s:
             return False
-        return self._in_reach(self._memory.predicted(stamp_ns), T, stamp_ns)
+        if not registration.success or shortfall(registration, s.upper, self.centre) is not None:
+            return False
+        expected = self._memory.predicted(stamp_ns)
+        shift, angle = self._memory.difference(expected, T)
+        near = float(np.linalg.norm(shift)) <= s.resume_m and angle <= s.resume_rad
+        return near and self._in_reach(expected, T, stamp_ns)
 
-    def _shortfall(self, registration: Registration) -> str | None:
-        """What keeps a fit below the upper thresholds; None when nothing does."""
-        q, upper = registration.quality, self.settings.upper
-        stddev, _ = largest_stddev(
-            covariance_at(registration.covariance, registration.T_camera_model, self.centre)
-        )
-        if q.inlier_ratio < upper.min_inlier_ratio:
-            return f"inlier ratio {q.inlier_ratio:.2f} below {upper.min_inlier_ratio:.2f}"
-        if q.free_space_violation > upper.max_free_space_violation:
-            return f"{100 * q.free_space_violation:.0f} % of the posed bone is seen through"
-        if q.normal_agreement < upper.min_normal_agreement:
-            return f"{100 * q.normal_agreement:.0f} % of the points on the model are turned as it is"
-        if q.visible_fraction < upper.min_visible_fraction:
-            return f"{100 * q.visible_fraction:.0f} % of the surface is in view"
-        if stddev > upper.max_position_stddev_m:
-            return f"position uncertain by {1000 * stddev:.1f} mm"
-        return None
+    def _change(self, event: Event, code: str, reason: str) -> None:
+        """Take the transition, if the table has one."""
+        after = next_state(self.state, event)
+        if after is self.state:
+            return
+        self.history = self.history.after(Change(self.state, after, event, code, reason, self._stamp_ns))
+        self.state = after
+        if after is State.TRACKING:
+            self._search.found()
 
     def _finish(
         self,
         stamp_ns: int,
         frame_id: str,
-        event: Event,
+        before: State,
         code: str,
         reason: str,
         registration: Registration | None,
     ) -> TrackingUpdate:
-        """Take the transition, remember a published pose, wrap up."""
-        before = self.state
-        self.state = next_state(before, event)
+        """Remember a pose that may go out, wrap up."""
         published = self.state in PUBLISHING_STATES and registration is not None and registration.success
         if published and registration is not None:
-            self._memory.remember(registration.T_camera_model, stamp_ns)
+            self._memory.remember(registration.T_camera_model, stamp_ns, registration.posture)
         timings = dict(registration.timings_ms) if registration is not None else {}
+        changed = self.state is not before
         return TrackingUpdate(
-            stamp_ns,
-            frame_id,
-            self.state,
-            self.state is not before,
-            code,
-            reason,
-            registration,
-            published,
-            timings,
+            stamp_ns, frame_id, self.state, changed, code, reason, registration, published, timings
         )
 
 

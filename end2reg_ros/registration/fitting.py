@@ -1,0 +1,156 @@
+"""A start against a region of the scene: the spine as one body, then each level by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from end2reg_ros.case.model import Case
+from end2reg_ros.registration.articulated import (
+    Articulated,
+    Skeleton,
+    Way,
+    level_covariance,
+    refine_levels,
+)
+from end2reg_ros.registration.kabsch import kabsch
+from end2reg_ros.registration.matching import Matcher, PostureMatcher, RigidMatcher, Scene
+from end2reg_ros.registration.posture import Posture, segment_centres, straight
+from end2reg_ros.registration.quality import Agreement, agreement
+from end2reg_ros.registration.refine import Refined, pose_covariance, refine, settle, solve
+from end2reg_ros.registration.region import Region
+from end2reg_ros.registration.settings import RegistrationSettings
+from end2reg_ros.registration.surface import ModelSurface
+from end2reg_ros.registration.uncertainty import unknown_covariance
+from end2reg_ros.se3 import apply, inverse
+
+Array = NDArray[np.float64]
+
+FOLLOWING_GATES_M = (0.004, 0.003)  # from so near, fewer look-ups do
+SPINE_FIT_STRIDE = 8  # of the samples that tell which rigid pose fits all levels best
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One refined and classified start.
+
+    Attributes:
+        refined: the spine's pose.
+        agreement: what the camera sees of it.
+        posture: None for a spine taken as one body.
+        level_covariances: (levels, 6, 6) camera axes, about the vertebra frames' origins; empty without a posture.
+        level_points: (levels,) scene points that speak for each level; empty without a posture.
+    """
+
+    refined: Refined
+    agreement: Agreement
+    posture: Posture | None = None
+    level_covariances: Array | None = None
+    level_points: NDArray[np.int64] | None = None
+
+    @property
+    def score(self) -> float:
+        """Supported minus twice the seen-through samples: what the best of several starts is chosen by."""
+        return float(self.agreement.supported.sum() - 2.0 * self.agreement.violated.sum())
+
+
+class Fitter:
+    """Holds what a case's fits share."""
+
+    def __init__(self, case: Case, surface: ModelSurface, settings: RegistrationSettings) -> None:
+        self.surface = surface
+        self.settings = settings
+        self.origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
+        of_level = surface.level_index[surface.coarse]
+        self._samples, self._of_level = surface.points[surface.coarse], of_level
+        # Of a rigid body's box no point moves further than the furthest corner.
+        corners = [
+            np.stack(np.meshgrid(*zip(*b, strict=True)), -1).reshape(-1, 3) for b in surface.level_bounds
+        ]
+        self._corners = np.concatenate(corners)
+        self._of_corner = np.repeat(np.arange(len(corners)), 8)
+        middles = [
+            self._samples[of_level == k].mean(axis=0) if (of_level == k).any() else self.origins[k]
+            for k in range(len(case.vertebrae))
+        ]
+        self.skeleton = Skeleton(np.stack(middles), segment_centres(case))
+        # One vertebra has no neighbour to move against.
+        self.articulation = settings.articulation if len(case.vertebrae) > 1 else None
+
+    def reach(self, posture: Posture | None) -> float:
+        """How far a posture moves any sample, metres."""
+        if posture is None or self.articulation is None:
+            return 0.0
+        return float(
+            np.linalg.norm(posture.posed(self._corners, self._of_corner) - self._corners, axis=1).max()
+        )
+
+    def rigid(self, region: Region, tree: cKDTree, start: Array, posture: Posture | None = None) -> Fit:
+        """Refine a start with all levels as one body, and classify the surface at the result.
+
+        Args:
+            region: scene points around it; ``tree`` over its points.
+            start: (4, 4) T_camera_model.
+            posture: how the levels stand; None: as in the CT.
+        """
+        matcher = self.matcher(posture)
+        refined = refine(region.points, region.normals, self.surface, start, self.settings.refine, matcher)
+        return Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree, posture), posture)
+
+    def fit(self, region: Region, tree: cKDTree, start: Array, posture: Posture | None, way: Way) -> Fit:
+        """The same, then each level by itself. ``way``: how far the result may lie from where it is looked for."""
+        points, normals, settings = region.points, region.normals, self.settings.refine
+        if self.articulation is None:
+            return self.rigid(region, tree, start)
+        scene = Scene(points, normals)
+        few, matcher = scene.every(len(points) // settings.settle_points), self.matcher(posture)
+        if isinstance(matcher, PostureMatcher):
+            few = matcher.assigned(few, inverse(start))
+        settling = replace(settings, gates=FOLLOWING_GATES_M) if way == "following" else settings
+        T_model_camera, _ = settle(few, matcher, inverse(start), settling)
+        T = inverse(T_model_camera)
+        levels = refine_levels(
+            scene, self.surface, self.skeleton, T, posture or straight(len(self.origins)),
+            settings, self.articulation, way,
+        )  # fmt: skip
+        if levels is None:
+            nothing = Refined(start, unknown_covariance(), float("nan"), np.zeros(len(points), bool), 0.0, 0)
+            return Fit(nothing, agreement(self.surface, start, region, tree, posture), posture)
+        return self._articulated(T, levels, region, tree)
+
+    def matcher(self, posture: Posture | None) -> Matcher:
+        """Looks up on a surface in that posture; None: as in the CT."""
+        return RigidMatcher(self.surface) if posture is None else PostureMatcher(self.surface, posture)
+
+    def _articulated(self, T: Array, levels: Articulated, region: Region, tree: cKDTree) -> Fit:
+        """The spine's pose becomes the rigid one that fits the levels best, and the posture what is left."""
+        covariances = np.stack([
+            level_covariance(
+                levels.covariances[k],
+                apply(levels.posture.motions[k], self.skeleton.level_centres[k]),
+                apply(levels.posture.motions[k], origin),
+                T,
+            )
+            for k, origin in enumerate(self.origins)
+        ])  # fmt: skip
+        some = slice(None, None, SPINE_FIT_STRIDE)
+        rest, of_level = self._samples[some], self._of_level[some]
+        # All levels alike, seen or not: else the spine would jump when an instrument covers some of them.
+        T_moved = kabsch(rest, levels.posture.posed(rest, of_level))
+        posture = Posture(inverse(T_moved) @ levels.posture.motions)
+        settings = self.settings.refine
+        once = replace(settings, weighings=1)
+        _, H, centre = solve(levels.matches, settings.outside_weight, once)
+        refined = Refined(
+            T @ T_moved,
+            pose_covariance(H, levels.rmse, T, centre, settings),
+            levels.rmse,
+            levels.inliers,
+            levels.matches.agreement,
+            iterations=0,
+        )
+        found = agreement(self.surface, refined.T_camera_model, region, tree, posture)
+        return Fit(refined, found, posture, covariances, levels.points)
