@@ -15,7 +15,7 @@ from end2reg_ros.registration.classical import start_stddev, unguided_start
 from end2reg_ros.registration.landmarks import prior_from_landmarks
 from end2reg_ros.registration.quality import Agreement, agreement, depth_in_front
 from end2reg_ros.registration.refine import Refined
-from end2reg_ros.registration.region import ThinSettings, crop, make_region
+from end2reg_ros.registration.region import ThinSettings, crop, direction_window, make_region
 from end2reg_ros.registration.rivals import neighbouring_poses, threatens
 from end2reg_ros.registration.types import Prior, Quality
 from end2reg_ros.se3 import apply
@@ -127,18 +127,37 @@ def test_see_through_and_cover_are_told_apart() -> None:
     seen, local = frame(0), registrar().local
     T = seen.T_camera_model
     cloud = cloud_of(seen)
-    from scipy.spatial import cKDTree
 
     def classes(pose: np.ndarray) -> Agreement:
         cropped = crop(cloud.points, pose, local.box, 0.03)
         near = local.surface.near(cropped.local) < 0.03
-        region = make_region(cloud.points, cropped, near, ThinSettings(0.002))
-        return agreement(local.surface, pose, region, cKDTree(region.points))
+        region = make_region(cropped, near, ThinSettings(0.002))
+        return agreement(local.surface, pose, region)
 
     right, high, deep = classes(T), classes(shifted(T, y_mm=-12)), classes(shifted(T, y_mm=12))
     assert right.violated.mean() < 0.01 and right.supported.mean() > 0.3
     assert high.violated.mean() > 0.3
     assert deep.violated.mean() < 0.05 and deep.covered.mean() > 0.6
+
+
+@pytest.mark.parametrize("order", ["rows", "columns", "none"])
+def test_a_window_is_the_same_however_the_cloud_is_ordered(order: str) -> None:
+    """All points whose line of sight meets the box; at most one in a hundred is missed where they come in no order."""
+    seen, box = frame(0), registrar().local.box
+    T, rng = seen.T_camera_model, np.random.default_rng(0)
+    image = np.isfinite(seen.points).all(axis=-1)
+    by_columns = np.swapaxes(seen.points, 0, 1)[image.T]
+    points = {"rows": seen.points[image], "columns": by_columns, "none": rng.permutation(by_columns)}[order]
+    points = points.astype(np.float32)
+    ends = np.stack([box.low - 0.01, box.high + 0.01])
+    corners = apply(T, np.stack(np.meshgrid(*ends.T), axis=-1).reshape(-1, 3))
+    slopes, own = corners[:, :2] / corners[:, 2:], points[:, :2] / points[:, 2:]
+    inside = ((own >= slopes.min(axis=0)) & (own <= slopes.max(axis=0))).all(axis=1)
+    for lying in (points, np.asfortranarray(points)):
+        index, window = direction_window(lying, T, box, 0.01)
+        np.testing.assert_array_equal(window, points[index])
+        assert len(np.unique(index)) == len(index) and inside[index].mean() > 0.999
+        assert len(index) >= (0.99 if order == "none" else 0.999) * inside.sum() > 1000
 
 
 def test_registration_is_deterministic() -> None:

@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_engine import NO_REGION, Array, FakeEngine, cloud, local, region, truth, turned
+from bent_spine import View, level_errors, look
+from fake_engine import NO_REGION, Array, FakeEngine, cloud, local, region, region_output, truth, turned
 from numpy.typing import NDArray
 from views import bundled_case, frame, shifted, tre_mm
 
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.cloud.view_grid import view_grid
 from end2reg_ros.engine.types import MaskChoice, NetworkOutput
 from end2reg_ros.registration import classical, network_search
 from end2reg_ros.registration.background import uses_background
-from end2reg_ros.registration.end2reg import End2RegAloneRegistrar, End2RegRegistrar
+from end2reg_ros.registration.end2reg import BENT_REASONS, End2RegAloneRegistrar, End2RegRegistrar
 from end2reg_ros.registration.local_scene import (
     LocalScene,
     around_pose,
@@ -232,6 +234,7 @@ def test_a_running_track_is_seen_by_the_network_on_every_frame(make: Make) -> No
 def in_background(make: Make, engine: FakeEngine) -> Any:
     registrar, _ = make(engine)
     registrar.background = True
+    registrar.settings = replace(registrar.settings, network_period_s=0.0)
     return registrar
 
 
@@ -254,6 +257,20 @@ def test_in_the_background_the_network_speaks_of_an_earlier_cloud(make: Make) ->
     assert tre_mm(second.T_camera_model, truth()) < 1.0
     registrar._pass.running.result(10)
     assert len(engine.masks) == 2  # the newest cloud, as soon as it was free
+
+
+def test_in_the_background_the_network_sees_a_cloud_once_a_period(make: Make) -> None:
+    engine = FakeEngine(truth())
+    registrar = in_background(make, engine)
+    registrar.settings = replace(registrar.settings, network_period_s=0.4)
+    for ms in (0, 100, 300, 399, 400, 700):
+        registrar.register(replace(cloud(), stamp_ns=ms * 1_000_000), following(truth()))
+        if registrar._pass is not None:
+            registrar._pass.running.result(10)
+    assert len(engine.masks) == 2  # 0 and 400 ms
+    registrar.register(replace(cloud(), stamp_ns=0), following(truth()))  # the clock went back
+    registrar._pass.running.result(10)
+    assert len(engine.masks) == 3
 
 
 def test_in_the_background_a_pass_under_way_is_not_waited_for(make: Make) -> None:
@@ -393,3 +410,110 @@ def test_a_pose_a_level_away_from_the_start_is_refused(make: Make) -> None:
     found = registrar.near(Prior(away, "test"), right)
     assert not found.success and found.reason_code == "far_from_prior"
     assert found.reason == "the spine lies 34 mm from the start (limit 22 mm)"
+
+
+def much_bent() -> View:
+    """4 degrees and 2 mm at every segment: no one rigid pose passes the checks."""
+    return look(4.0, 2.0, 1)
+
+
+def bent_region() -> NDArray[np.float32]:
+    view = much_bent()
+    bone = (view.level >= 0)[:, None].astype(np.float32)
+    return region_output(view_grid(view.cloud().points, None, bone), view.T_camera_model)
+
+
+class NarrowView(FakeEngine):
+    """For a view that does not fill the grid: the first look is told by counting."""
+
+    looks = 0
+
+    def region_map(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.looks += 1
+        return bent_region() if self.looks == 1 else NO_REGION
+
+
+def slipped_by_a_level(T: Array) -> Array:
+    frames = [v.T_model_level for v in bundled_case().vertebrae]
+    return np.asarray(T @ frames[3] @ inverse(frames[2]))
+
+
+@pytest.mark.parametrize("start", ["prior", "nothing"])
+def test_a_bent_spine_is_found_with_a_pose_for_each_vertebra(make: Make, start: str) -> None:
+    view = much_bent()
+    registrar, _ = make(NarrowView(view.T_camera_model))
+    rigid = registrar.local.fit(view.cloud(), registrar.request(view.T_camera_model))
+    assert not rigid.success and rigid.reason_code in BENT_REASONS
+    prior = Prior(view.T_camera_model, "test") if start == "prior" else None
+    found = registrar.register(view.cloud(), prior)
+    assert found.success, found.reason
+    assert level_errors(found, view)[:, 0].max() < 0.4
+    assert found.posture is not None and "bent spine" in found.timings_ms
+
+
+def test_what_passes_as_one_body_is_not_looked_for_bent(make: Make) -> None:
+    registrar, _ = make(FakeEngine(truth(), region()))
+    assert "bent spine" not in registrar.register(cloud(), None).timings_ms
+
+
+def test_an_unsure_network_leads_to_no_bent_spine(make: Make) -> None:
+    """Levels that may move fit wrong places better, too: it must be sure of the place."""
+    view = much_bent()
+    registrar, _ = make(FakeEngine(view.T_camera_model, found=(120,)))
+    found = registrar.register(view.cloud(), Prior(view.T_camera_model, "test"))
+    assert (found.success, found.reason_code) == (False, "level_disagrees")
+    assert found.reason.startswith("L1: inlier ratio")
+
+
+@pytest.mark.parametrize("start", ["prior", "nothing"])
+def test_a_bent_spine_seen_a_level_off_is_put_right_or_refused(make: Make, start: str) -> None:
+    view = much_bent()
+    wrong = slipped_by_a_level(view.T_camera_model)
+    registrar, _ = make(NarrowView(wrong))
+    found = registrar.register(view.cloud(), Prior(wrong, "test") if start == "prior" else None)
+    assert not found.success or level_errors(found, view)[:, 0].max() < 0.4
+    assert start == "nothing" or not found.success
+
+
+def test_two_bent_spines_that_pass_are_no_pose(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = much_bent()
+    registrar, _ = make(NarrowView(view.T_camera_model))
+    original = registrar.bent
+
+    def with_another_level(cloud: Cloud, fits: Any, everywhere: bool) -> Any:
+        (found, pose), *rest = original(cloud, fits, everywhere)
+        other = replace(found, T_camera_model=slipped_by_a_level(found.T_camera_model))
+        return [(found, pose), *rest, (other, pose)]
+
+    monkeypatch.setattr(registrar, "bent", with_another_level)
+    found = registrar.register(view.cloud(), None)
+    assert (found.success, found.reason_code) == (False, "ambiguous_level")
+
+
+def test_a_bent_spine_is_held_against_every_other_level_when_nothing_else_tells_where_it_is(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = much_bent()
+    for prior, everywhere in ((None, True), (Prior(view.T_camera_model, "test"), False)):
+        registrar, _ = make(NarrowView(view.T_camera_model))
+        asked: list[bool] = []
+
+        def remembered(cloud: Cloud, fits: Any, everywhere: bool, asked: list[bool] = asked) -> list[Any]:
+            asked.append(everywhere)
+            return []
+
+        monkeypatch.setattr(registrar, "bent", remembered)
+        assert not registrar.register(view.cloud(), prior).success
+        assert asked == [everywhere]
+
+
+def test_the_posture_before_is_where_a_track_and_a_search_begin(make: Make) -> None:
+    """As one body in that posture the spine passes the checks at once."""
+    view = much_bent()
+    registrar, _ = make(FakeEngine(view.T_camera_model))
+    for continues in (True, False):
+        prior = Prior(view.T_camera_model, "last_frame", 0.002, continues, view.posture)
+        found = registrar.register(view.cloud(), prior)
+        assert found.success, found.reason
+        assert level_errors(found, view)[:, 0].max() < 0.4
+        assert "bent spine" not in found.timings_ms or found.timings_ms["bent spine"] < 1.0

@@ -8,8 +8,8 @@ import trimesh
 from scipy.spatial import cKDTree
 from views import bundled_case, registrar
 
-from end2reg_ros.registration.grids import distance_grid, nearest_grid
-from end2reg_ros.registration.surface import sample_surface, thin
+from end2reg_ros.registration.grids import distance_grid, lattice_around, nearest_grid
+from end2reg_ros.registration.surface import LEVEL, NORMAL, POINT, PointSurface, sample_surface, thin
 
 
 def test_samples_lie_on_the_surface_and_face_outwards() -> None:
@@ -92,6 +92,49 @@ def test_every_cell_of_the_nearest_grid_holds_what_a_search_finds_from_its_centr
     # What is looked up is chosen by a rough distance, two cells of 3 mm off at worst.
     assert held[exact < reach - 0.0022].all()
     assert 0.05 < held.mean() < 0.9
+
+
+def test_places_outside_a_lattice_get_cells_of_its_border() -> None:
+    """However far away: the border has no sample, and is infinitely far from the surface."""
+    points = np.random.default_rng(4).uniform(-0.02, 0.03, size=(300, 3))
+    lattice = lattice_around(points, 0.003, 0.004)
+    border = lattice.border.ravel()
+    assert not border[lattice.cells(points)].any()
+    centres = lattice.centres(np.arange(lattice.count))
+    np.testing.assert_array_equal(lattice.cells(centres), np.arange(lattice.count))
+    outside = np.concatenate(
+        [points + far * axis for axis in np.eye(3) for far in (-50.0, -0.065, 0.065, 50.0)]
+    )
+    assert border[lattice.cells(outside)].all()
+    assert border[lattice.cells(outside.astype(np.float32))].all()
+    cell = lattice.cells(points).astype(np.int64)
+    beside = lattice.centres((cell[:, None] + lattice.neighbours).ravel()).reshape(-1, 27, 3)
+    offsets = np.round((beside - lattice.centres(cell)[:, None]) / lattice.cell)
+    assert {tuple(o) for o in offsets[0]} == {
+        (x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)
+    }
+    assert np.isinf(distance_grid(points).distance[distance_grid(points).lattice.border.ravel()]).all()
+    grid = nearest_grid(points, cKDTree(points))
+    assert (grid.sample[grid.lattice.border.ravel()] == -1).all()
+
+
+def test_a_look_up_tells_all_of_the_sample() -> None:
+    """The same through the grid and through a search tree, for points that lie right on samples."""
+    surface = registrar().local.surface
+    index = np.arange(0, len(surface.points), 40)
+    columns = np.ascontiguousarray((surface.points[index] + 1e-5 * surface.normals[index]).T)
+    tree = PointSurface(surface.points, surface.normals, surface.tree).look_up(columns, 0.003)
+    grid = surface.look_up(columns, 0.003)
+    assert tree.found.all() and grid.found.mean() > 0.99
+    np.testing.assert_allclose(tree.rows[:, POINT], surface.points[index])
+    np.testing.assert_allclose(tree.rows[:, NORMAL], surface.normals[index])
+    np.testing.assert_allclose(tree.squared, 1e-10, rtol=1e-6)
+    for found in (tree, grid):
+        np.testing.assert_allclose(found.offset.T + found.rows[:, POINT], columns.T, atol=1e-15)
+        np.testing.assert_allclose((found.offset**2).sum(axis=0), found.squared, rtol=1e-6)
+    nearest, at = surface.nearest(columns.T, 0.003)
+    np.testing.assert_array_equal(np.isfinite(nearest), grid.found)
+    np.testing.assert_array_equal(grid.rows[grid.found, LEVEL], surface.level_index[at[grid.found]])
 
 
 def test_thinning_keeps_one_point_a_cell() -> None:

@@ -57,3 +57,14 @@ def test_moved_covariance_matches_sampled_pose_errors() -> None:
     twists = rng.multivariate_normal(np.zeros(6), covariance, size=200_000)
     moved = np.concatenate([twists[:, :3] + np.cross(twists[:, 3:], offset), twists[:, 3:]], axis=1)
     np.testing.assert_allclose(se3.move_covariance(covariance, offset), np.cov(moved.T), rtol=0.05, atol=2e-7)
+
+
+def test_rotation_vectors_come_back() -> None:
+    """Of less than half a turn, down to none; near half a turn the sine is small and the vector still right."""
+    rng = np.random.default_rng(3)
+    for angle in (0.0, 1e-12, 1e-7, 0.01, 1.0, 3.0, np.pi - 1e-4):
+        axis = rng.normal(size=3)
+        vector = angle * axis / np.linalg.norm(axis)
+        np.testing.assert_allclose(
+            se3.rotation_vector(se3.rotation_from_vector(vector)), vector, rtol=1e-6, atol=1e-12
+        )

@@ -9,6 +9,7 @@ import pytest
 
 from end2reg_ros.case.model import Case, Mesh, Vertebra
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.posture import Posture, straight
 from end2reg_ros.registration.types import Prior, Quality, Registration
 from end2reg_ros.se3 import apply, from_rotation_translation, rotation_from_vector
 from end2reg_ros.tracking import State, Tracker, TrackerSettings
@@ -52,9 +53,12 @@ class Scripted:
         return self.answers.pop(0)
 
 
-def answer(T: np.ndarray, quality: Quality = GOOD, success: bool = True) -> Registration:
+def answer(
+    T: np.ndarray, quality: Quality = GOOD, success: bool = True, posture: Posture | None = None
+) -> Registration:
     code, reason = ("ok", "registered") if success else ("few_inliers", "12 points on the model, 250 needed")
-    return Registration(T, success, code, reason, quality, 1e-8 * np.eye(6), "scripted", "none")
+    covariance = 1e-8 * np.eye(6)
+    return Registration(T, success, code, reason, quality, covariance, "scripted", "none", posture=posture)
 
 
 class Stream:
@@ -66,9 +70,14 @@ class Stream:
         self.time_ns = 1_000_000_000
 
     def feed(
-        self, T: np.ndarray, quality: Quality = GOOD, success: bool = True, dt: float = 1 / 15
+        self,
+        T: np.ndarray,
+        quality: Quality = GOOD,
+        success: bool = True,
+        dt: float = 1 / 15,
+        posture: Posture | None = None,
     ) -> TrackingUpdate:
-        self.registrar.answers = [answer(T, quality, success)] * 2  # a failed frame is tried twice
+        self.registrar.answers = [answer(T, quality, success, posture)] * 2  # a failed frame is tried twice
         self.time_ns += int(dt * 1e9)
         return self.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", self.time_ns))
 
@@ -493,3 +502,86 @@ def test_a_track_lost_in_motion_is_also_searched_where_it_last_stood_still() -> 
     memory.forget()
     with pytest.raises(LookupError, match="no pose to predict from"):
         memory.predicted(0)
+
+
+def bent_stream(needs_prior: bool = True) -> tuple[Stream, Posture]:
+    """A track whose last published pose came with a posture."""
+    stream, posture = Stream(needs_prior=needs_prior).to_tracking(), straight(2)
+    stream.feed(at(), posture=posture)
+    return stream, posture
+
+
+def asked_postures(stream: Stream, frames: int = 1, dt: float = 1 / 15) -> list[tuple[str, Posture | None]]:
+    """Source and posture of every start that so many failing frames were tried from."""
+    stream.registrar.priors.clear()
+    for _ in range(frames):
+        stream.feed(at(), success=False, dt=dt)
+    return [(p.source, p.posture) for p in stream.registrar.priors if p is not None]
+
+
+def test_a_track_is_followed_from_the_posture_last_published() -> None:
+    stream, before = bent_stream()
+    for _ in range(3):
+        posture = straight(2)
+        stream.feed(at(), posture=posture)
+        prior = stream.registrar.priors[-1]
+        assert prior is not None and prior.continues and prior.posture is before
+        before = posture
+
+
+def test_a_failed_frame_is_retried_and_a_lost_track_searched_in_the_posture_last_published() -> None:
+    stream, posture = bent_stream()
+    asked = asked_postures(stream, 8)
+    assert [source for source, _ in asked[:3]] == ["last_frame", "last_frame", "last_pose"]
+    assert len(asked) == 9 and all(known is posture for _, known in asked)
+    # A fit that did not count leaves no trace.
+    stream.feed(at(), FAIR, posture=straight(2))
+    assert all(known is posture for _, known in asked_postures(stream, 2))
+
+
+def test_a_slow_frame_is_searched_in_the_posture_last_published() -> None:
+    stream, posture = bent_stream()
+    [(source, known)] = asked_postures(stream, 1, dt=1.0)
+    assert source == "last_pose" and known is posture
+
+
+def test_the_whole_view_is_searched_without_a_posture() -> None:
+    stream, _ = bent_stream(needs_prior=False)
+    stream.registrar.priors.clear()
+    for _ in range(90):
+        stream.feed(at(), success=False)
+    assert stream.registrar.priors[-1] is None
+
+
+def test_a_candidate_is_confirmed_in_its_own_posture() -> None:
+    stream, found = Stream(needs_prior=False), straight(2)
+    stream.feed(at(), posture=found)
+    newer = straight(2)
+    stream.feed(at(x_mm=5), posture=newer)  # too far from the first, takes its place
+    stream.feed(at(x_mm=5), posture=straight(2))
+    asked = [(p.source, p.posture) for p in stream.registrar.priors if p is not None]
+    assert [source for source, _ in asked] == ["candidate", "candidate"]
+    assert asked[0][1] is found and asked[1][1] is newer
+    assert stream.tracker.state is State.TRACKING
+
+
+@pytest.mark.parametrize("request_name", ["relocalize", "reset", "new start"])
+def test_the_posture_is_forgotten_with_the_track(request_name: str) -> None:
+    stream, _ = bent_stream()
+    if request_name != "new start":
+        getattr(stream.tracker, request_name)()
+    stream.tracker.set_prior(Prior(at(), "landmarks"))
+    asked = asked_postures(stream, 3)
+    assert asked == [("landmarks", None)] * 3
+
+
+def test_motion_memory_keeps_the_newest_posture_and_forgets_it() -> None:
+    memory, posture = MotionMemory(np.zeros(3), horizon_s=0.5), straight(2)
+    assert memory.posture is None
+    memory.remember(at(), 0, posture)
+    assert memory.posture is posture
+    memory.remember(at(), 66_000_000)
+    assert memory.posture is None
+    memory.remember(at(), 132_000_000, posture)
+    memory.forget()
+    assert memory.posture is None and memory.last is None

@@ -123,7 +123,11 @@ def track_figures(runs: Sequence[Run]) -> TrackFigures:
         spine_tre_mm=spread(row.spine_tre_mm for row in poses),
         level_tre_mm={name: spread(t for _, level, t in told if level == name) for name in levels},
         levels_tre_mm=spread(t for _, _, t in told),
-        rigid_tre_mm={name: spread(row.rigid_tre_mm[name] for row in poses) for name in levels},
+        rigid_tre_mm={
+            # Cases differ in their levels.
+            name: spread(row.rigid_tre_mm[name] for row in poses if name in row.rigid_tre_mm)
+            for name in levels
+        },
         rigid_levels_tre_mm=spread(t for row in poses for t in row.rigid_tre_mm.values()),
         not_held_tre_mm=spread(t for row, level, t in told if level not in row.held),
         held_tre_mm=spread(t for row, level, t in told if level in row.held),

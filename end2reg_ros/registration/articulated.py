@@ -7,14 +7,12 @@ units of the points: ``noise`` (variance of one independent error) over the vari
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from end2reg_ros.registration.articulation_settings import ArticulationSettings, Skeleton, Way
 from end2reg_ros.registration.matching import Matches, PostureMatcher, Scene
 from end2reg_ros.registration.posture import Posture
 from end2reg_ros.registration.refine import (
@@ -22,62 +20,20 @@ from end2reg_ros.registration.refine import (
     RefineSettings,
     damping,
     jacobian,
-    left_increment,
     weights,
 )
+from end2reg_ros.registration.stacks import (
+    each_applied,
+    inverses,
+    rotation_vectors,
+    rotations_from_vectors,
+    runs,
+    skews,
+)
 from end2reg_ros.registration.surface import ModelSurface
-from end2reg_ros.se3 import apply, inverse, move_covariance, rotation_vector, skew
+from end2reg_ros.se3 import inverse
 
 Array = NDArray[np.float64]
-
-# A running track, a start, a start of a spine whose vertebrae may stand far from where they are looked for.
-Way = Literal["following", "start", "bent"]
-
-
-@dataclass(frozen=True)
-class ArticulationSettings:
-    """How the levels are held to one another. Metres, degrees.
-
-    Attributes:
-        loose_turn_stddev_deg, loose_shift_stddev: motion between neighbours against the CT that is allowed for at first.
-        turn_stddev_deg, shift_stddev: motion from which the springs give way in the end (Cauchy, at what the loose springs
-            let happen): most segments stand as in the CT, and those that do not may have moved by much more, up to 8
-            degrees and 4 mm.
-        doubt: how much of the stated variance of that motion speaks against it: variances are stated with a margin.
-        step_turn_deg, step_shift: motion between neighbours from one frame of a track to the next. Where the points tell
-            much it is taken up within two frames; where an instrument covers most of a level, that level stays as it was.
-        point_stddev: error of one scene point, metres; ``correlation_points`` of them share one.
-        min_level_points: scene points on a level's surface from which they have a say in its pose.
-        iterations: of each way, look-ups with loose springs; one with the final ones follows.
-        bent_gates: as ``RefineSettings.gates``, where levels may lie far from where they are looked for.
-    """
-
-    loose_turn_stddev_deg: float = 5.0
-    loose_shift_stddev: float = 0.003
-    turn_stddev_deg: float = 0.8
-    shift_stddev: float = 0.0004
-    doubt: float = 0.25
-    step_turn_deg: float = 0.6
-    step_shift: float = 0.0003
-    point_stddev: float = 0.0008
-    correlation_points: float = 12.0
-    min_level_points: int = 60
-    iterations: Mapping[Way, int] = field(
-        default_factory=lambda: MappingProxyType({"following": 1, "start": 2, "bent": 9})
-    )
-    bent_gates: tuple[float, ...] = (0.006, 0.006, 0.005, 0.005, 0.004, 0.004, 0.003)
-
-    def step_variance(self) -> Array:
-        """(6,) of a segment's motion from frame to frame, shifts first."""
-        return np.repeat([self.step_shift, np.radians(self.step_turn_deg)], 3) ** 2
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """What holds the levels together: centres of the levels (K, 3) and of the segments between them (K-1, 3), model frame."""
-
-    level_centres: Array
-    segment_centres: Array
 
 
 @dataclass(frozen=True)
@@ -137,14 +93,16 @@ def refine_levels(
         if len(found.index) < MIN_POINTS:
             return None
         system = System(found, posture, skeleton, settings, articulation, stride)
-        motion = system.motion()
+        # What no point speaks for stays as it was last seen, else it would go back to the CT's posture frame by frame.
+        since = system.motion(before)
+        motion = np.where(system.joined[:, None], system.motion(), since)
         if uncertainty is None or k < iterations:
             system.hold(motion, np.tile(system.loosely(), (len(motion), 1)))
         else:
             system.weighings = settings.weighings
             system.hold(motion, system.tightly(motion, uncertainty))
             if way == "following":
-                system.hold(system.motion(before), np.tile(articulation.step_variance(), (len(motion), 1)))
+                system.hold(since, np.tile(articulation.step_variance(), (len(motion), 1)))
         # While levels are still far from their place, what lies outside of them is not film.
         far = bent and k < iterations - 2
         posture = system.moved(system.solve(1.0 if far else settings.outside_weight))
@@ -176,39 +134,40 @@ class System:
         self.counts = np.bincount(found.level, minlength=self.levels)
         self.told = self.counts * stride >= articulation.min_level_points
         M = posture.motions
-        self.centres = np.stack([apply(M[k], skeleton.level_centres[k]) for k in range(self.levels)])
-        self._parts = []
-        J, r = jacobian(found.normals, found.points - self.centres[found.level]), found.residual
-        for k in np.flatnonzero(self.told):
-            rows = np.flatnonzero(found.level == k)
-            self._parts.append((k, J[rows], r[rows]))
-        self._joints = [apply(M[k + 1], centre) for k, centre in enumerate(skeleton.segment_centres)]
+        self.centres = each_applied(M, skeleton.level_centres)
+        order, bounds = runs(found.level, self.levels)
+        # Of each level with a say: its numbers in the step, and its points.
+        self._parts = [
+            (slice(6 * k, 6 * k + 6), slice(bounds[k], bounds[k + 1])) for k in np.flatnonzero(self.told)
+        ]
+        of_level = found.level if order is None else found.level[order]
+        points, normals, self._residual = (
+            values if order is None else values[order]
+            for values in (found.points, found.normals, found.residual)
+        )
+        self._points_J = jacobian(normals, points - self.centres.T.take(of_level, axis=1).T)
+        self._joints = each_applied(M[1:], skeleton.segment_centres)
         self._J = self._joint_jacobian()
         self._springs: list[tuple[Array, Array]] = []  # stiffness and motion, (6 segments,) each
         self._data_H = np.zeros((6 * self.levels, 6 * self.levels))
 
     def _joint_jacobian(self) -> Array:
         """(6 segments, 6 levels) change of the segments' motions with small motions of the scene, shifts first."""
-        segments = self.levels - 1
-        J = np.zeros((6 * segments, 6 * self.levels))
-        for k, joint in enumerate(self._joints):
-            # A small motion of the scene against a level moves that level the other way.
-            for level, sign in ((k, -1.0), (k + 1, 1.0)):
-                block = np.eye(6)
-                block[:3, 3:] = -skew(joint - self.centres[level])
-                J[6 * k : 6 * k + 6, 6 * level : 6 * level + 6] = sign * block
-        return J
+        segments = np.arange(self.levels - 1)
+        J = np.zeros((self.levels - 1, 6, self.levels, 6))
+        # A small motion of the scene against a level moves that level the other way.
+        for level, sign in ((segments, -1.0), (segments + 1, 1.0)):
+            J[segments, :, level, :] = sign * moves_point(self._joints - self.centres[level])
+        return J.reshape(6 * (self.levels - 1), 6 * self.levels)
 
     def motion(self, rest: Posture | None = None) -> Array:
         """(segments, 6) shift and turn of each level against the next one, compared with another posture (the CT's: None)."""
-        found = np.zeros((self.levels - 1, 6))
-        for k, joint in enumerate(self._joints):
-            D = self.posture.motions[k] @ inverse(self.posture.motions[k + 1])
-            if rest is not None:
-                D = D @ rest.motions[k + 1] @ inverse(rest.motions[k])
-            found[k, :3] = apply(D, joint) - joint
-            found[k, 3:] = rotation_vector(D[:3, :3])
-        return found
+        M = self.posture.motions
+        D = M[:-1] @ inverses(M[1:])
+        if rest is not None:
+            D = D @ rest.motions[1:] @ inverses(rest.motions[:-1])
+        shift = each_applied(D, self._joints) - self._joints
+        return np.concatenate([shift, rotation_vectors(D[:, :3, :3])], axis=1)
 
     def hold(self, motion: Array, variance: Array) -> None:
         """Add springs: ``motion`` (segments, 6) away from rest; ``variance`` (segments, 6) of the motion expected."""
@@ -238,42 +197,49 @@ class System:
 
     def uncertainty(self) -> Array:
         """(segments, 6) variance of the segments' motions after ``solve``."""
-        return np.asarray(
-            self.noise * np.einsum("ij,jk,ik->i", self._J, np.linalg.inv(self._H), self._J)
-        ).reshape(-1, 6)
+        return np.asarray(self.noise * ((self._J @ np.linalg.inv(self._H)) * self._J).sum(axis=1)).reshape(
+            -1, 6
+        )
 
     def solve(self, outside_weight: float) -> Array:
         """(levels, 6) small motions of the scene against each level, after a few weighings."""
         s, step = self.settings, np.zeros(6 * self.levels)
+        springs_H, springs_g = np.zeros_like(self._data_H), np.zeros_like(step)
+        for stiffness, motion in self._springs:
+            springs_H += (self._J.T * stiffness) @ self._J
+            springs_g += self._J.T @ (stiffness * motion)
         for _ in range(self.weighings):
-            H, g = np.zeros((6 * self.levels, 6 * self.levels)), np.zeros(6 * self.levels)
-            for k, J, r in self._parts:
-                mine = slice(6 * k, 6 * k + 6)
-                residual = r + J @ step[mine]
-                weighted = J * weights(residual, outside_weight, s.scale)[:, None]
-                block = weighted.T @ J
-                H[mine, mine] = block + damping(block)
-                g[mine] = weighted.T @ residual
-            self._data_H = H.copy()
-            for stiffness, motion in self._springs:
-                H += (self._J.T * stiffness) @ self._J
-                g += self._J.T @ (stiffness * (motion + self._J @ step))
+            self._data_H, g = self._of_points(step, outside_weight)
             # All levels without points: nothing holds the whole.
-            H[np.diag_indices_from(H)] += 1e-9 * max(float(np.trace(H)), 1.0)
-            change = -np.linalg.solve(H, g)
+            self._H = held_up(self._data_H + springs_H)
+            change = -np.linalg.solve(self._H, g + springs_g + springs_H @ step)
             step = step + change
-            self._H = H
             if float(np.abs(change).max()) < 0.1 * s.converged:
                 break
         return step.reshape(self.levels, 6)
 
+    def _of_points(self, step: Array, outside_weight: float) -> tuple[Array, Array]:
+        """Hessian and gradient of the points after a step, (6 levels, 6 levels) and (6 levels,)."""
+        H, g = np.zeros((6 * self.levels, 6 * self.levels)), np.zeros(6 * self.levels)
+        J, residual = self._points_J, self._residual.copy()
+        for mine, rows in self._parts:
+            residual[rows] += J[rows] @ step[mine]
+        weighted = J * weights(residual, outside_weight, self.settings.scale)[:, None]
+        for mine, rows in self._parts:
+            weighted_T = weighted[rows].T
+            H[mine, mine] = weighted_T @ J[rows]
+            g[mine] = weighted_T @ residual[rows]
+        # Levels without a say are held by the springs alone.
+        H.flat[:: len(H) + 1] += np.where(np.repeat(self.told, 6), damping(H).diagonal(), 0.0)
+        return H, g
+
     def moved(self, step: Array) -> Posture:
         """The posture after a small motion of the scene against each level."""
-        motions = [
-            inverse(left_increment(step[k], self.centres[k])) @ self.posture.motions[k]
-            for k in range(self.levels)
-        ]
-        return Posture(np.stack(motions))
+        R = rotations_from_vectors(step[:, 3:])
+        back = np.tile(np.eye(4), (self.levels, 1, 1))
+        back[:, :3, :3] = np.swapaxes(R, 1, 2)
+        back[:, :3, 3] = self.centres - (back[:, :3, :3] @ (self.centres + step[:, :3])[..., None])[..., 0]
+        return Posture(back @ self.posture.motions)
 
     def covariances(self) -> Array:
         """(levels, 6, 6) about each level's centre, model axes, of points and the first springs.
@@ -281,19 +247,32 @@ class System:
         Not of springs that hold to the posture before: it comes from the same points, and has their errors.
         """
         stiffness, _ = self._springs[0]
-        H = self._data_H + (self._J.T * stiffness) @ self._J
-        H[np.diag_indices_from(H)] += 1e-9 * max(float(np.trace(H)), 1.0)
-        inverse_H = np.linalg.inv(H)
+        inverse_H = np.linalg.inv(held_up(self._data_H + (self._J.T * stiffness) @ self._J))
         bias, arm = self.settings.bias_stddev**2, 0.1
         floor = np.diag([bias] * 3 + [bias / arm**2] * 3)
-        blocks = [inverse_H[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] for k in range(self.levels)]
-        return np.stack([self.noise * (b + b.T) / 2 + floor for b in blocks])
+        every = np.arange(self.levels)
+        blocks = inverse_H.reshape(self.levels, 6, self.levels, 6)[every, :, every, :]
+        return np.asarray(self.noise * (blocks + np.swapaxes(blocks, 1, 2)) / 2 + floor)
+
+
+def held_up(H: Array) -> Array:
+    """H with a little on its diagonal: where nothing else says anything."""
+    H.flat[:: len(H) + 1] += 1e-9 * max(float(H.trace()), 1.0)
+    return H
+
+
+def moves_point(offset: Array) -> Array:
+    """(..., 6, 6) how a small motion about one point moves a body at another, ``offset`` (..., 3) away."""
+    J = np.zeros((*offset.shape[:-1], 6, 6))
+    J[...] = np.eye(6)
+    J[..., :3, 3:] = -skews(offset)
+    return J
 
 
 def level_covariance(covariance: Array, centre: Array, origin: Array, T_camera_model: Array) -> Array:
-    """(6, 6) in camera axes about ``origin`` of one about ``centre`` in model axes; both (3,), model frame."""
-    about_origin = move_covariance(covariance, origin - centre)
+    """(..., 6, 6) in camera axes about ``origin`` of one about ``centre`` in model axes; both (..., 3), model frame."""
     R6 = np.zeros((6, 6))
     R6[:3, :3] = R6[3:, 3:] = T_camera_model[:3, :3]
-    turned = R6 @ about_origin @ R6.T
-    return np.asarray((turned + turned.T) / 2)
+    J = R6 @ moves_point(origin - centre)
+    turned = J @ covariance @ np.swapaxes(J, -1, -2)
+    return np.asarray((turned + np.swapaxes(turned, -1, -2)) / 2)

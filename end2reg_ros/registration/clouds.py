@@ -45,8 +45,8 @@ def register_clouds(
     thinned = []
     for cloud in (source.astype(np.float32), target.astype(np.float32)):
         every = np.arange(len(cloud))
-        whole = Cropped(every, cloud, every)
-        thinned.append(make_region(cloud, whole, np.ones(len(cloud), bool), ThinSettings(voxel / 2)))
+        whole = Cropped(every, cloud, cloud, cloud)
+        thinned.append(make_region(whole, np.ones(len(cloud), bool), ThinSettings(voxel / 2)))
     surface = PointSurface(thinned[1].points, thinned[1].normals, cKDTree(thinned[1].points))
     settings = RefineSettings(
         gates=(2 * voxel, 2 * voxel, 1.5 * voxel, 1.5 * voxel, voxel),

@@ -13,7 +13,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import EngineError
-from end2reg_ros.registration.background import BackgroundPass, uses_background, yield_to_others
+from end2reg_ros.registration.background import BackgroundPass, Turn, uses_background, yield_to_others
 from end2reg_ros.registration.classical import IcpRegistrar, start_stddev, unguided_start
 from end2reg_ros.registration.local import FitRequest
 from end2reg_ros.registration.local_scene import TRACKED_MARGIN_M, model_side
@@ -71,6 +71,8 @@ class End2RegRegistrar:
             1, "network", initializer=yield_to_others if self.background else None
         )
         self._pass: BackgroundPass | None = None
+        self._last_pass_ns: int | None = None
+        self._turn = Turn()
         self.info = engine.info
         self.engine = engine.info.name
         self.engine_hash = engine.info.engine_hash
@@ -163,7 +165,8 @@ class End2RegRegistrar:
         for the network, as one frame late is better than a lost track.
         """
         clock = Stopwatch()
-        found = self.refined(cloud, prior)
+        with self._turn:
+            found = self.refined(cloud, prior)
         clock.lap("refine and judge")
         if not found.success:
             self._pass = None
@@ -173,9 +176,12 @@ class End2RegRegistrar:
         if done is not None and pose is not None:
             found = self.held_against(cloud, found, pose, done.T_followed)
             clock.lap("second fit")
-        if done is not None or self._pass is None:
+        if done is not None:
+            self._pass = None
+        if self._pass is None and self._is_due(cloud.stamp_ns):
+            self._last_pass_ns = cloud.stamp_ns
             T, beside = found.T_camera_model, Stopwatch()
-            running = self._beside.submit(self.search.tracked_pass, cloud, T, beside)
+            running = self._beside.submit(self.search.tracked_pass, cloud, T, beside, self._turn.wait)
             self._pass = BackgroundPass(running, T, cloud.stamp_ns, beside)
         if done is None or pose is None:
             return replace(found, timings_ms=clock.laps)
@@ -183,6 +189,13 @@ class End2RegRegistrar:
         found = replace(found, timings_ms=laps)
         # The mask is that of an earlier cloud: its indices are none of this one's.
         return replace(self._with_network(found, pose, done.stamp_ns), used=found.used)
+
+    def _is_due(self, stamp_ns: int) -> bool:
+        """Whether the last cloud that the network saw is old enough, or of another stream."""
+        if self._last_pass_ns is None:
+            return True
+        since_s = 1e-9 * (stamp_ns - self._last_pass_ns)
+        return not 0 <= since_s < self.settings.network_period_s
 
     def refined(self, cloud: Cloud, prior: Prior) -> Registration:
         """The cloud refined from where a track expects it."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.registration.articulated import (
@@ -16,16 +15,23 @@ from end2reg_ros.registration.articulated import (
     level_covariance,
     refine_levels,
 )
-from end2reg_ros.registration.kabsch import kabsch
-from end2reg_ros.registration.matching import Matcher, PostureMatcher, RigidMatcher, Scene
+from end2reg_ros.registration.kabsch import best_rotation
+from end2reg_ros.registration.matching import (
+    Matcher,
+    NormalsOnDemand,
+    PostureMatcher,
+    RigidMatcher,
+    Scene,
+)
 from end2reg_ros.registration.posture import Posture, segment_centres, straight
 from end2reg_ros.registration.quality import Agreement, agreement
 from end2reg_ros.registration.refine import Refined, pose_covariance, refine, settle, solve
 from end2reg_ros.registration.region import Region
 from end2reg_ros.registration.settings import RegistrationSettings
+from end2reg_ros.registration.stacks import each_applied
 from end2reg_ros.registration.surface import ModelSurface
 from end2reg_ros.registration.uncertainty import unknown_covariance
-from end2reg_ros.se3 import apply, inverse
+from end2reg_ros.se3 import from_rotation_translation, inverse
 
 Array = NDArray[np.float64]
 
@@ -65,7 +71,7 @@ class Fitter:
         self.settings = settings
         self.origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
         of_level = surface.level_index[surface.coarse]
-        self._samples, self._of_level = surface.points[surface.coarse], of_level
+        samples = surface.points[surface.coarse]
         # Of a rigid body's box no point moves further than the furthest corner.
         corners = [
             np.stack(np.meshgrid(*zip(*b, strict=True)), -1).reshape(-1, 3) for b in surface.level_bounds
@@ -73,10 +79,14 @@ class Fitter:
         self._corners = np.concatenate(corners)
         self._of_corner = np.repeat(np.arange(len(corners)), 8)
         middles = [
-            self._samples[of_level == k].mean(axis=0) if (of_level == k).any() else self.origins[k]
+            samples[of_level == k].mean(axis=0) if (of_level == k).any() else self.origins[k]
             for k in range(len(case.vertebrae))
         ]
         self.skeleton = Skeleton(np.stack(middles), segment_centres(case))
+        rest = np.concatenate([samples, np.ones((len(of_level), 1))], axis=1)
+        some = slice(None, None, SPINE_FIT_STRIDE)
+        groups = [rest[some][of_level[some] == k] for k in range(len(case.vertebrae))]
+        self._moments = np.stack([g.T @ g for g in groups])  # (levels, 4, 4)
         # One vertebra has no neighbour to move against.
         self.articulation = settings.articulation if len(case.vertebrae) > 1 else None
 
@@ -88,24 +98,25 @@ class Fitter:
             np.linalg.norm(posture.posed(self._corners, self._of_corner) - self._corners, axis=1).max()
         )
 
-    def rigid(self, region: Region, tree: cKDTree, start: Array, posture: Posture | None = None) -> Fit:
+    def rigid(self, region: Region, start: Array, posture: Posture | None = None) -> Fit:
         """Refine a start with all levels as one body, and classify the surface at the result.
 
         Args:
-            region: scene points around it; ``tree`` over its points.
+            region: scene points around it.
             start: (4, 4) T_camera_model.
             posture: how the levels stand; None: as in the CT.
         """
         matcher = self.matcher(posture)
-        refined = refine(region.points, region.normals, self.surface, start, self.settings.refine, matcher)
-        return Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree, posture), posture)
+        normals = NormalsOnDemand(region.thin)
+        refined = refine(region.points, normals, self.surface, start, self.settings.refine, matcher)
+        return Fit(refined, agreement(self.surface, refined.T_camera_model, region, posture), posture)
 
-    def fit(self, region: Region, tree: cKDTree, start: Array, posture: Posture | None, way: Way) -> Fit:
+    def fit(self, region: Region, start: Array, posture: Posture | None, way: Way) -> Fit:
         """The same, then each level by itself. ``way``: how far the result may lie from where it is looked for."""
-        points, normals, settings = region.points, region.normals, self.settings.refine
+        points, settings = region.points, self.settings.refine
         if self.articulation is None:
-            return self.rigid(region, tree, start)
-        scene = Scene(points, normals)
+            return self.rigid(region, start)
+        scene = Scene(points, NormalsOnDemand(region.thin))
         few, matcher = scene.every(len(points) // settings.settle_points), self.matcher(posture)
         if isinstance(matcher, PostureMatcher):
             few = matcher.assigned(few, inverse(start))
@@ -118,29 +129,32 @@ class Fitter:
         )  # fmt: skip
         if levels is None:
             nothing = Refined(start, unknown_covariance(), float("nan"), np.zeros(len(points), bool), 0.0, 0)
-            return Fit(nothing, agreement(self.surface, start, region, tree, posture), posture)
-        return self._articulated(T, levels, region, tree)
+            return Fit(nothing, agreement(self.surface, start, region, posture), posture)
+        return self._articulated(T, levels, region)
 
     def matcher(self, posture: Posture | None) -> Matcher:
         """Looks up on a surface in that posture; None: as in the CT."""
         return RigidMatcher(self.surface) if posture is None else PostureMatcher(self.surface, posture)
 
-    def _articulated(self, T: Array, levels: Articulated, region: Region, tree: cKDTree) -> Fit:
+    def _best_rigid(self, motions: Array) -> Array:
+        """(4, 4) the motion of the whole spine that is nearest to the levels' own, over their samples (see ``kabsch``).
+
+        All levels alike, seen or not: else the spine would jump when an instrument covers some of them.
+        """
+        # Sums over pairs of a sample moved by its level and the sample itself: of each level's samples once and for all.
+        pairs = (motions @ self._moments).sum(axis=0)
+        source_sum, count = self._moments[:, :3, 3].sum(axis=0), float(self._moments[:, 3, 3].sum())
+        target_sum = pairs[:3, 3]
+        R = best_rotation(pairs[:3, :3] - np.outer(target_sum, source_sum) / count)
+        return from_rotation_translation(R, (target_sum - R @ source_sum) / count)
+
+    def _articulated(self, T: Array, levels: Articulated, region: Region) -> Fit:
         """The spine's pose becomes the rigid one that fits the levels best, and the posture what is left."""
-        covariances = np.stack([
-            level_covariance(
-                levels.covariances[k],
-                apply(levels.posture.motions[k], self.skeleton.level_centres[k]),
-                apply(levels.posture.motions[k], origin),
-                T,
-            )
-            for k, origin in enumerate(self.origins)
-        ])  # fmt: skip
-        some = slice(None, None, SPINE_FIT_STRIDE)
-        rest, of_level = self._samples[some], self._of_level[some]
-        # All levels alike, seen or not: else the spine would jump when an instrument covers some of them.
-        T_moved = kabsch(rest, levels.posture.posed(rest, of_level))
-        posture = Posture(inverse(T_moved) @ levels.posture.motions)
+        motions = levels.posture.motions
+        centres, origins = (each_applied(motions, p) for p in (self.skeleton.level_centres, self.origins))
+        covariances = level_covariance(levels.covariances, centres, origins, T)
+        T_moved = self._best_rigid(motions)
+        posture = Posture(inverse(T_moved) @ motions)
         settings = self.settings.refine
         once = replace(settings, weighings=1)
         _, H, centre = solve(levels.matches, settings.outside_weight, once)
@@ -152,5 +166,5 @@ class Fitter:
             levels.matches.agreement,
             iterations=0,
         )
-        found = agreement(self.surface, refined.T_camera_model, region, tree, posture)
+        found = agreement(self.surface, refined.T_camera_model, region, posture)
         return Fit(refined, found, posture, covariances, levels.points)

@@ -16,19 +16,44 @@ CHUNK = 1 << 17  # cells looked up at a time
 
 @dataclass(frozen=True)
 class Lattice:
-    """A regular grid in the model frame: corner (3,) and cell edge in metres, cells along x, y, z."""
+    """A regular grid in the model frame: corner (3,) and cell edge in metres, cells along x, y, z.
+
+    The outermost cells are a border: they stand for all that lies outside, too.
+    """
 
     origin: NDArray[np.float32]
     cell: float
     shape: tuple[int, int, int]
 
-    def flat_index(self, points: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Flat cell index (N,) of points (N, 3), 0 for those outside, and whether each is inside (N,)."""
-        cell = np.floor((points - self.origin) * (1.0 / self.cell)).astype(np.int64)
-        x, y, z = cell[:, 0], cell[:, 1], cell[:, 2]
-        nx, ny, nz = self.shape
-        inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny) & (z >= 0) & (z < nz)
-        return np.where(inside, (x * ny + y) * nz + z, 0), inside
+    def cells(self, points: NDArray[np.floating]) -> NDArray[np.uint32]:
+        """Flat index (N,) of the cell of each point (N, 3); of one of the border for points outside."""
+        columns = np.ascontiguousarray(points.T)
+        place = (columns - self.origin[:, None]) * (1.0 / self.cell)
+        # What lies below the border comes to its cells by truncation, or turns into a large number that is cut off.
+        cell = place.astype(np.int32).view(np.uint32)
+        np.minimum(cell, np.array(self.shape, dtype=np.uint32)[:, None] - np.uint32(1), out=cell)
+        _, ny, nz = self.shape
+        flat: NDArray[np.uint32] = (cell[0] * ny + cell[1]) * nz + cell[2]
+        return flat
+
+    @property
+    def count(self) -> int:
+        """Number of cells."""
+        return int(np.prod(self.shape))
+
+    @property
+    def neighbours(self) -> NDArray[np.int64]:
+        """(27,) what to add to the flat index of a cell, none of the border's, for itself and those beside it."""
+        _, ny, nz = self.shape
+        steps = np.arange(-1, 2)
+        return np.asarray((steps[:, None, None] * ny + steps[:, None]) * nz + steps).ravel()
+
+    @property
+    def border(self) -> NDArray[np.bool_]:
+        """(x, y, z) whether a cell is one of the border."""
+        border = np.ones(self.shape, dtype=bool)
+        border[1:-1, 1:-1, 1:-1] = False
+        return border
 
     def centres(self, flat: NDArray[np.int64]) -> Array:
         """Centres (N, 3) of flat cell indices (N,), metres."""
@@ -38,49 +63,57 @@ class Lattice:
 
 
 def lattice_around(points: Array, cell: float, margin: float) -> Lattice:
-    """The lattice over points (N, 3) and ``margin`` metres around them."""
-    low = points.min(axis=0) - margin
-    nx, ny, nz = (int(n) for n in np.ceil((points.max(axis=0) + margin - low) / cell))
+    """The lattice over points (N, 3) and ``margin`` metres around them, and its border."""
+    low = points.min(axis=0) - margin - cell
+    nx, ny, nz = (int(n) + 1 for n in np.ceil((points.max(axis=0) + margin - low) / cell))
     return Lattice(low.astype(np.float32), cell, (nx, ny, nz))
 
 
 @dataclass(frozen=True)
 class DistanceGrid:
-    """``distance`` (cells,) in metres from each cell to the surface, right within one cell."""
+    """``distance`` (cells,) in metres from each cell to the surface, right within one cell; infinite in the border."""
 
     lattice: Lattice
     distance: NDArray[np.float32]
 
     def __call__(self, points: NDArray[np.floating]) -> NDArray[np.float32]:
         """(N,) distances of (N, 3) points, model frame; infinite outside the grid."""
-        flat, inside = self.lattice.flat_index(points)
-        return np.where(inside, self.distance[flat], np.float32(np.inf))
+        return np.asarray(self.distance.take(self.lattice.cells(points)))
 
 
 def distance_grid(points: Array, cell: float = 0.003, margin: float = 0.045) -> DistanceGrid:
     """Distance grid around surface samples (N, 3); ``cell`` and ``margin`` in metres."""
     lattice = lattice_around(points, cell, margin)
-    empty = np.ones(int(np.prod(lattice.shape)), dtype=bool)
-    empty[lattice.flat_index(points)[0]] = False
+    empty = np.ones(lattice.count, dtype=bool)
+    empty[lattice.cells(points)] = False
     distance = distance_transform_edt(empty.reshape(lattice.shape), sampling=cell)
+    distance[lattice.border] = np.inf
     return DistanceGrid(lattice, np.asarray(distance, dtype=np.float32).ravel())
 
 
 @dataclass(frozen=True)
 class NearestGrid:
-    """``sample`` (cells,): index of the surface sample nearest to each cell's centre; -1 further than the reach."""
+    """``sample`` (cells,): index of the surface sample nearest to each cell's centre; -1 further than the reach.
+
+    All of the border is further than that.
+    """
 
     lattice: Lattice
     sample: NDArray[np.int32]
 
+    def at(self, points: NDArray[np.floating]) -> NDArray[np.int32]:
+        """(N,) index of a near sample of points (N, 3), -1 beyond the reach."""
+        return np.asarray(self.sample.take(self.lattice.cells(points)))
+
     def query(self, points: Array, samples: Array, limit: float) -> tuple[Array, NDArray[np.int64]]:
-        """Distance (N,) and index (N,) of a near sample of points (N, 3); infinite beyond ``limit`` or the reach."""
-        flat, inside = self.lattice.flat_index(points)
-        index = np.where(inside, self.sample[flat], -1)
+        """Distance (N,) and index (N,) of a near sample of points (N, 3); infinite beyond ``limit`` or the reach.
+
+        ``samples`` (S, 3): those that the grid is of.
+        """
+        index = self.at(points)
         found = index >= 0
-        index = np.where(found, index, 0)
-        offset = points - samples[index]
-        distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
+        index = np.maximum(index, np.int64(0))
+        distance = np.linalg.norm(points - samples[index], axis=1)
         return np.where(found & (distance < limit), distance, np.inf), index
 
 
@@ -95,7 +128,7 @@ def nearest_grid(points: Array, tree: cKDTree, cell: float = 0.001, reach: float
     """
     lattice = lattice_around(points, cell, reach)
     coarse = distance_grid(points, 3 * cell, reach)
-    sample = np.full(int(np.prod(lattice.shape)), -1, dtype=np.int32)
+    sample = np.full(lattice.count, -1, dtype=np.int32)
     for first in range(0, len(sample), CHUNK):  # all at once takes 200 MB
         flat = np.arange(first, min(first + CHUNK, len(sample)))
         rough = coarse(lattice.centres(flat).astype(np.float32))

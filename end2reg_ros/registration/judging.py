@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 from end2reg_ros.case.model import Case
 from end2reg_ros.registration.fitting import Fit
 from end2reg_ros.registration.posture import implausible_segment, segment_centres
-from end2reg_ros.registration.quality import Agreement, quality_of
+from end2reg_ros.registration.quality import Agreement, quality_of, quality_of_counts
 from end2reg_ros.registration.region import Region
 from end2reg_ros.registration.settings import RegistrationSettings
-from end2reg_ros.registration.surface import ModelSurface
+from end2reg_ros.registration.stacks import in_columns, moved
+from end2reg_ros.registration.surface import LEVEL, ModelSurface
 from end2reg_ros.registration.types import Later, LevelResult, Registration
 from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev
 from end2reg_ros.registration.verdict import verdict
-from end2reg_ros.se3 import apply, inverse
+from end2reg_ros.se3 import inverse
 
 Array = NDArray[np.float64]
 
@@ -61,23 +62,28 @@ class Judge:
 
     def on_bone(self, fit: Fit, region: Region) -> NDArray[np.int64]:
         """(M,) indices of the cloud's points within the last gate of the posed surface, at the sensor's resolution."""
-        local = apply(inverse(fit.refined.T_camera_model), region.dense)
+        local = moved(inverse(fit.refined.T_camera_model), in_columns(region.dense))
         gate = self.settings.refine.gates[-1]
         if fit.posture is None:
-            near = np.isfinite(self.surface.nearest(local, gate)[0])
+            near = self.surface.look_up(local, gate).found
         else:
-            near = np.zeros(len(local), dtype=bool)
+            near = np.zeros(len(region.dense), dtype=bool)
             for k, motion in enumerate(fit.posture.motions):
-                distance, sample = self.surface.nearest(apply(inverse(motion), local), gate)
-                near |= np.isfinite(distance) & (self.surface.level_index[sample] == k)
+                looked = self.surface.look_up(moved(inverse(motion), local), gate)
+                near |= looked.found & (looked.rows[:, LEVEL] == k)
         return region.index[near]
+
+    def by_level(self, found: Agreement, flags: NDArray[np.bool_]) -> list[int]:
+        """How many of the flags (M,) are set on each level."""
+        levels = self.surface.level_index[found.samples[flags]]
+        return np.bincount(levels, minlength=len(self.case.vertebrae)).tolist()
 
     def level_verdict(self, found: Agreement, limit: float) -> tuple[str, str]:
         """(reason code, reason): the first level whose own surface speaks against the pose, else ``ok``."""
-        of_sample = self.surface.level_index[found.samples]
-        for k, vertebra in enumerate(self.case.vertebrae):
-            mine = of_sample == k
-            supported, violated = int(found.supported[mine].sum()), int(found.violated[mine].sum())
+        counts = zip(
+            *(self.by_level(found, flags) for flags in (found.supported, found.violated)), strict=True
+        )
+        for vertebra, (supported, violated) in zip(self.case.vertebrae, counts, strict=True):
             if supported + violated >= JUDGED_SAMPLES and supported < limit * (supported + violated):
                 ratio = supported / (supported + violated)
                 return "level_disagrees", f"{vertebra.level}: inlier ratio {ratio:.2f} below {limit:.2f}"
@@ -86,16 +92,16 @@ class Judge:
     def levels(self, fit: Fit, inliers: int) -> tuple[LevelResult, ...]:
         """Pose, covariance and quality of each vertebra."""
         T, found = fit.refined.T_camera_model, fit.agreement
-        of_sample = self.surface.level_index[found.samples]
+        everything = np.ones(len(found.samples), dtype=bool)
+        totals, supports, violations = (
+            self.by_level(found, flags) for flags in (everything, found.supported, found.violated)
+        )
         results = []
         for k, vertebra in enumerate(self.case.vertebrae):
-            mine = of_sample == k
-            part = Agreement(
-                found.samples[mine], found.supported[mine], found.covered[mine], found.violated[mine]
-            )
             T_camera_rest = T if fit.posture is None else fit.posture.level_pose(T, k)
-            quality = quality_of(part, fit.refined, int(part.supported.sum()), max(inliers, 1))
-            held = int(part.supported.sum()) < HELD_BELOW_SUPPORT
+            counts = totals[k], supports[k], violations[k]
+            quality = quality_of_counts(*counts, fit.refined, supports[k], max(inliers, 1))
+            held = supports[k] < HELD_BELOW_SUPPORT
             if fit.level_covariances is None or fit.level_points is None:
                 covariance = covariance_at(fit.refined.covariance, T, vertebra.T_model_level[:3, 3])
             else:

@@ -30,7 +30,12 @@ def kabsch(source: Array, target: Array, weights: Array | None = None) -> Array:
     spread = np.linalg.svd(np.sqrt(w)[:, None] * (source - source_mean), compute_uv=False)
     if spread[1] < 0.02 * spread[0] or spread[0] == 0.0:
         raise RegistrationError("the picked points lie on one line: pick points on both sides of the spine")
-    U, _, Vt = np.linalg.svd((target - target_mean).T @ (w[:, None] * (source - source_mean)))
-    D = np.diag([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))])
-    R = U @ D @ Vt
+    R = best_rotation((target - target_mean).T @ (w[:, None] * (source - source_mean)))
     return from_rotation_translation(R, target_mean - R @ source_mean)
+
+
+def best_rotation(covariance: Array) -> Array:
+    """(3, 3) rotation from the covariance (3, 3) of target and source points, summed over their pairs."""
+    U, _, Vt = np.linalg.svd(covariance)
+    D = np.diag([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))])
+    return np.asarray(U @ D @ Vt)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.articulated import Way
 from end2reg_ros.registration.fitting import Fit, Fitter
 from end2reg_ros.registration.judging import Judge
+from end2reg_ros.registration.matching import NormalsOnDemand
 from end2reg_ros.registration.posture import Posture
 from end2reg_ros.registration.quality import agreement, quality_of
 from end2reg_ros.registration.refine import refine
@@ -86,14 +86,12 @@ class LocalRegistration:
         if len(region.points) < accept.min_inliers:
             text = f"only {len(region.points)} points near the model"
             return self.failed(starts[0], "no_points", text, request.method, clock)
-        # A plain tree is made in half the time and asked once.
-        tree = cKDTree(region.points, balanced_tree=False, compact_nodes=False)
-        best = self.best_start(region, tree, starts, request.posture)
+        best = self.best_start(region, starts, request.posture)
         rigid = request.way == "start"
         fit = (
-            self.fitter.rigid(region, tree, best, request.posture)
+            self.fitter.rigid(region, best, request.posture)
             if rigid
-            else self.fitter.fit(region, tree, best, request.posture, request.way)
+            else self.fitter.fit(region, best, request.posture, request.way)
         )
         clock.lap("refine")
         registration = self.judge(fit, region, request.method, request.continues)
@@ -108,7 +106,7 @@ class LocalRegistration:
         if registration.success and rigid and self.fitter.articulation is not None:
             # Judged as one body first: levels that may move fit a wrong place better, too.
             T = registration.T_camera_model
-            fit = self.fitter.fit(region, tree, T, request.posture, "start")
+            fit = self.fitter.fit(region, T, request.posture, "start")
             loose = self.judge(fit, region, request.method, continues=True)
             registration = loose if loose.success else registration
             clock.lap("levels")
@@ -120,7 +118,7 @@ class LocalRegistration:
         near = self.surface.near(cropped.local) < self.settings.near + margin
         clock.lap("crop")
         thin = ThinSettings(self.settings.voxel, threads=self.settings.threads)
-        region = make_region(cloud.points, cropped, near, thin)
+        region = make_region(cropped, near, thin)
         clock.lap("thin")
         return region
 
@@ -137,12 +135,11 @@ class LocalRegistration:
             region = self.region(cloud, start, BENT_MARGIN_M if request.bent else 0.0, Stopwatch())
             if len(region.points) < self.settings.accept.min_inliers:
                 continue
-            tree = cKDTree(region.points)
             # What the fit was free to do, its rivals are.
             other = (
-                self.fitter.fit(region, tree, start, None, "bent")
+                self.fitter.fit(region, start, None, "bent")
                 if request.bent
-                else self.fitter.rigid(region, tree, start, request.posture)
+                else self.fitter.rigid(region, start, request.posture)
             )
             rival = other.refined
             if self.moved(mine.T_camera_model, rival.T_camera_model) < SAME_FIT_M:
@@ -152,19 +149,17 @@ class LocalRegistration:
                 return f"one level {name} fits nearly as well: this may be another level"
         return None
 
-    def best_start(
-        self, region: Region, tree: cKDTree, starts: Sequence[Array], posture: Posture | None
-    ) -> Array:
+    def best_start(self, region: Region, starts: Sequence[Array], posture: Posture | None) -> Array:
         """The start whose short refinement on a third of the points scores best."""
         if len(starts) == 1:
             return starts[0]
-        few = slice(None, None, 3)
+        points, normals = region.points[::3], NormalsOnDemand(region.thin, 3)
         short = replace(self.settings.refine, max_iterations=4, outside_iterations=0)
         fits = []
         matcher = self.fitter.matcher(posture)
         for start in starts:
-            refined = refine(region.points[few], region.normals[few], self.surface, start, short, matcher)
-            fits.append(Fit(refined, agreement(self.surface, refined.T_camera_model, region, tree, posture)))
+            refined = refine(points, normals, self.surface, start, short, matcher)
+            fits.append(Fit(refined, agreement(self.surface, refined.T_camera_model, region, posture)))
         return max(fits, key=lambda fit: fit.score).refined.T_camera_model
 
     def moved(self, T_from: Array, T_to: Array) -> float:

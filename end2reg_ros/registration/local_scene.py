@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,13 @@ MIN_POINTS = 60
 THREADS = 2
 # Points turned into the local frame at a time.
 _STRETCH = 16384
+
+
+Pause = Callable[[], None]
+
+
+def no_pause() -> None:
+    """Goes on at once."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +112,15 @@ def around_pose(
     profile: Profile,
     margin: float = POSED_MARGIN_M,
     threads: int = THREADS,
+    pause: Pause = no_pause,
 ) -> LocalScene | None:
     """The scene within ``margin`` (metres) of a posed model's bounds, local frame = model axes about the model's centre;
-    ``threads`` as above.
+    ``threads`` as above; ``pause`` is called between two steps.
     """
     T_camera_local = T_camera_model.copy()
     T_camera_local[:3, 3] = apply(T_camera_model, side.centre[None])[0]
     box = Box(side.box.low - margin, side.box.high + margin)
-    return _scene(cloud, T_camera_local, box, profile, threads)
+    return _scene(cloud, T_camera_local, box, profile, threads, pause)
 
 
 def pose_of(rotation: Array, translation: Array, scene: LocalScene, side: ModelSide) -> Array:
@@ -143,21 +152,26 @@ def points_inside(points: NDArray[np.float32], T_camera_local: Array, box: Box) 
 
 
 def _scene(
-    cloud: Cloud, T_camera_local: Array, box: Box, profile: Profile, threads: int
+    cloud: Cloud, T_camera_local: Array, box: Box, profile: Profile, threads: int, pause: Pause = no_pause
 ) -> LocalScene | None:
+    pause()
     index = points_inside(cloud.points, T_camera_local, box)
     if len(index) < MIN_POINTS:
         return None
+    pause()
     # take: several times faster than indexing with a list of rows.
     colours = None if cloud.colours is None else cloud.colours.take(index, axis=0)
     grid = voxel_downsample(cloud.points.take(index, axis=0), THIN_M, colours)
+    pause()
     normals = estimate_normals(grid.points, threads=threads)
+    pause()
     T = inverse(T_camera_local)
     points = (T[:3, :3] @ grid.points.T.astype(np.float64)).T
     points += T[:3, 3]
     points /= UNIT_M
     attributes = point_attributes(len(points), grid.colours, (T[:3, :3].astype(np.float32) @ normals.T).T)
     cells = cells_of(points, attributes, profile.scene)
+    pause()
     fitting = next(spec for spec in profile.scene_specs() if cells.fit(spec))
     pyramids = ScenePyramids(
         tables_of(cells, fitting),

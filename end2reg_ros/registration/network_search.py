@@ -16,6 +16,7 @@ from end2reg_ros.registration.local_scene import (
     TRACKED_MARGIN_M,
     LocalScene,
     ModelSide,
+    Pause,
     around_pose,
     around_region,
     pose_of,
@@ -153,9 +154,13 @@ class NetworkSearch:
         scene = self.scene_around(cloud, T_camera_model, clock)
         return None if scene is None else self.one_pass(scene, clock, mask)
 
-    def tracked_pass(self, cloud: Cloud, T_camera_model: Array, clock: Stopwatch) -> NetworkPose | None:
-        """The same with the narrow margin of a track."""
-        scene = self.scene_around(cloud, T_camera_model, clock, TRACKED_MARGIN_M)
+    def tracked_pass(
+        self, cloud: Cloud, T_camera_model: Array, clock: Stopwatch, pause: Pause
+    ) -> NetworkPose | None:
+        """The same with the narrow margin of a track, on one thread, with ``pause`` called between two steps."""
+        profile = self.engine.profile
+        scene = around_pose(cloud, T_camera_model, self.side, profile, TRACKED_MARGIN_M, 1, pause)
+        clock.lap("crop and tables")
         return None if scene is None else self.one_pass(scene, clock)
 
     def one_pass(self, scene: LocalScene, clock: Stopwatch, mask: MaskSource | None = None) -> NetworkPose:

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
-from end2reg_ros.se3 import apply, inverse, rotation_angle
+from end2reg_ros.registration.stacks import (
+    each_applied,
+    in_columns,
+    inverses,
+    level_by_level,
+    rotation_angles,
+    runs,
+)
 
 Array = NDArray[np.float64]
 
@@ -32,15 +39,19 @@ class Posture:
 
     def posed(self, points: Array, level_index: NDArray[np.integer]) -> Array:
         """(N, 3) the points (N, 3) of the levels ``level_index`` (N,) moved, model frame."""
-        moved = np.empty(points.shape)
-        for level, T in enumerate(self.motions):
-            rows = np.flatnonzero(level_index == level)
-            moved[rows] = apply(T, points[rows])
-        return moved
+        return self._each(points, level_index, turn_only=False)
 
     def turned(self, normals: Array, level_index: NDArray[np.integer]) -> Array:
         """(N, 3) directions of the levels ``level_index`` (N,) turned."""
-        return np.asarray(np.einsum("nij,nj->ni", self.motions[level_index, :3, :3], normals))
+        return self._each(normals, level_index, turn_only=True)
+
+    def _each(self, points: Array, level_index: NDArray[np.integer], turn_only: bool) -> Array:
+        order, bounds = runs(level_index, len(self.motions))
+        if order is None:
+            return level_by_level(self.motions, in_columns(points), bounds, turn_only).T
+        result = np.empty(points.shape)
+        result[order] = level_by_level(self.motions, in_columns(points[order]), bounds, turn_only).T
+        return result
 
 
 def straight(levels: int) -> Posture:
@@ -56,12 +67,13 @@ def segment_centres(case: Case) -> Array:
 
 def segment_motions(posture: Posture, centres: Array) -> list[tuple[float, float]]:
     """Turn (radians) and shift (metres, of the segment's centre) of each level against the next one, compared with the CT."""
-    found = []
-    for k, centre in enumerate(centres):
-        moved = apply(posture.motions[k + 1], centre)
-        D = posture.motions[k] @ inverse(posture.motions[k + 1])
-        found.append((rotation_angle(D[:3, :3]), float(np.linalg.norm(apply(D, moved) - moved))))
-    return found
+    if len(centres) == 0:
+        return []
+    upper, lower = posture.motions[:-1], posture.motions[1:]
+    moved = each_applied(lower, centres)
+    D = upper @ inverses(lower)
+    shift = np.linalg.norm(each_applied(D, moved) - moved, axis=1)
+    return list(zip(rotation_angles(D[:, :3, :3]).tolist(), shift.tolist(), strict=True))
 
 
 def implausible_segment(posture: Posture, case: Case, centres: Array) -> str | None:

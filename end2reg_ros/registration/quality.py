@@ -7,17 +7,18 @@ lies in front of it (tissue, an instrument), the camera sees through it (then th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from end2reg_ros.registration.posture import Posture
 from end2reg_ros.registration.refine import Refined
 from end2reg_ros.registration.region import MIN_DEPTH_M, Region
-from end2reg_ros.registration.surface import ModelSurface, view_directions
+from end2reg_ros.registration.stacks import dot, in_columns, moved
+from end2reg_ros.registration.surface import NORMAL, POINT, ModelSurface, view_directions
 from end2reg_ros.registration.types import Quality
-from end2reg_ros.se3 import apply, inverse
+from end2reg_ros.se3 import inverse
 
 Array = NDArray[np.float64]
 
@@ -42,7 +43,6 @@ def agreement(
     surface: ModelSurface,
     T_camera_model: Array,
     region: Region,
-    tree: cKDTree,
     posture: Posture | None = None,
 ) -> Agreement:
     """Classify the samples that face the camera.
@@ -51,30 +51,34 @@ def agreement(
         surface: visible surface of the case.
         T_camera_model: pose to judge.
         region: scene points around it.
-        tree: nearest-neighbour structure over ``region.points``.
         posture: where the levels stand; as in the CT when None.
     """
     eye = inverse(T_camera_model)[:3, 3]
     towards = eye - surface.middle
-    nearest_view = int(np.argmax(view_directions() @ towards))
+    nearest_view = int(np.argmax(views() @ towards))
     samples = surface.coarse[surface.coarse_seen_from[:, nearest_view]]
-    model, normals = surface.points[samples], surface.normals[samples]
+    rows = surface.table.take(samples, axis=0)
+    model, normals = in_columns(rows[:, POINT]), in_columns(rows[:, NORMAL])
     if posture is not None:
         of_level = surface.level_index[samples]
-        model, normals = posture.posed(model, of_level), posture.turned(normals, of_level)
-    view = eye - model
-    cosine = np.einsum("ij,ij->i", view, normals)
-    facing = cosine > MIN_FACING * np.sqrt(np.einsum("ij,ij->i", view, view))
+        model, normals = posture.posed(model.T, of_level).T, posture.turned(normals.T, of_level).T
+    view = eye[:, None] - model
+    facing = np.flatnonzero(dot(view, normals) > MIN_FACING * np.sqrt(dot(view, view)))
     samples = samples[facing]
-    posed = apply(T_camera_model, model[facing])
-    distance, _ = tree.query(posed, distance_upper_bound=SUPPORT_M)
-    supported = np.isfinite(distance)
+    posed = moved(T_camera_model, model.take(facing, axis=1)).T
+    supported = region.thin.near(posed, SUPPORT_M)
     nearest_depth = depth_in_front(region.window, posed)
     known = np.isfinite(nearest_depth)
     gap = np.where(known, nearest_depth - posed[:, 2], 0.0)
     violated = ~supported & known & (gap > VIOLATION_M)
     covered = ~supported & known & ~violated
     return Agreement(samples, supported, covered, violated)
+
+
+@lru_cache(maxsize=1)
+def views() -> Array:
+    """``view_directions``, made once."""
+    return view_directions()
 
 
 def depth_in_front(seen: NDArray[np.float32], posed: Array) -> Array:
@@ -96,24 +100,40 @@ def depth_in_front(seen: NDArray[np.float32], posed: Array) -> Array:
     cell = max(PIXEL_M / float(z.mean()), span / MAX_CELLS)
     u0, v0 = float(u.min()) - 2 * cell, float(v.min()) - 2 * cell
     width, height = int((float(u.max()) - u0) / cell) + 3, int((float(v.max()) - v0) / cell) + 3
-    column = np.floor((seen[:, 0] / seen[:, 2] - u0) / cell).astype(np.int64)
-    row = np.floor((seen[:, 1] / seen[:, 2] - v0) / cell).astype(np.int64)
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    depth = np.full(width * height, np.inf)
+    depth_of = seen[:, 2]
+    column = cells((seen[:, 0] / depth_of - u0) / cell, width)
+    row = cells((seen[:, 1] / depth_of - v0) / cell, height)
+    depth = np.full(width * height, np.float32(np.inf))
     # Of one number type: mixed ones take a path that is ten times as slow.
-    np.minimum.at(depth, row[inside] * width + column[inside], seen[inside, 2].astype(np.float64))
-    grid = np.full((height + 2, width + 2), np.inf)
-    grid[1:-1, 1:-1] = depth.reshape(height, width)
-    lowest = np.min([grid[i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
-    nearest = lowest[((v - v0) / cell).astype(int), ((u - u0) / cell).astype(int)]
+    np.minimum.at(depth, row * width + column, depth_of)
+    grid = depth.reshape(height, width)
+    across = np.minimum(np.minimum(grid[:, :-2], grid[:, 1:-1]), grid[:, 2:])
+    lowest = np.minimum(np.minimum(across[:-2], across[1:-1]), across[2:])
+    nearest = lowest[((v - v0) / cell).astype(int) - 1, ((u - u0) / cell).astype(int) - 1]
     found[ahead] = np.where(np.isfinite(nearest), nearest, np.nan)
     return found
 
 
+def cells(place: NDArray[np.float32], count: int) -> NDArray[np.uint32]:
+    """(K,) cells 0 to ``count`` - 1 that places (K,), in cells, lie in; what lies beyond gets the first or the last one.
+
+    No sample looks into these two.
+    """
+    cell = place.astype(np.int32).view(np.uint32)
+    return np.minimum(cell, np.uint32(count - 1), out=cell)
+
+
 def quality_of(found: Agreement, refined: Refined, inliers: int, points_in_region: int) -> Quality:
     """Quality figures of a classification."""
-    supported, violated = int(found.supported.sum()), int(found.violated.sum())
-    total = max(len(found.samples), 1)
+    counts = len(found.samples), int(found.supported.sum()), int(found.violated.sum())
+    return quality_of_counts(*counts, refined, inliers, points_in_region)
+
+
+def quality_of_counts(
+    samples: int, supported: int, violated: int, refined: Refined, inliers: int, points_in_region: int
+) -> Quality:
+    """The same from the numbers of samples that face the camera, are supported and are seen through."""
+    total = max(samples, 1)
     return Quality(
         inlier_ratio=supported / max(supported + violated, 1),
         residual_rmse_m=refined.rmse,

@@ -5,12 +5,13 @@ Scene to model, not model to scene: most of the model is covered by tissue, but 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.registration.matching import Matcher, Matches, RigidMatcher, Scene
+from end2reg_ros.registration.matching import Matcher, Matches, NormalsOnDemand, RigidMatcher, Scene
 from end2reg_ros.registration.surface import PointSurface
 from end2reg_ros.registration.uncertainty import unknown_covariance
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, move_covariance, rotation_from_vector
@@ -85,7 +86,7 @@ class Refined:
 
 def refine(
     points: Array,
-    normals: Array,
+    normals: Array | NormalsOnDemand,
     surface: PointSurface,
     T_camera_model: Array,
     settings: RefineSettings,
@@ -150,7 +151,7 @@ def settle(
 
 def solve(found: Matches, outside_weight: float, settings: RefineSettings) -> tuple[Array, Array, Array]:
     """Weigh and solve a few times without looking anew: small motion (6,), Hessian (6, 6) about the centre (3,)."""
-    centre = found.points.mean(axis=0)
+    centre = np.add.reduce(found.points, axis=0) / len(found.points)
     J = jacobian(found.normals, found.points - centre)
     step, r, H = np.zeros(6), found.residual, np.eye(6)
     for _ in range(settings.weighings):
@@ -166,28 +167,36 @@ def solve(found: Matches, outside_weight: float, settings: RefineSettings) -> tu
 
 def weights(residual: Array, outside_weight: float, scale: float) -> Array:
     """(M,) Geman-McClure weights; points outside of the surface count less."""
-    w = (scale**2 / (scale**2 + residual**2)) ** 2
-    return w if outside_weight == 1.0 else np.where(residual > 0, outside_weight * w, w)
+    w = residual * residual
+    w += scale**2
+    np.divide(scale**2, w, out=w)
+    w *= w
+    if outside_weight != 1.0:
+        w *= np.where(residual > 0, outside_weight, 1.0)
+    return np.asarray(w)
 
 
 def jacobian(normals: Array, arms: Array) -> Array:
     """(M, 6) change of the residuals with a small motion of the scene; ``arms`` (M, 3) from the centre of its rotation."""
-    J = np.empty((len(normals), 6))
-    J[:, :3] = normals
+    J = np.empty((6, len(normals)))
+    n, r = normals.T, arms.T
+    J[:3] = n
     for k in range(3):
         a, b = (k + 1) % 3, (k + 2) % 3
-        J[:, 3 + k] = arms[:, a] * normals[:, b] - arms[:, b] * normals[:, a]
-    return J
+        np.subtract(r[a] * n[b], r[b] * n[a], out=J[3 + k])
+    return J.T
 
 
 def reach(step: Array) -> float:
     """How far a small motion moves a spine, metres."""
-    return float(np.linalg.norm(step[:3]) + np.linalg.norm(step[3:]) * 0.1)
+    return math.hypot(*step[:3].tolist()) + 0.1 * math.hypot(*step[3:].tolist())
 
 
 def damping(H: Array) -> Array:
     """A little of the diagonal: keeps a sliding direction (along the spine's axis) from running away."""
-    return np.diag(1e-4 * H.diagonal() + 1e-9)
+    result = np.zeros_like(H)
+    result.flat[:: len(H) + 1] = 1e-4 * H.diagonal() + 1e-9
+    return result
 
 
 def left_increment(step: Array, centre: Array) -> Array:

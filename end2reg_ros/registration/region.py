@@ -1,13 +1,16 @@
-"""From the whole view to the scene points near the posed model: crop, thin, estimate normals."""
+"""From the whole view to the scene points near the posed model: crop, thin.
+
+Arrays of points are (N, 3) and lie in memory column by column: most of the time of a followed frame goes in here.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import small_gicp
 from numpy.typing import NDArray
 
+from end2reg_ros.registration.thin_cloud import ThinCloud
 from end2reg_ros.se3 import apply, inverse
 
 Array = NDArray[np.float64]
@@ -21,15 +24,23 @@ class Region:
         index: (M,) indices into the cloud of the points kept by the crop.
         dense: (M, 3) float32, those points, at the sensor's resolution.
         window: (K, 3) float32, all points in front of, within and behind the box, as the camera sees it.
-        points: (N, 3) those near the surface, thinned to the voxel size.
-        normals: (N, 3) unit normals of ``points``, towards the camera.
+        thin: those near the surface, thinned to the voxel size.
     """
 
     index: NDArray[np.int64]
     dense: NDArray[np.float32]
     window: NDArray[np.float32]
-    points: Array
-    normals: Array
+    thin: ThinCloud
+
+    @property
+    def points(self) -> Array:
+        """(N, 3) the thinned points."""
+        return self.thin.points
+
+    @property
+    def normals(self) -> Array:
+        """(N, 3) their unit normals, towards the camera."""
+        return self.thin.normals_at(np.arange(len(self.thin)))
 
 
 @dataclass(frozen=True)
@@ -55,16 +66,20 @@ class Cropped:
 
     Attributes:
         index: (M,) those inside the box.
-        local: (M, 3) float32, themselves in the model frame, metres.
-        window: (K,) those that the camera sees in the box's direction, at whatever depth.
+        points: (M, 3) float32, themselves, camera frame, metres.
+        local: (M, 3) float32, the same in the model frame.
+        window: (K, 3) float32, those that the camera sees in the box's direction, at whatever depth.
     """
 
     index: NDArray[np.int64]
+    points: NDArray[np.float32]
     local: NDArray[np.float32]
-    window: NDArray[np.int64]
+    window: NDArray[np.float32]
 
 
 MIN_DEPTH_M = 0.05
+MIN_NEAR = 30  # fewer points are none
+ROUGH_STRIDE = 64  # of the points that tell where in the cloud a window begins and ends
 
 
 def crop(points: NDArray[np.float32], T_camera_model: Array, box: Box, margin: float) -> Cropped:
@@ -72,21 +87,33 @@ def crop(points: NDArray[np.float32], T_camera_model: Array, box: Box, margin: f
 
     What lies far behind the box matters too: it tells that the camera saw through where bone is posed.
     """
-    window = direction_window(points, T_camera_model, box, margin)
+    index, window = direction_window(points, T_camera_model, box, margin)
     T = inverse(T_camera_model)
     R, t = T[:3, :3].astype(np.float32), T[:3, 3].astype(np.float32)
-    local = points[window] @ R.T + t
+    local = R @ window.T
+    local += t[:, None]
     low, high = (box.low - margin).astype(np.float32), (box.high + margin).astype(np.float32)
-    keep = np.ones(len(local), dtype=bool)
-    for axis in range(3):
-        keep &= (local[:, axis] > low[axis]) & (local[:, axis] < high[axis])
-    return Cropped(window[keep], local[keep], window)
+    inside = local > low[:, None]
+    inside &= local < high[:, None]
+    keep = np.flatnonzero(inside[0] & inside[1] & inside[2])
+    return Cropped(index[keep], taken(window, keep), taken(local.T, keep), window)
+
+
+def taken(points: NDArray[np.float32], index: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(K, 3) some of the points (N, 3), column by column in memory."""
+    if points.T.flags.c_contiguous:
+        return np.asarray(points.T.take(index, axis=1).T)
+    return np.asfortranarray(points[index])
 
 
 def direction_window(
     points: NDArray[np.float32], T_camera_model: Array, box: Box, margin: float
-) -> NDArray[np.int64]:
-    """Indices of the points whose line of sight may meet the box; of all when the box reaches the camera's plane."""
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The points whose line of sight may meet the box, index (K,) and themselves (K, 3); all when it reaches the camera's plane.
+
+    Clouds come row by row, and then a window is a run of rows: some of the points tell where it begins and ends. Of a cloud
+    in any other order a few points before the first and after the last of those may be missed.
+    """
     low, high = box.low - margin, box.high + margin
     ends = np.stack([low, high])
     corners = apply(
@@ -94,31 +121,32 @@ def direction_window(
         np.array([[ends[i, 0], ends[j, 1], ends[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)]),
     )
     if corners[:, 2].min() < MIN_DEPTH_M:
-        return np.flatnonzero(points[:, 2] > MIN_DEPTH_M)
+        index = np.flatnonzero(points[:, 2] > MIN_DEPTH_M)
+        return index, taken(points, index)
     slopes = (corners[:, :2] / corners[:, 2:]).astype(np.float32)
     (u0, v0), (u1, v1) = slopes.min(axis=0), slopes.max(axis=0)
-    z = points[:, 2]
-    index = np.flatnonzero((points[:, 1] >= v0 * z) & (points[:, 1] <= v1 * z) & (z > MIN_DEPTH_M))
-    x, z = points[index, 0], z[index]
-    return index[(x >= u0 * z) & (x <= u1 * z)]
+    some = points[::ROUGH_STRIDE]
+    rough = np.flatnonzero((some[:, 1] >= v0 * some[:, 2]) & (some[:, 1] <= v1 * some[:, 2]))
+    if len(rough) == 0:
+        first, last = 0, len(points)  # a window of less than a row, or none
+    else:
+        first = max(0, (int(rough[0]) - 1) * ROUGH_STRIDE)
+        last = (int(rough[-1]) + 1) * ROUGH_STRIDE
+    x, y, z = points[first:last].T
+    inside = x >= u0 * z
+    inside &= x <= u1 * z
+    index = np.flatnonzero(inside) + first
+    # Few points are left for the rest, and of those few lie outside.
+    window = taken(points, index)
+    _, y, z = window.T
+    keep = np.flatnonzero((y >= v0 * z) & (y <= v1 * z) & (z > MIN_DEPTH_M))
+    return (index, window) if len(keep) == len(index) else (index[keep], taken(window, keep))
 
 
-def make_region(
-    points: NDArray[np.float32], cropped: Cropped, near: NDArray[np.bool_], settings: ThinSettings
-) -> Region:
-    """Thin the cropped points that are ``near`` (M,) the surface, and give them normals."""
-    dense, window = points[cropped.index], points[cropped.window]
-    if int(near.sum()) < 30:
-        empty = np.zeros((0, 3))
-        return Region(cropped.index, dense, window, empty, empty)
-    cloud, _ = small_gicp.preprocess_points(
-        dense[near].astype(np.float64),
-        downsampling_resolution=settings.voxel,
-        num_neighbors=settings.neighbours,
-        num_threads=settings.threads,
-    )
-    thinned = cloud.points()[:, :3]
-    normals = cloud.normals()[:, :3]
-    away = np.einsum("ij,ij->i", normals, thinned) > 0
-    normals = np.where(away[:, None], -normals, normals)
-    return Region(cropped.index, dense, window, np.ascontiguousarray(thinned), np.ascontiguousarray(normals))
+def make_region(cropped: Cropped, near: NDArray[np.bool_], settings: ThinSettings) -> Region:
+    """Thin the cropped points that are ``near`` (M,) the surface."""
+    some = np.flatnonzero(near)
+    if len(some) < MIN_NEAR:
+        some = some[:0]
+    thin = ThinCloud(taken(cropped.points, some), settings.voxel, settings.neighbours, settings.threads)
+    return Region(cropped.index, cropped.points, cropped.window, thin)

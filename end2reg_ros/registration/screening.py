@@ -37,9 +37,7 @@ class Screen:
         self.local = local
         cropped = crop(cloud.points, T_camera_model, local.box, REACH_M)
         whole = np.ones(len(cropped.index), dtype=bool)
-        region = make_region(
-            cloud.points, cropped, whole, ThinSettings(VOXEL_M, threads=local.settings.threads)
-        )
+        region = make_region(cropped, whole, ThinSettings(VOXEL_M, threads=local.settings.threads))
         self.points, self.normals = region.points, region.normals
 
     def may_fit(self, T_camera_model: Array) -> bool:

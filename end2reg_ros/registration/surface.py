@@ -11,12 +11,41 @@ from scipy.spatial import cKDTree
 
 from end2reg_ros.case.model import Case, Mesh
 from end2reg_ros.registration.grids import DistanceGrid, NearestGrid, distance_grid, nearest_grid
+from end2reg_ros.registration.stacks import dot, in_columns
 
 Array = NDArray[np.float64]
 
 # A camera over a prone patient looks along +y (anterior) of the model; it tilts by up to about 49 degrees.
 VIEW_TILTS_DEG = ((0, 0), (25, 0), (-25, 0), (0, 25), (0, -25), (35, 35), (35, -35), (-35, 35), (-35, -35))
 MIN_FACING = 0.15
+
+
+POINT, NORMAL, LEVEL = slice(0, 3), slice(3, 6), 6  # columns of a surface's table
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """The samples that points were looked up at.
+
+    Attributes:
+        found: (N,) whether there is a sample within the limit; what follows means nothing where there is none.
+        rows: (N, 8) of the surface's table.
+        offset: (3, N) from the sample to the point, metres.
+        squared: (N,) its length, squared.
+    """
+
+    found: NDArray[np.bool_]
+    rows: Array
+    offset: Array
+    squared: Array
+
+
+def offsets_from(rows: Array, columns: Array) -> Array:
+    """(3, N) from the samples in the rows (N, 8) of a table to points in columns (3, N)."""
+    offset = np.empty(columns.shape)
+    for axis in range(3):
+        np.subtract(columns[axis], rows[:, axis], out=offset[axis])
+    return offset
 
 
 @dataclass(frozen=True)
@@ -37,6 +66,19 @@ class PointSurface:
         """Distance (N,) and index (N,) of the sample nearest to each point (N, 3); infinite beyond ``limit`` metres."""
         distance, index = self.tree.query(points, distance_upper_bound=limit)
         return distance, np.where(np.isfinite(distance), index, 0)
+
+    def look_up(self, columns: Array, limit: float) -> LookUp:
+        """The same for points in columns (3, N), with all that is known of the samples."""
+        distance, index = self.nearest(columns.T, limit)
+        rows = self.table.take(index, axis=0)
+        return LookUp(np.isfinite(distance), rows, offsets_from(rows, columns), distance * distance)
+
+    @cached_property
+    def table(self) -> Array:
+        """(N, 8) point, normal, level of each sample: one line of the processor's cache."""
+        table = np.zeros((len(self.points), 8))
+        table[:, POINT], table[:, NORMAL] = self.points, self.normals
+        return table
 
 
 @dataclass(frozen=True)
@@ -59,7 +101,26 @@ class ModelSurface(PointSurface):
 
     def nearest(self, points: Array, limit: float) -> tuple[Array, NDArray[np.int64]]:
         """As the tree's, from the grid: the sample nearest to the cell's centre, up to a cell off."""
-        return self.grid.query(points, self.points, limit)
+        found = self.look_up(in_columns(points), limit)
+        index = np.maximum(self.grid.at(points), np.int64(0))
+        return np.where(found.found, np.sqrt(found.squared), np.inf), index
+
+    def look_up(self, columns: Array, limit: float) -> LookUp:
+        """See ``PointSurface.look_up``."""
+        index = self.grid.at(columns.T)
+        rows = self.table.take(index, axis=0, mode="clip")
+        offset = offsets_from(rows, columns)
+        squared = dot(offset, offset)
+        found = squared < limit * limit
+        found &= index >= 0
+        return LookUp(found, rows, offset, squared)
+
+    @cached_property
+    def table(self) -> Array:
+        """See ``PointSurface.table``."""
+        table = np.zeros((len(self.points), 8))
+        table[:, POINT], table[:, NORMAL], table[:, LEVEL] = self.points, self.normals, self.level_index
+        return table
 
     @cached_property
     def middle(self) -> Array:

@@ -36,6 +36,16 @@ class CameraParameters:
     )
     frame_id: str = parameter("camera_depth_optical_frame", "Frame of the clouds.", when=START)
     ordered: bool = parameter(False, "Organised clouds with (0, 0, 0) where there is no depth.", when=START)
+    articulation_deg: float = parameter(
+        0.0,
+        "The vertebrae stand turned by up to this against each other, compared with the case, degrees.",
+        minimum=0.0,
+        maximum=15.0,
+        when=START,
+    )
+    articulation_m: float = parameter(
+        0.0, "The same for shifts, metres.", minimum=0.0, maximum=0.01, when=START
+    )
     simulate_picks: bool = parameter(
         True, "Publish an initial_pose from simulated landmark picks.", when=START
     )

@@ -55,6 +55,10 @@ class TrackerParameters:
         "pose, and the network checks the newest cloud whenever it is free; auto: background on a CPU.",
         choices=get_args(NetworkPasses),
     )
+    articulated: bool = parameter(
+        True,
+        "Each vertebra has a pose of its own, held to its neighbours; false takes the spine as one rigid body.",
+    )
     weights: str = parameter("", "Weights file; empty for the case's own network, else the shipped one.")
     build_only: bool = parameter(
         False,
@@ -193,7 +197,8 @@ class TrackerParameters:
     def registration(self) -> RegistrationSettings:
         """Settings of the registration."""
         passes = cast(NetworkPasses, self.network_passes)
-        return RegistrationSettings(accept=self.accept, network_passes=passes)
+        settings = RegistrationSettings(accept=self.accept, network_passes=passes)
+        return settings if self.articulated else replace(settings, articulation=None)
 
     def hashed(self) -> dict[str, object]:
         """What decides about poses: everything but how the node is started."""

@@ -23,6 +23,7 @@ from end2reg_ros.ros.camera_settings import CameraParameters
 from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped, transform_stamped
 from end2reg_ros.ros.listener import NO_SPINE
 from end2reg_ros.ros.parameters import declare
+from end2reg_ros.simulation.articulation import Articulation
 from end2reg_ros.simulation.camera import SENSORS
 from end2reg_ros.simulation.picked_prior import picked_prior, prior_covariance
 from end2reg_ros.simulation.pointcloud2_fields import EncodedCloud, encode_realsense
@@ -41,7 +42,13 @@ class SimulatedCamera(Node):
         self.exit_code: int | None = None
         self.parameters = p = declare(self, CameraParameters)
         self._case = load_case(Path(p.case).expanduser() if p.case else bundled_case_path())
-        settings = SequenceSettings(seed=p.seed, scenario=p.scenario, sensor=SENSORS[p.sensor])
+        moved = p.articulation_deg > 0 or p.articulation_m > 0
+        settings = SequenceSettings(
+            seed=p.seed,
+            scenario=p.scenario,
+            sensor=SENSORS[p.sensor],
+            articulation=Articulation(p.articulation_deg, p.articulation_m, p.seed) if moved else None,
+        )
         self._sequence = SimulatedSequence(self._case, settings)
         self._cloud = self.create_publisher(PointCloud2, "/camera/depth/color/points", qos.result())
         self._truth = self.create_publisher(TrackingStatus, "/ground_truth/status", qos.tf())
@@ -124,7 +131,8 @@ class SimulatedCamera(Node):
     def _send_pick(self, frame: SimulatedFrame, stamp_ns: int) -> None:
         p = self.parameters
         # Each round of picks has an error of its own.
-        prior = picked_prior(self._case, frame.T_camera_model, p.seed + 1000 * self._picks_made, p.pick_rms_m)
+        seed = p.seed + 1000 * self._picks_made
+        prior = picked_prior(self._case, frame.T_camera_model, seed, p.pick_rms_m, frame.T_camera_levels)
         covariance = prior_covariance(prior, self._case.centroid())
         self._pose.publish(
             pose_with_covariance_stamped(p.frame_id, stamp_ns, prior.T_camera_model, covariance)

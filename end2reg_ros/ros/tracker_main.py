@@ -17,10 +17,12 @@ class TrackerApplication:
     """The node, and how it starts itself."""
 
     def __init__(self) -> None:
-        # What the imports make stays for good: no collection need look at it, neither now (a tenth of their time) nor in
-        # the stream (a pause of 20 ms now and then).
         # Read when OpenMP is loaded: its threads must not spin on the camera's core between two calls.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # The pose waits for the interpreter when the network's thread or the receiving one holds it: for 1 ms, not for 5.
+        sys.setswitchinterval(0.001)
+        # What the imports make stays for good: no collection need look at it, neither now (a tenth of their time) nor in
+        # the stream (a pause of 20 ms now and then).
         gc.disable()
         try:
             from end2reg_ros.ros.tracker_node import TrackerNode

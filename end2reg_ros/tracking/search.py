@@ -6,6 +6,8 @@ from end2reg_ros.registration.types import Prior
 from end2reg_ros.tracking.motion import MotionMemory
 from end2reg_ros.tracking.settings import TrackerSettings
 
+ELSEWHERE = ("jump", "far_from_prior", "ambiguous_level")
+
 
 class SearchPlan:
     """Chooses where each search begins. By stamps alone: the same recording is searched in the same way on every run.
@@ -27,6 +29,7 @@ class SearchPlan:
             None  # stamp of the last cloud that was searched as a whole since the loss
         )
         self._view_s: float | None = None  # how long that kept the next cloud waiting
+        self._elsewhere = False  # the last search saw a spine, but not where it looked
 
     def give(self, prior: Prior) -> None:
         """A start: picked landmarks, a planner, rviz."""
@@ -42,6 +45,11 @@ class SearchPlan:
         """A track runs: the next search is the first after its loss."""
         self._attempt = 0
         self._view_ns = self._view_s = None
+        self._elsewhere = False
+
+    def failed(self, reason_code: str) -> None:
+        """A cloud was searched in vain. What fits elsewhere is worth a look at the whole view at once: the camera was knocked."""
+        self._elsewhere = reason_code in ELSEWHERE
 
     def expired(self, stamp_ns: int, lost: bool) -> tuple[str, str] | None:
         """(reason code, reason) when what a search could begin from is so old that the camera may have moved since."""
@@ -65,7 +73,7 @@ class SearchPlan:
                 return self._given
             return self._given if self._given_age_s(stamp_ns) <= self._settings.local_search_s else None
         if not self._needs_prior and self._view_is_due(stamp_ns):
-            self._view_ns, self._view_s = stamp_ns, None
+            self._view_ns, self._view_s, self._elsewhere = stamp_ns, None, False
             return None
         anchors, reaches = self._memory.anchors(stamp_ns), self._settings.search_reaches_m
         reach = reaches[self._attempt // len(anchors) % len(reaches)]
@@ -80,6 +88,8 @@ class SearchPlan:
         of the time and the surroundings of the last pose the rest. What kept the next cloud waiting is read off its stamp.
         """
         s, lost_s = self._settings, self._memory.seconds_since(stamp_ns)
+        if self._elsewhere:
+            return True
         if lost_s <= s.local_search_s:
             return False
         if lost_s > s.shared_search_s or self._view_ns is None or stamp_ns < self._view_ns:

@@ -180,6 +180,7 @@ class Tracker:
         """The event that a registration is, with reason code and reason."""
         if not registration.success:
             self._candidate = None
+            self._search.failed(registration.reason_code)
             return Event.FAILED, registration.reason_code, registration.reason
         short = shortfall(registration, self.settings.upper, self.centre)
         if self.state in PUBLISHING_STATES:
