@@ -45,7 +45,7 @@ class Articulated:
         covariances: (levels, 6, 6) of what maps each level into the model frame of that spine pose, model axes, about the
             level's centre there.
         points: (levels,) scene points on each level.
-        inliers: (N,) scene points used by the last step.
+        inliers: scene points used by the last step, those between them taken to be like them; (N,) and a few more.
         rmse: root mean square distance of the inliers, metres, equally weighted.
         matches: of the last step.
     """
@@ -67,6 +67,7 @@ def refine_levels(
     settings: RefineSettings,
     articulation: ArticulationSettings,
     way: Way = "start",
+    every: int = 1,
 ) -> Articulated | None:
     """Let every level move by itself, the spine pose stays.
 
@@ -75,6 +76,7 @@ def refine_levels(
         T_camera_model: (4, 4) the spine's pose.
         posture: where the levels are looked for.
         way: how far the levels may lie from there.
+        every: the scene holds every so many-th point: each speaks for as many.
 
     Returns:
         None where fewer than 6 points lie on the surface.
@@ -92,7 +94,7 @@ def refine_levels(
         found = matcher.match(scene.every(stride), T, gates[min(k, len(gates) - 1)], settings.cos_limit)
         if len(found.index) < MIN_POINTS:
             return None
-        system = System(found, posture, skeleton, settings, articulation, stride)
+        system = System(found, posture, skeleton, settings, articulation, stride * every)
         # What no point speaks for stays as it was last seen, else it would go back to the CT's posture frame by frame.
         since = system.motion(before)
         motion = np.where(system.joined[:, None], system.motion(), since)
@@ -110,7 +112,9 @@ def refine_levels(
     used = np.zeros(len(scene.points), dtype=bool)
     used[found.index] = True
     rmse = float(np.sqrt(np.mean(found.residual**2)))
-    return Articulated(posture, system.covariances(), system.counts, used, rmse, found)
+    return Articulated(
+        posture, system.covariances(), every * system.counts, np.repeat(used, every), rmse, found
+    )
 
 
 class System:

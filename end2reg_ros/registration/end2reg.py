@@ -14,11 +14,12 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import EngineError
 from end2reg_ros.registration.background import BackgroundPass, Turn, uses_background, yield_to_others
-from end2reg_ros.registration.classical import IcpRegistrar, start_stddev, unguided_start
+from end2reg_ros.registration.classical import IcpRegistrar, start_stddev
 from end2reg_ros.registration.local import FitRequest
 from end2reg_ros.registration.local_scene import TRACKED_MARGIN_M, model_side
 from end2reg_ros.registration.model_side_cache import encoded_model_side
 from end2reg_ros.registration.network_search import NetworkPose, NetworkSearch, SearchSettings
+from end2reg_ros.registration.outcomes import nothing_found, plausibility
 from end2reg_ros.registration.posture import Posture
 from end2reg_ros.registration.rivals import SAME_FIT_M, every_other_pose
 from end2reg_ros.registration.screening import Screen
@@ -39,7 +40,6 @@ NETWORK_DISAGREES_M = 0.006
 # What a bent spine fails by when it is taken as one body.
 BENT_REASONS = ("level_disagrees", "low_inlier_ratio", "see_through", "high_residual", "normals_disagree")
 SEEDS = 2  # hypotheses whose neighbours are tried
-SEE_THROUGH = 0.04  # share of the surface before what the camera sees from which a fit counts half
 
 
 class End2RegRegistrar:
@@ -104,7 +104,7 @@ class End2RegRegistrar:
         usable = [p for p in poses if p.inliers >= self.search.settings.min_inliers] or poses[:1]
         if not usable:
             return self._named(
-                self.local.failed(*_nothing(poses, prior, self.local.centre), self.method, clock)
+                self.local.failed(*nothing_found(poses, prior, self.local.centre), self.method, clock)
             )
         posture = None if prior is None else prior.posture
         fits = [(self.local.fit(cloud, self.request(p.T_camera_model, posture)), p) for p in usable]
@@ -299,7 +299,7 @@ class End2RegAloneRegistrar(End2RegRegistrar):
         poses = self.search.find(cloud, prior, clock)
         if not poses or poses[0].inliers < self.search.settings.min_inliers:
             return self._named(
-                self.local.failed(*_nothing(poses, prior, self.local.centre), self.method, clock)
+                self.local.failed(*nothing_found(poses, prior, self.local.centre), self.method, clock)
             )
         pose = poses[0]
         quality = Quality(inliers=pose.inliers)
@@ -308,20 +308,3 @@ class End2RegAloneRegistrar(End2RegRegistrar):
             self.method, self.engine, clock.laps,
         )  # fmt: skip
         return self._with_network(found, pose, cloud.stamp_ns)
-
-
-def plausibility(found: Registration) -> float:
-    """What fits are compared by, passed or not: points on the model that are turned as it is."""
-    q = found.quality
-    return q.inliers * q.normal_agreement * (0.5 if q.free_space_violation > SEE_THROUGH else 1.0)
-
-
-def _nothing(poses: Sequence[NetworkPose], prior: Prior | None, centre: Array) -> tuple[Array, str, str]:
-    """Pose, code and text of a search that came to nothing."""
-    if poses:
-        text = f"the network's best pose has only {poses[0].inliers} correspondences"
-        return poses[0].T_camera_model, "few_correspondences", text
-    if prior is not None:
-        return prior.T_camera_model, "no_points", "next to no points around the given start"
-    T = unguided_start(centre, np.array([0.0, 0.0, 0.6]))
-    return T, "no_region", "nothing in the view looks like an exposed spine"

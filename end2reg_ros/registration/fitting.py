@@ -35,6 +35,7 @@ from end2reg_ros.se3 import from_rotation_translation, inverse
 
 Array = NDArray[np.float64]
 
+FOLLOWED_POINTS = 1500  # of the scene, at least, where there are as many
 FOLLOWING_GATES_M = (0.004, 0.003)  # from so near, fewer look-ups do
 SPINE_FIT_STRIDE = 8  # of the samples that tell which rigid pose fits all levels best
 
@@ -117,7 +118,10 @@ class Fitter:
         if self.articulation is None:
             return self.rigid(region, start)
         scene = Scene(points, NormalsOnDemand(region.thin))
-        few, matcher = scene.every(len(points) // settings.settle_points), self.matcher(posture)
+        # Neighbouring points err together: of a followed frame half of them tell nearly as much.
+        every = max(1, len(points) // FOLLOWED_POINTS) if way == "following" else 1
+        scene = scene.every(every)
+        few, matcher = scene.every(len(scene.points) // settings.settle_points), self.matcher(posture)
         if isinstance(matcher, PostureMatcher):
             few = matcher.assigned(few, inverse(start))
         settling = replace(settings, gates=FOLLOWING_GATES_M) if way == "following" else settings
@@ -125,12 +129,24 @@ class Fitter:
         T = inverse(T_model_camera)
         levels = refine_levels(
             scene, self.surface, self.skeleton, T, posture or straight(len(self.origins)),
-            settings, self.articulation, way,
+            settings, self.articulation, way, every,
         )  # fmt: skip
         if levels is None:
             nothing = Refined(start, unknown_covariance(), float("nan"), np.zeros(len(points), bool), 0.0, 0)
             return Fit(nothing, agreement(self.surface, start, region, posture), posture)
         return self._articulated(T, levels, region)
+
+    def bent(self, region: Region, start: Array, posture: Posture | None) -> Fit:
+        """A fit of vertebrae that may stand far from ``posture``; looked at again twice, as frames of a track would be.
+
+        The first look leaves a level up to a few millimetres off where its neighbours have turned much.
+        """
+        fit = self.fit(region, start, posture, "bent")
+        for _ in range(2):
+            if fit.posture is None or fit.level_points is None:
+                return fit
+            fit = self.fit(region, fit.refined.T_camera_model, fit.posture, "following")
+        return fit
 
     def matcher(self, posture: Posture | None) -> Matcher:
         """Looks up on a surface in that posture; None: as in the CT."""

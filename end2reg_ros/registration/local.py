@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.articulated import Way
 from end2reg_ros.registration.fitting import Fit, Fitter
 from end2reg_ros.registration.judging import Judge
 from end2reg_ros.registration.matching import NormalsOnDemand
@@ -52,11 +51,6 @@ class FitRequest:
     posture: Posture | None = None
     bent: bool = False
 
-    @property
-    def way(self) -> Way:
-        """How far the result may lie from the start."""
-        return "bent" if self.bent else "following" if self.continues else "start"
-
 
 BENT_MARGIN_M = 0.008  # how much further than the start's error a level of a bent spine may lie
 
@@ -87,12 +81,8 @@ class LocalRegistration:
             text = f"only {len(region.points)} points near the model"
             return self.failed(starts[0], "no_points", text, request.method, clock)
         best = self.best_start(region, starts, request.posture)
-        rigid = request.way == "start"
-        fit = (
-            self.fitter.rigid(region, best, request.posture)
-            if rigid
-            else self.fitter.fit(region, best, request.posture, request.way)
-        )
+        rigid = not request.continues and not request.bent
+        fit = self.begun(region, best, request)
         clock.lap("refine")
         registration = self.judge(fit, region, request.method, request.continues)
         clock.lap("quality")
@@ -111,6 +101,14 @@ class LocalRegistration:
             registration = loose if loose.success else registration
             clock.lap("levels")
         return replace(registration, timings_ms=clock.laps)
+
+    def begun(self, region: Region, start: Array, request: FitRequest) -> Fit:
+        """The fit that a request asks for, from one start."""
+        if request.bent:
+            return self.fitter.bent(region, start, request.posture)
+        if request.continues:
+            return self.fitter.fit(region, start, request.posture, "following")
+        return self.fitter.rigid(region, start, request.posture)
 
     def region(self, cloud: Cloud, around: Array, margin: float, clock: Stopwatch) -> Region:
         """The scene points within ``margin`` metres (and a little) of a posed model."""
@@ -136,11 +134,7 @@ class LocalRegistration:
             if len(region.points) < self.settings.accept.min_inliers:
                 continue
             # What the fit was free to do, its rivals are.
-            other = (
-                self.fitter.fit(region, start, None, "bent")
-                if request.bent
-                else self.fitter.rigid(region, start, request.posture)
-            )
+            other = self.begun(region, start, request)
             rival = other.refined
             if self.moved(mine.T_camera_model, rival.T_camera_model) < SAME_FIT_M:
                 continue

@@ -44,7 +44,7 @@ class RefineSettings:
 
     gates: tuple[float, ...] = (0.004, 0.004, 0.0035, 0.003)
     max_iterations: int = 8
-    settle_points: int = 1200
+    settle_points: int = 900
     weighings: int = 3
     normal_angle_deg: float = 50.0
     scale: float = 0.0012
