@@ -61,7 +61,7 @@ class RegistrationSettings:
             background: refinement alone leads to the pose, the network looks at the newest cloud whenever it is free, and
             what it says of an earlier cloud is held against the pose that was found there. auto: every_frame on a GPU.
         network_period_s: in the background, least time from one cloud that the network sees to the next, by their stamps:
-            what it computes is missing to the next pose, and a track does not drift within half a second.
+            what it computes is missing to the next pose, and a track does not drift within a second.
     """
 
     voxel: float = 0.002
@@ -76,4 +76,4 @@ class RegistrationSettings:
     ransac_iterations: int = 200_000
     threads: int = 1
     network_passes: NetworkPasses = "every_frame"
-    network_period_s: float = 0.5
+    network_period_s: float = 1.0
