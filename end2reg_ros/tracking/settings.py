@@ -20,7 +20,7 @@ class UpperThresholds:
     min_inlier_ratio: float = 0.96
     max_free_space_violation: float = 0.02
     min_normal_agreement: float = 0.72
-    min_visible_fraction: float = 0.15
+    min_visible_fraction: float = 0.12
     max_position_stddev_m: float = 0.0012
 
 
