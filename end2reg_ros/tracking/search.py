@@ -71,7 +71,7 @@ class SearchPlan:
         if self._memory.last is None:
             if self._given is None or self._needs_prior:
                 return self._given
-            return self._given if self._given_age_s(stamp_ns) <= self._settings.local_search_s else None
+            return self._given if self._given_age_s(stamp_ns) <= self._settings.start_search_s else None
         if not self._needs_prior and self._view_is_due(stamp_ns):
             self._view_ns, self._view_s, self._elsewhere = stamp_ns, None, False
             return None

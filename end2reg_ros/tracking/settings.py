@@ -42,8 +42,8 @@ class TrackerSettings:
         slow_frame_s: a cloud that comes later than ``silence_s`` after the last pose, but not later than this, and with no
             failed fit between, follows a slow frame: it is searched around the last pose and may resume likewise.
         search_reaches_m: how far around the last good pose a lost track is searched, one reach a frame, in turn.
-        local_search_s: a method that needs no start looks for a lost track around its last pose alone for this long; it
-            uses a start it was given for as long.
+        local_search_s: a method that needs no start looks for a lost track around its last pose alone for this long.
+        start_search_s: it uses a start that it was given for this long, then it looks in the whole view.
         shared_search_s: until this long after the last pose it looks there and in the whole view, then in the whole view.
         view_search_fraction: of that time, the share that the whole view gets.
         max_axis_move_m: a fit, other than the next of a running track, that lies further than this along the spine's axis
@@ -68,8 +68,9 @@ class TrackerSettings:
     resume_rad: float = 0.2
     slow_frame_s: float = 2.0
     search_reaches_m: tuple[float, ...] = (0.002, 0.004, 0.008, 0.016)
-    local_search_s: float = 0.5
-    shared_search_s: float = 5.0
+    local_search_s: float = 3.0
+    start_search_s: float = 0.5
+    shared_search_s: float = 8.0
     view_search_fraction: float = 0.34
     max_axis_move_m: float = 0.012
     max_lost_s: float = 15.0
