@@ -41,21 +41,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("END2REG_CACHE", str(tmp_path / "kept"))
 
 
-@pytest.fixture
-def runtime() -> FakeRuntime:
-    return FakeRuntime()
-
-
-@pytest.fixture
-def cuda(runtime: FakeRuntime) -> Cuda:
-    return Cuda(runtime)
-
-
-@pytest.fixture
-def trt(runtime: FakeRuntime) -> FakeTensorrt:
-    return FakeTensorrt(runtime)
-
-
 # What is there, and what is asked for
 
 

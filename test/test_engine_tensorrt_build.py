@@ -36,21 +36,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("END2REG_CACHE", str(tmp_path / "kept"))
 
 
-@pytest.fixture
-def runtime() -> FakeRuntime:
-    return FakeRuntime()
-
-
-@pytest.fixture
-def cuda(runtime: FakeRuntime) -> Cuda:
-    return Cuda(runtime)
-
-
-@pytest.fixture
-def trt(runtime: FakeRuntime) -> FakeTensorrt:
-    return FakeTensorrt(runtime)
-
-
 def built(
     trt: FakeTensorrt, cuda: Cuda, graph: OnnxGraph | None = None, precision: str = "fp32", **more: Any
 ) -> Any:

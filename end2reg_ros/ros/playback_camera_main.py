@@ -29,7 +29,7 @@ from end2reg_ros.evaluation.rate_stream import FRAME_ID, Playback, read_playback
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped
 from end2reg_ros.ros.parameters import START, declare, parameter
-from end2reg_ros.ros.process import leave, run
+from end2reg_ros.ros.process import NodeApplication, leave, run
 from end2reg_ros.simulation.pointcloud2_fields import FIELDS, POINT_STEP
 
 CLOUD_TOPIC = "/camera/depth/color/points"
@@ -205,29 +205,9 @@ class PlaybackCamera(Node):
         print(json.dumps({"kind": "done", "sent": len(self._sent), "skipped": self._skipped}), flush=True)
 
 
-class PlaybackApplication:
-    """The node as a process."""
-
-    def __init__(self) -> None:
-        self.node: PlaybackCamera = PlaybackCamera()
-
-    @property
-    def exit_code(self) -> int | None:
-        """Set when it cannot play."""
-        return self.node.exit_code
-
-    def start(self) -> None:
-        """Begin to play."""
-        self.node.start()
-
-    def close(self) -> None:
-        """End the threads."""
-        self.node.close()
-
-
 def main() -> int:
     """Play until SIGINT or SIGTERM; 0 after a clean end."""
-    return leave(run(PlaybackApplication))
+    return leave(run(lambda: NodeApplication(PlaybackCamera())))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,36 @@ class Application(Protocol):
     def close(self) -> None: ...
 
 
+class SelfEnding(Protocol):
+    """A node that ends by itself: ``exit_code`` is None until then."""
+
+    exit_code: int | None
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class NodeApplication:
+    """The ``Application`` of a node that starts, closes and ends by itself."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self._self_ending: SelfEnding = node
+
+    @property
+    def exit_code(self) -> int | None:
+        """The node's."""
+        return self._self_ending.exit_code
+
+    def start(self) -> None:
+        """Begin the node's work."""
+        self._self_ending.start()
+
+    def close(self) -> None:
+        """End the node's threads."""
+        self._self_ending.close()
+
+
 def run(make: Callable[[], Application], arguments: Sequence[str] | None = None) -> int:
     """Set up ROS, make and spin the application in one single-threaded executor; return the exit code."""
     stop = StopSignal()
