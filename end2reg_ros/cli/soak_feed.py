@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from end2reg_ros.evaluation.rate_stream import FRAME_ID, Playback, PlaybackFrame
 from end2reg_ros.simulation.pointcloud2_fields import POINT_DTYPE
 
 CLEAR = 0.5  # share of the exposed spine that the calm rounds never fall below
-BURST = 3  # clouds at once: at least one of them is superseded, at most two
+BURST = 3  # clouds while one is worked on: all but the newest are superseded
 BACK_NS = 100_000_000
 SILENCE_NS = 1_000_000_000
 # Event -> the reason under which its cloud is dropped.
@@ -33,6 +34,7 @@ class Sink(Protocol):
 
     def expect(self, stamp_ns: int, frame: PlaybackFrame) -> None: ...
     def receive(self, message: Any) -> None: ...
+    def held(self) -> AbstractContextManager[None]: ...
     def settle(self) -> None: ...
     def stay_silent(self) -> None: ...
 
@@ -117,8 +119,9 @@ class Feeder:
                 self._send(self._spoiled(event, self._before))
                 frame = self._before
             else:
-                for _ in range(BURST if event == "burst" else 1):
-                    frame = self._send_next()
+                with self._sink.held() if event == "burst" else nullcontext():
+                    for _ in range(BURST if event == "burst" else 1):
+                        frame = self._send_next()
             self._sink.settle()
             after(frame)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,16 @@ class RuntimeSink:
         self._runtime.receive(message)
         # As the node's timer does; never while a cloud is worked on: this camera waits, a real one would not.
         self._runtime.tick()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The working thread takes none of the clouds that arrive meanwhile, as if it were busy with one before them."""
+        go_on = threading.Event()
+        self._runtime.before_next_cloud(lambda: go_on.wait(STUCK_S))
+        try:
+            yield
+        finally:
+            go_on.set()
 
     def settle(self) -> None:
         """Wait until every cloud's fate is known.

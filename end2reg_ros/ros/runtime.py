@@ -7,6 +7,7 @@ working one owns the tracker and everything that is published.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -113,6 +114,10 @@ class TrackerRuntime:
         self.voice.counters.drop(reason_code)
         self._watchdog.arrived(perf_counter())
         self._watchdog.refused(reason_code, reason)
+
+    def before_next_cloud(self, job: Callable[[], object]) -> None:
+        """Run a job in the working thread, which takes no cloud before it is done."""
+        self._worker.call(job)
 
     @property
     def is_mute(self) -> bool:

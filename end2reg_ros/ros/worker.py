@@ -9,7 +9,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 Frame = TypeVar("Frame")
-Job = Callable[[], None]
+Job = Callable[[], object]
 
 
 class Mailbox(Generic[Frame]):
