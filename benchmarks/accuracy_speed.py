@@ -17,11 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from end2reg_ros.case import load_case
-from end2reg_ros.cloud.scene_folder import find_scenes
-from end2reg_ros.engine.options import EngineOptions
-from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.accuracy_speed import (
+from benchmarks.paper.accuracy_speed_core import (
     STARTS,
     Engines,
     Start,
@@ -34,9 +30,13 @@ from end2reg_ros.evaluation.accuracy_speed import (
     shipped_variants,
     variant_rows,
 )
+from end2reg_ros.apps.bench.plots import write_accuracy_speed
+from end2reg_ros.apps.bench.speed import versions
+from end2reg_ros.case import load_case
+from end2reg_ros.cloud.scene_folder import find_scenes
+from end2reg_ros.engine.options import EngineOptions
+from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.benchmark import Trial
-from end2reg_ros.evaluation.speed import versions
-from end2reg_ros.evaluation.speed_plots import write_accuracy_speed
 from end2reg_ros.evaluation.tables import environment, finite
 from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, table_1
 

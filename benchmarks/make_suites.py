@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks.paper.suites import Individual, procedural_individuals, write_suite
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.suites import Individual, procedural_individuals, write_suite
 from end2reg_ros.simulation.field_settings import SUITES
 
 

@@ -13,12 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from end2reg_ros import se3
-from end2reg_ros.case import load_case
-from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene
-from end2reg_ros.engine.load import load_engine
-from end2reg_ros.engine.options import EngineOptions
-from end2reg_ros.evaluation.mask_study import (
+from benchmarks.paper.mask_study_core import (
     MaskedRun,
     MaskMode,
     mask_document,
@@ -26,10 +21,15 @@ from end2reg_ros.evaluation.mask_study import (
     run_mask_study,
     summarise_masks,
 )
+from end2reg_ros import se3
+from end2reg_ros.case import load_case
+from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene
+from end2reg_ros.engine.load import load_engine
+from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.evaluation.metrics import Targets, targets_from_case
 from end2reg_ros.evaluation.tables import environment, finite
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.network_search import mask_source
+from end2reg_ros.registration.find.network_passes import mask_source
 from end2reg_ros.registration.stopwatch import Stopwatch
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.registration.weights_path import choose_weights

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from end2reg_ros.cli.demo_bench import Bench
+from end2reg_ros.apps.bench.demo_runs import Bench
 
 if __name__ == "__main__":
     results = Path(__file__).resolve().parent / "results" / "node.json"

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from benchmarks.register_pair import register_clouds
 from end2reg_ros.cloud.files import read_points
-from end2reg_ros.registration.clouds import register_clouds
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_angle
 
 # Template 5 onto the person, as the Point Cloud Library's tutorial prints it (three digits).

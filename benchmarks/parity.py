@@ -32,8 +32,8 @@ from end2reg_ros.engine.verify_report import TOLERANCES, Comparison, VerifyRepor
 from end2reg_ros.engine.verify_scenes import SurfacePoints, verify_scenes
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.tables import environment, finite
-from end2reg_ros.registration.local_scene import model_side
-from end2reg_ros.registration.surface_cache import model_surface
+from end2reg_ros.registration.find.local_scene import model_side
+from end2reg_ros.registration.fit.surface_cache import model_surface
 from end2reg_ros.registration.weights_path import choose_weights
 
 RESULTS = Path(__file__).resolve().parent / "results" / "parity.json"
@@ -114,8 +114,8 @@ def half_engine(weights: Path, threads: int) -> Engine:
     """ONNX Runtime with the scene's graphs in half precision where ``mixed_precision`` puts them so."""
     import onnx
 
-    from end2reg_ros.engine.mixed_precision import assert_precision, to_mixed
     from end2reg_ros.engine.onnx_engine import OnnxEngine
+    from end2reg_ros.engine.tensorrt.mixed_precision import assert_precision, to_mixed
 
     graphs = dict(load_bundle(weights).graphs)
     for name in [n for n in HALF_GRAPHS if n in graphs]:

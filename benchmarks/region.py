@@ -24,12 +24,12 @@ from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recordi
 from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
 from end2reg_ros.evaluation.tables import environment
 from end2reg_ros.network.region_net import RegionNet, predict_regions
-from end2reg_ros.registration.local_scene import REGION_HALF_M
-from end2reg_ros.registration.region_candidates import RegionCandidate
-from end2reg_ros.registration.region_search import search_regions
+from end2reg_ros.registration.find.local_scene import REGION_HALF_M
+from end2reg_ros.registration.find.region_candidates import RegionCandidate
+from end2reg_ros.registration.find.region_search import search_regions
 from end2reg_ros.se3 import apply, inverse, rotation_angle
-from end2reg_ros.training.region_checkpoint import load_region_net
-from end2reg_ros.training.region_views import View, load_view, scene_files, split_by_anatomy
+from end2reg_ros.training.region.checkpoint import load_region_net
+from end2reg_ros.training.region.views import View, load_view, scene_files, split_by_anatomy
 
 BOX_M = REGION_HALF_M  # what the fine network is shown
 SHARE = 0.9

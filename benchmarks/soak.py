@@ -24,17 +24,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import tyro
 
+from benchmarks.camera_rate.render import playback_of, recipe_of
+from benchmarks.camera_rate.stream import FRAME_ID
+from benchmarks.soak_study.feed import Course
+from benchmarks.soak_study.record import Sample, figures
+from benchmarks.soak_study.run import Soak
+from end2reg_ros.apps.bench.demo_runs import command
+from end2reg_ros.apps.demo.assess import machine, versions
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.store import load_case
-from end2reg_ros.cli.demo_bench import command
-from end2reg_ros.cli.demo_report import machine, versions
-from end2reg_ros.cli.soak_feed import Course
-from end2reg_ros.cli.soak_record import Sample, figures
-from end2reg_ros.cli.soak_run import Soak
-from end2reg_ros.evaluation.rate_render import playback_of, recipe_of
-from end2reg_ros.evaluation.rate_stream import FRAME_ID
-from end2reg_ros.ros.memory import keep_freed_memory
 from end2reg_ros.ros.settings import TrackerParameters
+from end2reg_ros.runtime.memory import keep_freed_memory
 
 WORK = Path(tempfile.gettempdir()) / "end2reg_rate"
 

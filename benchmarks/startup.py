@@ -25,10 +25,17 @@ from typing import Any
 import psutil
 import tyro
 
+from end2reg_ros.apps.demo.assess import machine, versions
+from end2reg_ros.apps.demo.processes import (
+    Child,
+    DemoError,
+    NodeSpec,
+    nodes_environment,
+    stop_all,
+    wait_until,
+)
+from end2reg_ros.apps.demo.run import RunSettings, Silent, check_installation, default_case, run_nodes
 from end2reg_ros.case.store import load_case
-from end2reg_ros.cli.demo_processes import Child, DemoError, NodeSpec, nodes_environment, stop_all, wait_until
-from end2reg_ros.cli.demo_report import machine, versions
-from end2reg_ros.cli.demo_run import RunSettings, Silent, check_installation, default_case, run_nodes
 
 RESULTS = Path(__file__).resolve().parent / "results" / "startup.json"
 LIMIT_S, LIMIT_MB = 3.0, 700.0

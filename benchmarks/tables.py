@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paper.sweep_tables import sweep_figures, sweep_table, write_sweep_picture
+from benchmarks.paper.sweeps import SWEEPS, SweepRow, SweepSettings, run_sweeps, sweep_document
 from end2reg_ros.case import load_case
 from end2reg_ros.case.model import Case
 from end2reg_ros.cli.evaluate import Evaluate
@@ -23,8 +25,6 @@ from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.benchmark import CaseBench
 from end2reg_ros.evaluation.regions import region_finder_of
 from end2reg_ros.evaluation.statistics import Comparison, Selection, compare_documents
-from end2reg_ros.evaluation.sweep_tables import sweep_figures, sweep_table, write_sweep_picture
-from end2reg_ros.evaluation.sweeps import SWEEPS, SweepRow, SweepSettings, run_sweeps, sweep_document
 from end2reg_ros.evaluation.tables import environment, finite
 from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, rows_of_document, table_1, table_2, table_3
 from end2reg_ros.simulation.field_settings import SUITES

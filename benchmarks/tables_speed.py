@@ -26,8 +26,8 @@ from end2reg_ros.cloud.pyramid_reference import tables_by_query
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.voxel import voxel_downsample
 from end2reg_ros.evaluation.tables import environment
-from end2reg_ros.network.profile import Profile, get_profile
-from end2reg_ros.registration.local_scene import (
+from end2reg_ros.profile import Profile, get_profile
+from end2reg_ros.registration.find.local_scene import (
     POSED_MARGIN_M,
     THIN_M,
     ModelSide,
@@ -35,8 +35,8 @@ from end2reg_ros.registration.local_scene import (
     model_side,
     points_inside,
 )
-from end2reg_ros.registration.region import Box
-from end2reg_ros.registration.surface import build_model_surface
+from end2reg_ros.registration.fit.region import Box
+from end2reg_ros.registration.fit.surface import build_model_surface
 from end2reg_ros.se3 import apply, inverse
 from end2reg_ros.simulation.benchmark import SceneSettings, scene_of_frame, simulate_scene
 

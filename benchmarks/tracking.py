@@ -17,19 +17,19 @@ from typing import Annotated, Literal
 
 import tyro
 
+from benchmarks.paper.suites import procedural_individuals
+from benchmarks.tracking_study import studies
+from benchmarks.tracking_study.bench import Bench, Done
+from benchmarks.tracking_study.negatives import NegativeStudy
+from benchmarks.tracking_study.orientations import OrientationStudy
+from benchmarks.tracking_study.results import write_results
+from benchmarks.tracking_study.run import RunSettings
+from benchmarks.tracking_study.sequences import SequenceStudy
+from benchmarks.tracking_study.setup import FIRST_SEED, Cases, MethodSettings
+from benchmarks.tracking_study.sweeps import SweepName, SweepStudy
+from benchmarks.tracking_study.units import UnitStore, code_hash, parse_seeds
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation import tracking_studies as studies
-from end2reg_ros.evaluation.suites import procedural_individuals
-from end2reg_ros.evaluation.tracking_bench import Bench, Done
-from end2reg_ros.evaluation.tracking_negatives import NegativeStudy
-from end2reg_ros.evaluation.tracking_orientations import OrientationStudy
-from end2reg_ros.evaluation.tracking_results import write_results
-from end2reg_ros.evaluation.tracking_run import RunSettings
-from end2reg_ros.evaluation.tracking_sequences import SequenceStudy
-from end2reg_ros.evaluation.tracking_setup import FIRST_SEED, Cases, MethodSettings
-from end2reg_ros.evaluation.tracking_sweeps import SweepName, SweepStudy
-from end2reg_ros.evaluation.tracking_units import UnitStore, code_hash, parse_seeds
 
 RESULTS = Path(__file__).resolve().parent / "results" / "tracking"
 

@@ -95,7 +95,7 @@ def prepare(environment: dict[str, str], role: str) -> None:
         os.environ.pop(name, None)
     os.environ.update(environment)
     if role in environment.get(KEEP, ""):
-        from end2reg_ros.ros.memory import keep_freed_memory
+        from end2reg_ros.runtime.memory import keep_freed_memory
 
         keep_freed_memory()
 

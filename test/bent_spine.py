@@ -13,9 +13,9 @@ from views import bundled_case, registrar
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.classical import unguided_start
-from end2reg_ros.registration.local import FitRequest, LocalRegistration
-from end2reg_ros.registration.matching import Scene
-from end2reg_ros.registration.posture import Posture, segment_centres
+from end2reg_ros.registration.fit.local import FitRequest, LocalRegistration
+from end2reg_ros.registration.fit.matching import Scene
+from end2reg_ros.registration.fit.posture import Posture, segment_centres
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_angle, rotation_from_vector
 

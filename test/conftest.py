@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fake_cuda import FakeRuntime
     from fake_tensorrt import FakeTensorrt
 
-    from end2reg_ros.engine.cuda_buffers import Cuda
+    from end2reg_ros.engine.tensorrt.cuda_buffers import Cuda
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -60,7 +60,7 @@ def runtime() -> FakeRuntime:
 @pytest.fixture
 def cuda(runtime: FakeRuntime) -> Cuda:
     """Our CUDA calls over the stand-in."""
-    from end2reg_ros.engine.cuda_buffers import Cuda
+    from end2reg_ros.engine.tensorrt.cuda_buffers import Cuda
 
     return Cuda(runtime)
 

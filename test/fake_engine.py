@@ -15,13 +15,13 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.view_grid import COLUMNS, ViewGrid, view_grid
 from end2reg_ros.engine.types import Arrays, EngineInfo, MaskChoice, NetworkOutput, ScenePyramids
 from end2reg_ros.errors import EngineError
-from end2reg_ros.network.profile import realtime
-from end2reg_ros.registration.local import LocalRegistration
-from end2reg_ros.registration.local_scene import (
+from end2reg_ros.profile import realtime
+from end2reg_ros.registration.find.local_scene import (
     LocalScene,
     model_side,
 )
-from end2reg_ros.registration.region_search import CROP
+from end2reg_ros.registration.find.region_search import CROP
+from end2reg_ros.registration.fit.local import LocalRegistration
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.se3 import from_rotation_translation, inverse, rotation_angle, rotation_from_vector
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from views import bundled_case
 
+from benchmarks.tracking_study.rows import Observer, TrackRow
+from benchmarks.tracking_study.run import RunSettings, run_track
 from end2reg_ros import se3
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.evaluation.tracking_rows import Observer, TrackRow
-from end2reg_ros.evaluation.tracking_run import RunSettings, run_track
 from end2reg_ros.registration.types import LevelResult, Quality, Registration
 from end2reg_ros.simulation.sequence import SimulatedFrame
 from end2reg_ros.tracking.types import PUBLISHING_STATES, State, TrackingUpdate

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.pyramid import Floats, PyramidSpec, point_attributes
-from end2reg_ros.network.profile import Profile, realtime
+from end2reg_ros.profile import Profile, realtime
 from end2reg_ros.se3 import rotation_from_vector
 
 Array = NDArray[np.float64]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.camera_rate.stream import Playback, PlaybackFrame, Recipe, write_playback
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.rate_stream import Playback, PlaybackFrame, Recipe, write_playback
 from end2reg_ros.simulation.pointcloud2_fields import POINT_DTYPE
 
 T_TRUE = se3.from_rotation_translation(

@@ -10,7 +10,7 @@ from views import bundled_case
 
 from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid, build_pyramid, point_attributes
 from end2reg_ros.engine.types import ScenePyramids
-from end2reg_ros.network.profile import realtime
+from end2reg_ros.profile import realtime
 from end2reg_ros.se3 import rotation_from_vector
 
 Array = NDArray[np.float64]

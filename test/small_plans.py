@@ -8,10 +8,10 @@ import numpy as np
 from fake_tensorrt import FakeTensorrt
 from onnx import TensorProto, helper, numpy_helper
 
-from end2reg_ros.engine.cuda_buffers import Cuda
 from end2reg_ros.engine.onnx_files import OnnxGraph
-from end2reg_ros.engine.tensorrt_build import BuildSettings
-from end2reg_ros.engine.tensorrt_plans import obtain_plan
+from end2reg_ros.engine.tensorrt.build import BuildSettings
+from end2reg_ros.engine.tensorrt.cuda_buffers import Cuda
+from end2reg_ros.engine.tensorrt.plans import obtain_plan
 
 GOOD = {"profile": "realtime", "sizes": '{"scene": [4]}'}
 SETTINGS = BuildSettings()

@@ -13,13 +13,8 @@ import numpy as np
 import pytest
 from views import bundled_case
 
-from end2reg_ros import se3
-from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene, write_scene
-from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.errors import CaseError, End2RegError, RegistrationError
-from end2reg_ros.evaluation import accuracy_speed
-from end2reg_ros.evaluation.accuracy_speed import (
+from benchmarks.paper import accuracy_speed_core as accuracy_speed
+from benchmarks.paper.accuracy_speed_core import (
     NEAR_DEG,
     NEAR_M,
     Variant,
@@ -29,6 +24,11 @@ from end2reg_ros.evaluation.accuracy_speed import (
     shipped_variants,
     variant_rows,
 )
+from end2reg_ros import se3
+from end2reg_ros.case.model import Case
+from end2reg_ros.cloud.scene_folder import Scene, write_scene
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import CaseError, End2RegError, RegistrationError
 from end2reg_ros.registration import CLASSICAL
 from end2reg_ros.registration.types import Prior, Quality, Registration
 

@@ -23,18 +23,13 @@ import pytest
 from views import bundled_case
 
 from end2reg_ros import se3
-from end2reg_ros.cli import bench as cli
-from end2reg_ros.cli import bench_worker
-from end2reg_ros.cli.bench import Bench, is_good
-from end2reg_ros.cli.demo import Demo
-from end2reg_ros.cli.demo_bench import KEPT, network_lines
-from end2reg_ros.cli.demo_bench import Bench as DemoBench
-from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation import speed, speed_plots, speed_runner
-from end2reg_ros.evaluation.metrics import targets_from_case
-from end2reg_ros.evaluation.report_summary import RunSummary
-from end2reg_ros.evaluation.speed import SpeedSettings, run_speed
-from end2reg_ros.evaluation.speed_figures import (
+from end2reg_ros.apps.bench import plots as speed_plots
+from end2reg_ros.apps.bench import runner as speed_runner
+from end2reg_ros.apps.bench import speed
+from end2reg_ros.apps.bench import worker as bench_worker
+from end2reg_ros.apps.bench.demo_runs import KEPT, network_lines
+from end2reg_ros.apps.bench.demo_runs import Bench as DemoBench
+from end2reg_ros.apps.bench.figures import (
     cost,
     percentiles,
     stage_percentiles,
@@ -42,21 +37,28 @@ from end2reg_ros.evaluation.speed_figures import (
     starts_document,
     stream_document,
 )
-from end2reg_ros.evaluation.speed_input import (
+from end2reg_ros.apps.bench.input import (
     StoredFrame,
     StoredStream,
     StreamPlan,
     render_stream,
     sensor_of,
 )
-from end2reg_ros.evaluation.speed_methods import MethodSpec, engine_options, parse_method
-from end2reg_ros.evaluation.speed_network import part_of, profile_parts
-from end2reg_ros.evaluation.speed_plots import Dot, write_accuracy_speed, write_speed_plots
-from end2reg_ros.evaluation.speed_process import MethodProcess, Server
-from end2reg_ros.evaluation.speed_runner import FrameRow, MethodRunner, StepRow, memory, settle
-from end2reg_ros.evaluation.speed_scaling import ScalingPlan
-from end2reg_ros.evaluation.speed_tables import markdown, thread_table
-from end2reg_ros.evaluation.speed_turns import follow_in_turns, rotated, start_in_turns, stream_in_turns
+from end2reg_ros.apps.bench.methods import MethodSpec, engine_options, parse_method
+from end2reg_ros.apps.bench.network import part_of, profile_parts
+from end2reg_ros.apps.bench.plots import Dot, write_accuracy_speed, write_speed_plots
+from end2reg_ros.apps.bench.process import MethodProcess, Server
+from end2reg_ros.apps.bench.runner import FrameRow, MethodRunner, StepRow, memory, settle
+from end2reg_ros.apps.bench.scaling import ScalingPlan
+from end2reg_ros.apps.bench.speed import SpeedSettings, run_speed
+from end2reg_ros.apps.bench.tables import markdown, thread_table
+from end2reg_ros.apps.bench.turns import follow_in_turns, rotated, start_in_turns, stream_in_turns
+from end2reg_ros.apps.demo.summary import RunSummary
+from end2reg_ros.cli import bench as cli
+from end2reg_ros.cli.bench import Bench, is_good
+from end2reg_ros.cli.demo import Demo
+from end2reg_ros.errors import End2RegError
+from end2reg_ros.evaluation.metrics import targets_from_case
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import LevelResult, Prior, Quality, Registration
 from end2reg_ros.simulation.camera import SENSORS
@@ -67,7 +69,7 @@ WORKER = '''
 """A method's process with a made-up method in place of the real ones."""
 import os, sys
 from end2reg_ros.errors import RegistrationError
-from end2reg_ros.evaluation import speed_process
+from end2reg_ros.apps.bench import process as speed_process
 from test_bench import Believer
 
 def set_up(spec, case):

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from views import bundled_case, cloud_of, frame
 
+from benchmarks.paper.accuracy_speed_core import Engines, Variant, change_matching
+from end2reg_ros.apps.bench.methods import parse_method
+from end2reg_ros.apps.bench.network import network_parts, onnx_parts, shown_spec
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import EngineError
-from end2reg_ros.evaluation.accuracy_speed import Engines, Variant, change_matching
-from end2reg_ros.evaluation.speed_methods import parse_method
-from end2reg_ros.evaluation.speed_network import network_parts, onnx_parts, shown_spec
 from end2reg_ros.registration.classical import IcpRegistrar
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.local_scene import LocalScene, ModelSide, around_pose, model_side
+from end2reg_ros.registration.find.local_scene import LocalScene, ModelSide, around_pose, model_side
 from end2reg_ros.registration.weights_path import packaged_weights
 
 pytestmark = pytest.mark.torch
@@ -120,7 +120,7 @@ def test_other_sizes_of_the_matching(side: ModelSide, scene: LocalScene) -> None
 
 
 def test_weights_for_the_parts_are_those_of_the_case(tmp_path: Path) -> None:
-    from end2reg_ros.evaluation.speed_methods import engine_options
+    from end2reg_ros.apps.bench.methods import engine_options
 
     given = tmp_path / "own.safetensors"
     given.write_bytes(packaged_weights().read_bytes())

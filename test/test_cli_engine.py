@@ -23,13 +23,16 @@ from engine_setup import LARGE, PROFILE, SMALL, WEIGHTS, bundle, surface
 from end2reg_ros.cli import engine_info
 from end2reg_ros.cli import main as cli
 from end2reg_ros.cli.engine_build import build, files_in
-from end2reg_ros.engine import graph_checks, load, tensorrt_library, verify_report
+from end2reg_ros.engine import load, verify_report
 from end2reg_ros.engine.onnx_files import companion
 from end2reg_ros.engine.options import EngineOptions
+from end2reg_ros.engine.tensorrt import graph_checks
+from end2reg_ros.engine.tensorrt import library as tensorrt_library
 from end2reg_ros.engine.types import EngineInfo
 from end2reg_ros.engine.weights_file import read_weights
 from end2reg_ros.errors import EngineError
-from end2reg_ros.registration import create_registrar, surface_cache
+from end2reg_ros.registration import create_registrar
+from end2reg_ros.registration.fit import surface_cache
 
 pytestmark = pytest.mark.timeout(400)
 

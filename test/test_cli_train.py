@@ -50,7 +50,7 @@ def arguments(shards: Path, folder: Path, *more: str, **settings: object) -> lis
 def test_a_run_gives_weights_with_their_record(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from end2reg_ros.network.weights import build_network, load_weights
+    from end2reg_ros.engine.torch_weights import build_network, load_weights
 
     settings = {"validation": [str(shards)], "validation_scenes": 1}
     assert main(arguments(shards, tmp_path, "--json", **settings)) == 0

@@ -18,10 +18,11 @@ import yaml
 from boxes_case import boxes_case
 from rich.console import Console
 
-from end2reg_ros.cli import demo_processes
-from end2reg_ros.cli.demo import Demo, Scenario
-from end2reg_ros.cli.demo_bench import markdown, overall, parse_seeds, seed_result
-from end2reg_ros.cli.demo_processes import (
+from end2reg_ros.apps.bench.demo_runs import markdown, overall, parse_seeds, seed_result
+from end2reg_ros.apps.demo import processes as demo_processes
+from end2reg_ros.apps.demo.assess import assess, machine, make_run
+from end2reg_ros.apps.demo.figures import verdict
+from end2reg_ros.apps.demo.processes import (
     Child,
     DemoError,
     NodeSpec,
@@ -29,16 +30,15 @@ from end2reg_ros.cli.demo_processes import (
     nodes_environment,
     stop_all,
 )
-from end2reg_ros.cli.demo_report import assess, machine, make_run
-from end2reg_ros.cli.demo_run import Method, RunRecord, RunSettings, Start, node_specs
-from end2reg_ros.cli.demo_view import Now, PlainView, live_table
+from end2reg_ros.apps.demo.record import Run, TrackerFacts, Usage
+from end2reg_ros.apps.demo.run import Method, RunRecord, RunSettings, Start, node_specs
+from end2reg_ros.apps.demo.summary import summarise
+from end2reg_ros.apps.demo.view import Now, PlainView, live_table
+from end2reg_ros.cli.demo import Demo, Scenario
 from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation import host
-from end2reg_ros.evaluation.report_figures import verdict
-from end2reg_ros.evaluation.report_log import FrameRow
-from end2reg_ros.evaluation.report_run import Run, TrackerFacts, Usage
-from end2reg_ros.evaluation.report_summary import summarise
+from end2reg_ros.evaluation.frame_log import FrameRow
 from end2reg_ros.evaluation.tables import environment
 from end2reg_ros.ros.camera_settings import CameraParameters
 from end2reg_ros.ros.settings import TrackerParameters

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from end2reg_ros.engine import cache
-from end2reg_ros.engine.cache import (
+from end2reg_ros import cache
+from end2reg_ros.cache import (
     Arrays,
     CacheMiss,
     CaseEntry,

@@ -12,9 +12,9 @@ onnx = pytest.importorskip("onnx", reason="onnx is absent")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from end2reg_ros.engine.graph_checks import check_graph  # noqa: E402
 from end2reg_ros.engine.graph_io import GRAPHS, OPSET, template_path  # noqa: E402
-from end2reg_ros.engine.operators import (  # noqa: E402
+from end2reg_ros.engine.tensorrt.graph_checks import check_graph  # noqa: E402
+from end2reg_ros.engine.tensorrt.operators import (  # noqa: E402
     AVOIDED,
     CONSTANT_INPUTS,
     DATA_INPUT,

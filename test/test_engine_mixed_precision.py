@@ -18,8 +18,8 @@ onnx = pytest.importorskip("onnx", reason="onnx is absent")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-from end2reg_ros.engine.graph_checks import check_graph  # noqa: E402
-from end2reg_ros.engine.mixed_precision import (  # noqa: E402
+from end2reg_ros.engine.tensorrt.graph_checks import check_graph  # noqa: E402
+from end2reg_ros.engine.tensorrt.mixed_precision import (  # noqa: E402
     PRECISIONS,
     PRODUCTS,
     assert_precision,

@@ -29,10 +29,10 @@ from engine_setup import (
     with_graph,
 )
 
+from end2reg_ros.cache import arrays_from_bytes, arrays_to_bytes, seal
 from end2reg_ros.cloud.pyramid import Pyramid, PyramidSpec, build_pyramid
 from end2reg_ros.engine import load
 from end2reg_ros.engine.bundle_store import load_bundle
-from end2reg_ros.engine.cache import arrays_from_bytes, arrays_to_bytes, seal
 from end2reg_ros.engine.load import choose_engine, load_engine
 from end2reg_ros.engine.onnx_engine import OnnxEngine
 from end2reg_ros.engine.onnx_files import OnnxGraph, check_metadata, make_bundle, sizes, write_bundle
@@ -74,7 +74,7 @@ def test_onnx_runtime_is_torch() -> None:
 
     This is also what keeps the shipped graphs in step with the code: they were written from an earlier state of it, so a
     change of a number or an operation in ``network/`` shows here as a difference, until ``python -m
-    end2reg_ros.network.export`` has been run again. (A change that gives the same results needs no new export.)
+    end2reg_ros.engine.torch_export`` has been run again. (A change that gives the same results needs no new export.)
     """
     needs_torch("torch")
     report = verify_engine(engine("onnxruntime"), engine("torch"), model(), scenes())

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from end2reg_ros.engine import plan_cache
-from end2reg_ros.engine.plan_cache import (
+from end2reg_ros.engine.tensorrt import plan_cache
+from end2reg_ros.engine.tensorrt.plan_cache import (
     Found,
     Gpu,
     PlanKey,

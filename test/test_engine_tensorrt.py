@@ -22,10 +22,10 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is absent")
 from fake_cuda import FakeRuntime  # noqa: E402
 from fake_tensorrt import FakeTensorrt  # noqa: E402
 
-from end2reg_ros.engine.cuda_buffers import Cuda, load_cuda  # noqa: E402
 from end2reg_ros.engine.onnx_files import OnnxGraph  # noqa: E402
 from end2reg_ros.engine.options import EngineOptions  # noqa: E402
-from end2reg_ros.engine.tensorrt_library import (  # noqa: E402
+from end2reg_ros.engine.tensorrt.cuda_buffers import Cuda, load_cuda  # noqa: E402
+from end2reg_ros.engine.tensorrt.library import (  # noqa: E402
     gpu_number,
     load_library,
     missing_packages,
@@ -59,7 +59,7 @@ def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def test_a_missing_library_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    from end2reg_ros.engine.tensorrt_engine import build_plans, load_tensorrt
+    from end2reg_ros.engine.tensorrt.engine import build_plans, load_tensorrt
 
     hide(monkeypatch, "tensorrt", "cuda")
     line = f"engine 'tensorrt' needs the package tensorrt (No module named 'tensorrt'): {INSTALL}"
@@ -108,7 +108,7 @@ def test_which_versions_are_taken(monkeypatch: pytest.MonkeyPatch, version: str,
 
 
 def test_missing_packages_are_found_without_importing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from end2reg_ros.engine import tensorrt_library
+    from end2reg_ros.engine.tensorrt import library as tensorrt_library
 
     there: set[str] = set()
 
@@ -162,7 +162,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def rig(bundle: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The engine, the stand-ins under it, and the default engine beside it."""
     from end2reg_ros.engine.onnx_engine import OnnxEngine
-    from end2reg_ros.engine.tensorrt_engine import TensorrtEngine
+    from end2reg_ros.engine.tensorrt.engine import TensorrtEngine
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("END2REG_CACHE", str(tmp_path_factory.mktemp("kept")))
@@ -248,7 +248,7 @@ def test_what_the_engine_refuses(rig: Any, bundle: Any) -> None:
 
 def test_a_bundle_that_does_not_fit_is_refused(bundle: Any, trt: FakeTensorrt, cuda: Cuda) -> None:
     from end2reg_ros.engine.onnx_files import OnnxBundle
-    from end2reg_ros.engine.tensorrt_engine import TensorrtEngine
+    from end2reg_ros.engine.tensorrt.engine import TensorrtEngine
 
     def line(**changed: OnnxGraph | None) -> str:
         graphs = {n: g for n, g in (bundle.graphs | changed).items() if g is not None}
@@ -279,8 +279,9 @@ def test_plans_are_built_without_running_and_then_used(
 ) -> None:
     import posed_spine
 
-    from end2reg_ros.engine import bundle_store, tensorrt_engine
+    from end2reg_ros.engine import bundle_store
     from end2reg_ros.engine.onnx_files import OnnxBundle
+    from end2reg_ros.engine.tensorrt import engine as tensorrt_engine
 
     # Exported without its second padding and its region finder: both may be absent.
     part = OnnxBundle({name: bundle.graphs[name] for name in ("scene", "model")})
@@ -318,7 +319,7 @@ def test_plans_are_built_without_running_and_then_used(
 def test_memory_that_runs_out_while_loading_is_let_go(
     bundle: Any, runtime: FakeRuntime, trt: FakeTensorrt
 ) -> None:
-    from end2reg_ros.engine.tensorrt_engine import TensorrtEngine
+    from end2reg_ros.engine.tensorrt.engine import TensorrtEngine
 
     runtime.free = 50_600_000  # enough for the first plan
     with pytest.raises(EngineError, match=r"^not enough GPU memory for "):

@@ -16,10 +16,8 @@ from fake_tensorrt import BuilderFlag, FakeTensorrt, Severity  # noqa: E402
 from onnx import TensorProto  # noqa: E402
 from small_plans import GOOD, SETTINGS, node, plan, small  # noqa: E402
 
-from end2reg_ros.engine.cuda_buffers import Cuda  # noqa: E402
 from end2reg_ros.engine.onnx_files import OnnxGraph  # noqa: E402
-from end2reg_ros.engine.plan_cache import plan_path  # noqa: E402
-from end2reg_ros.engine.tensorrt_build import (  # noqa: E402
+from end2reg_ros.engine.tensorrt.build import (  # noqa: E402
     BuildSettings,
     Messages,
     Progress,
@@ -27,7 +25,9 @@ from end2reg_ros.engine.tensorrt_build import (  # noqa: E402
     make_logger,
     make_monitor,
 )
-from end2reg_ros.engine.tensorrt_plans import plan_key, ready_graph  # noqa: E402
+from end2reg_ros.engine.tensorrt.cuda_buffers import Cuda  # noqa: E402
+from end2reg_ros.engine.tensorrt.plan_cache import plan_path  # noqa: E402
+from end2reg_ros.engine.tensorrt.plans import plan_key, ready_graph  # noqa: E402
 from end2reg_ros.errors import EngineError  # noqa: E402
 
 

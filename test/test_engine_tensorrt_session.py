@@ -16,9 +16,9 @@ from fake_cuda import Error, FakeRuntime  # noqa: E402
 from fake_tensorrt import FakeTensorrt  # noqa: E402
 from small_plans import FEED, SIDE, TABLE, X, expected, plan  # noqa: E402
 
-from end2reg_ros.engine.cuda_buffers import Block, Cuda, Tensor, plan_layout  # noqa: E402
 from end2reg_ros.engine.onnx_files import OnnxGraph  # noqa: E402
-from end2reg_ros.engine.tensorrt_session import PlanRefused, TensorrtSession  # noqa: E402
+from end2reg_ros.engine.tensorrt.cuda_buffers import Block, Cuda, Tensor, plan_layout  # noqa: E402
+from end2reg_ros.engine.tensorrt.session import PlanRefused, TensorrtSession  # noqa: E402
 from end2reg_ros.errors import EngineError  # noqa: E402
 
 F32, I32 = np.dtype(np.float32), np.dtype(np.int32)

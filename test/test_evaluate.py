@@ -31,7 +31,7 @@ from end2reg_ros.evaluation.regions import cloud_of_region
 from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.evaluation.summary import misalignment_bins, summarise
 from end2reg_ros.evaluation.tables import document, markdown
-from end2reg_ros.registration.global_search import Oriented, RansacSettings, ransac_fpfh
+from end2reg_ros.registration.find.global_search import Oriented, RansacSettings, ransac_fpfh
 from end2reg_ros.registration.types import Prior, Quality, Registration
 
 

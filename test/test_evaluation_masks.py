@@ -8,13 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from end2reg_ros import se3
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.cloud.scene_folder import Scene
-from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.errors import CloudError, End2RegError
-from end2reg_ros.evaluation.mask_study import (
+from benchmarks.paper.mask_study_core import (
     MaskedRun,
     MaskMode,
     bone_at,
@@ -25,6 +19,12 @@ from end2reg_ros.evaluation.mask_study import (
     summarise_masks,
     variant,
 )
+from end2reg_ros import se3
+from end2reg_ros.case import load_case
+from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.cloud.scene_folder import Scene
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import CloudError, End2RegError
 from end2reg_ros.evaluation.metrics import targets_from_case
 
 LEARNED = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], bool)

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
-from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.suites import (
+from benchmarks.paper.suites import (
     PROCEDURAL_SEEDS,
     SPARE,
     TRAINING_FIRST_SEED,
@@ -20,7 +17,10 @@ from end2reg_ros.evaluation.suites import (
     procedural_individuals,
     write_suite,
 )
-from end2reg_ros.evaluation.sweeps import FIRST_SEED
+from benchmarks.paper.sweeps import FIRST_SEED
+from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
+from end2reg_ros.errors import End2RegError
 from end2reg_ros.simulation.field_settings import SUITES
 
 

@@ -7,15 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.benchmark import CaseBench
-from end2reg_ros.evaluation.metrics import Pose, pose_errors
-from end2reg_ros.evaluation.sweep_tables import sweep_figures, sweep_table, write_sweep_picture
-from end2reg_ros.evaluation.sweeps import (
+from benchmarks.paper.sweep_tables import sweep_figures, sweep_table, write_sweep_picture
+from benchmarks.paper.sweeps import (
     SweepPoint,
     SweepSettings,
     draw_scene,
@@ -24,6 +17,13 @@ from end2reg_ros.evaluation.sweeps import (
     run_sweeps,
     sweep_document,
 )
+from end2reg_ros.case import load_case
+from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.case.model import Case
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import End2RegError
+from end2reg_ros.evaluation.benchmark import CaseBench
+from end2reg_ros.evaluation.metrics import Pose, pose_errors
 from end2reg_ros.registration.types import Prior, Quality, Registration
 
 SEED = 800_000

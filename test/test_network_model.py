@@ -19,9 +19,9 @@ from end2reg_ros.network.gumbel import gumbel_noise  # noqa: E402
 from end2reg_ros.network.losses import LossSettings, registration_loss  # noqa: E402
 from end2reg_ros.network.model import End2Reg, parameter_count  # noqa: E402
 from end2reg_ros.network.outputs import Sampling  # noqa: E402
-from end2reg_ros.network.profile import Profile, paper, realtime  # noqa: E402
 from end2reg_ros.network.tables import CloudTables, SceneTables, model_tables, scene_tables  # noqa: E402
 from end2reg_ros.network.targets import TruePose  # noqa: E402
+from end2reg_ros.profile import Profile, paper, realtime  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

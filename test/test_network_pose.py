@@ -8,10 +8,10 @@ from scipy.spatial.transform import Rotation
 
 torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-train'")
 
+from end2reg_ros.kabsch import kabsch  # noqa: E402
 from end2reg_ros.network.local_to_global import local_to_global  # noqa: E402
 from end2reg_ros.network.matching import Correspondences, correspondences  # noqa: E402
 from end2reg_ros.network.pose import LINE, fit_rigid, rotation_horn, rotation_svd  # noqa: E402
-from end2reg_ros.registration.kabsch import kabsch  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

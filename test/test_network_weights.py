@@ -20,10 +20,8 @@ from network_pairs import tiny  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from training_shards import know_tiny  # noqa: E402
 
-from end2reg_ros.network import profile as profiles  # noqa: E402
-from end2reg_ros.network.model import End2Reg  # noqa: E402
-from end2reg_ros.network.profile import paper, realtime  # noqa: E402
-from end2reg_ros.network.weights import (  # noqa: E402
+from end2reg_ros import profile as profiles  # noqa: E402
+from end2reg_ros.engine.torch_weights import (  # noqa: E402
     WeightsError,
     build_network,
     load_weights,
@@ -31,6 +29,8 @@ from end2reg_ros.network.weights import (  # noqa: E402
     save_weights,
     tensors_hash,
 )
+from end2reg_ros.network.model import End2Reg  # noqa: E402
+from end2reg_ros.profile import paper, realtime  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

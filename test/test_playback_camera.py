@@ -13,12 +13,12 @@ from boxes_case import boxes_case
 from playbacks import T_TRUE, made_up
 from ros_rig import CLOUD_TOPIC, END_LIMIT_S, Ear, Process, free_domain, wait
 
-from end2reg_ros.evaluation.rate_log import read_heard, read_sent
-from end2reg_ros.evaluation.rate_stream import FRAME_ID, Playback, PlaybackError
+from benchmarks.camera_rate.log import read_heard, read_sent
+from benchmarks.camera_rate.stream import FRAME_ID, Playback, PlaybackError
 
 pytestmark = pytest.mark.ros
-CAMERA = "end2reg_ros.ros.playback_camera_main"
-RECORDER = "end2reg_ros.ros.pose_recorder_main"
+CAMERA = "benchmarks.camera_rate.playback_camera"
+RECORDER = "benchmarks.camera_rate.pose_recorder"
 SECOND = 1_000_000_000
 
 
@@ -46,7 +46,7 @@ def test_the_camera_sends_stored_clouds_at_its_rate(
     from sensor_msgs.msg import PointCloud2
 
     from end2reg_ros.cloud.messages import stamp_ns
-    from end2reg_ros.registration.initial_pose import matrix_from_pose
+    from end2reg_ros.registration.find.initial_pose import matrix_from_pose
     from end2reg_ros.ros import qos
 
     ear.hear(PointCloud2, CLOUD_TOPIC, qos.tf())
@@ -145,7 +145,7 @@ def test_the_recorder_writes_what_it_heard(domain: int, ear: Ear, tmp_path: Path
 
 
 def test_clouds_are_read_ahead_in_order(playback: Playback) -> None:
-    from end2reg_ros.ros.playback_camera_main import read_ahead
+    from benchmarks.camera_rate.playback_camera import read_ahead
 
     stop = threading.Event()
     frames = list(read_ahead(playback, 30.0, 8, stop))
@@ -156,7 +156,7 @@ def test_clouds_are_read_ahead_in_order(playback: Playback) -> None:
 
 
 def test_a_cloud_cut_short_is_told(playback: Playback) -> None:
-    from end2reg_ros.ros.playback_camera_main import read_ahead
+    from benchmarks.camera_rate.playback_camera import read_ahead
 
     path = playback.frames[2].path
     path.write_bytes(path.read_bytes()[:100])
@@ -167,7 +167,7 @@ def test_a_cloud_cut_short_is_told(playback: Playback) -> None:
 
 
 def test_reading_ends_when_it_is_told_to(playback: Playback) -> None:
-    from end2reg_ros.ros.playback_camera_main import read_ahead
+    from benchmarks.camera_rate.playback_camera import read_ahead
 
     stop = threading.Event()
     frames = read_ahead(playback, 30.0, 1_000_000, stop)

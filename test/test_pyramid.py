@@ -21,7 +21,7 @@ from end2reg_ros.cloud.pyramid import (
     point_attributes,
     tables_of,
 )
-from end2reg_ros.network.profile import get_profile
+from end2reg_ros.profile import get_profile
 
 SPEC = PyramidSpec((0.125, 0.25, 0.5), 2.5, (300, 120, 40), (200, 200, 200), fine_level=0, patch_points=30)
 

@@ -15,22 +15,23 @@ import pytest
 from boxes_case import boxes_case
 from playbacks import made_up
 
-from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.model import Case
-from end2reg_ros.case.store import load_case
-from end2reg_ros.cli.rate_run import RateSettings, node_specs
-from end2reg_ros.cloud.limits import CloudLimits
-from end2reg_ros.cloud.pointcloud2 import decode
-from end2reg_ros.evaluation import rate_figures, rate_render
-from end2reg_ros.evaluation.rate_figures import Truth
-from end2reg_ros.evaluation.rate_log import RateRun, SentCloud
-from end2reg_ros.evaluation.rate_stream import (
+from benchmarks.camera_rate import figures as rate_figures
+from benchmarks.camera_rate import render as rate_render
+from benchmarks.camera_rate.figures import Truth
+from benchmarks.camera_rate.log import RateRun, SentCloud
+from benchmarks.camera_rate.run import RateSettings, node_specs
+from benchmarks.camera_rate.stream import (
     FRAME_ID,
     Playback,
     PlaybackError,
     bounce,
     read_playback,
 )
+from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.case.model import Case
+from end2reg_ros.case.store import load_case
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.pointcloud2 import decode
 
 SECOND, MS = 1_000_000_000, 1_000_000
 START = 1_700_000_000 * SECOND

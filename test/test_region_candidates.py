@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.view_grid import CELL_M, COLUMNS, ROWS, ViewGrid, view_grid
-from end2reg_ros.registration.region_candidates import (
+from end2reg_ros.registration.find.region_candidates import (
     CandidateSettings,
     RegionMaps,
     find_candidates,

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.view_grid import CHANNELS, COLUMNS, ROWS
-from end2reg_ros.registration.region_candidates import CandidateSettings
-from end2reg_ros.registration.region_search import CROP, search_regions, turn_upright
+from end2reg_ros.registration.find.region_candidates import CandidateSettings
+from end2reg_ros.registration.find.region_search import CROP, search_regions, turn_upright
 from end2reg_ros.se3 import apply, inverse, rotation_angle
 
 Floats = NDArray[np.float32]

@@ -13,23 +13,23 @@ torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-tr
 from end2reg_ros.cloud.view_grid import CHANNELS, COLUMNS, ROWS, view_grid  # noqa: E402
 from end2reg_ros.errors import TrainingError  # noqa: E402
 from end2reg_ros.network.region_net import OUTPUTS, RegionNet, RegionNetSettings, predict_regions  # noqa: E402
-from end2reg_ros.registration.region_candidates import CandidateSettings, find_candidates  # noqa: E402
+from end2reg_ros.registration.find.region_candidates import CandidateSettings, find_candidates  # noqa: E402
 from end2reg_ros.se3 import from_rotation_translation, rotation_angle  # noqa: E402
-from end2reg_ros.training.region_checkpoint import load_region_net  # noqa: E402
-from end2reg_ros.training.region_data import (  # noqa: E402
+from end2reg_ros.training.region.checkpoint import load_region_net  # noqa: E402
+from end2reg_ros.training.region.data import (  # noqa: E402
     RegionAugmentation,
     batches,
     make_sample,
     stack,
 )
-from end2reg_ros.training.region_train import (  # noqa: E402
+from end2reg_ros.training.region.train import (  # noqa: E402
     RegionTrainer,
     RegionTraining,
     region_loss,
     train,
     validate,
 )
-from end2reg_ros.training.region_views import View, load_view, scene_files, split_by_anatomy  # noqa: E402
+from end2reg_ros.training.region.views import View, load_view, scene_files, split_by_anatomy  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 

@@ -10,10 +10,10 @@ from bent_spine import fitted, level_errors, local, look, own_error, rigid_error
 from views import bundled_case, tre_mm
 
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.articulated import refine_levels
-from end2reg_ros.registration.local import FitRequest, LocalRegistration
-from end2reg_ros.registration.matching import Scene
-from end2reg_ros.registration.posture import segment_motions, straight
+from end2reg_ros.registration.fit.articulated import refine_levels
+from end2reg_ros.registration.fit.local import FitRequest, LocalRegistration
+from end2reg_ros.registration.fit.matching import Scene
+from end2reg_ros.registration.fit.posture import segment_motions, straight
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.se3 import apply, inverse
 

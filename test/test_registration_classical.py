@@ -12,11 +12,11 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import RegistrationError
 from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.classical import start_stddev, unguided_start
-from end2reg_ros.registration.landmarks import prior_from_landmarks
-from end2reg_ros.registration.quality import Agreement, agreement, depth_in_front
-from end2reg_ros.registration.refine import Refined
-from end2reg_ros.registration.region import ThinSettings, crop, direction_window, make_region
-from end2reg_ros.registration.rivals import neighbouring_poses, threatens
+from end2reg_ros.registration.find.landmarks import prior_from_landmarks
+from end2reg_ros.registration.fit.quality import Agreement, agreement, depth_in_front
+from end2reg_ros.registration.fit.refine import Refined
+from end2reg_ros.registration.fit.region import ThinSettings, crop, direction_window, make_region
+from end2reg_ros.registration.fit.rivals import neighbouring_poses, threatens
 from end2reg_ros.registration.types import Prior, Quality
 from end2reg_ros.se3 import apply
 from end2reg_ros.simulation.field_settings import FieldSettings

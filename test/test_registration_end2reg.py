@@ -17,16 +17,17 @@ from views import bundled_case, frame, shifted, tre_mm
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.view_grid import view_grid
 from end2reg_ros.engine.types import MaskChoice, NetworkOutput
-from end2reg_ros.registration import classical, network_search
-from end2reg_ros.registration.background import uses_background
+from end2reg_ros.registration import classical
 from end2reg_ros.registration.end2reg import BENT_REASONS, End2RegAloneRegistrar, End2RegRegistrar
-from end2reg_ros.registration.local_scene import (
+from end2reg_ros.registration.find import network_passes as network_search
+from end2reg_ros.registration.find.background import uses_background
+from end2reg_ros.registration.find.local_scene import (
     LocalScene,
     around_pose,
     around_region,
 )
-from end2reg_ros.registration.network_search import NetworkPose, SearchSettings, mask_source
-from end2reg_ros.registration.rivals import every_other_pose
+from end2reg_ros.registration.find.network_passes import NetworkPose, SearchSettings, mask_source
+from end2reg_ros.registration.fit.rivals import every_other_pose
 from end2reg_ros.registration.stopwatch import Stopwatch
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import apply, inverse

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from bent_spine import View, fitted, level_errors, local, look, own_error
 
-from end2reg_ros.registration.articulated import refine_levels
-from end2reg_ros.registration.posture import Posture, segment_motions
+from end2reg_ros.registration.fit.articulated import refine_levels
+from end2reg_ros.registration.fit.posture import Posture, segment_motions
 from end2reg_ros.registration.types import LevelResult, Registration
 from end2reg_ros.se3 import inverse, rotation_angle
 

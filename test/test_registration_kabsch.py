@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from end2reg_ros.case.model import Case, Landmarks, Mesh, Vertebra
 from end2reg_ros.errors import RegistrationError
-from end2reg_ros.registration.kabsch import kabsch
-from end2reg_ros.registration.landmarks import prior_from_landmarks, read_picked_landmarks
+from end2reg_ros.kabsch import kabsch
+from end2reg_ros.registration.find.landmarks import prior_from_landmarks, read_picked_landmarks
 from end2reg_ros.registration.output import read_transform
 from end2reg_ros.se3 import apply, from_rotation_translation
 

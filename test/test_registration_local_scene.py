@@ -10,7 +10,7 @@ from fake_engine import PROFILE, cloud, sides, truth, turned
 
 from end2reg_ros.cloud.pyramid import UNIT_M
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.local_scene import (
+from end2reg_ros.registration.find.local_scene import (
     MIN_POINTS,
     REGION_HALF_M,
     around_pose,
@@ -18,7 +18,7 @@ from end2reg_ros.registration.local_scene import (
     points_inside,
     pose_of,
 )
-from end2reg_ros.registration.region import MIN_DEPTH_M, Box
+from end2reg_ros.registration.fit.region import MIN_DEPTH_M, Box
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_from_vector
 
 

@@ -7,15 +7,15 @@ import pytest
 from bent_spine import View, bent, local, look
 from scipy.spatial import cKDTree
 
-from end2reg_ros.registration.matching import (
+from end2reg_ros.registration.fit.matching import (
     ASSIGNED_WITHIN_M,
     Matches,
     PostureMatcher,
     RigidMatcher,
     Scene,
 )
-from end2reg_ros.registration.posture import Posture, straight
-from end2reg_ros.registration.refine import RefineSettings
+from end2reg_ros.registration.fit.posture import Posture, straight
+from end2reg_ros.registration.fit.refine import RefineSettings
 from end2reg_ros.se3 import apply, inverse
 
 Array = np.ndarray

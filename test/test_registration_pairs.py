@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.register_pair import register_clouds
 from end2reg_ros.cloud.files import read_points
-from end2reg_ros.registration.clouds import register_clouds
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_angle
 
 pytestmark = pytest.mark.shared

@@ -9,8 +9,8 @@ import pytest
 from bent_spine import T_true, bent, fitted, level_errors, local, look
 from boxes_case import boxes_case
 
-from end2reg_ros.registration import posture as module
-from end2reg_ros.registration.posture import (
+from end2reg_ros.registration.fit import posture as module
+from end2reg_ros.registration.fit.posture import (
     Posture,
     implausible_segment,
     segment_centres,

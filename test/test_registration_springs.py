@@ -10,10 +10,10 @@ import pytest
 from bent_spine import View, bent, local, look
 from scipy.optimize import least_squares
 
-from end2reg_ros.registration.articulated import ArticulationSettings, System, level_covariance
-from end2reg_ros.registration.matching import Matches, PostureMatcher
-from end2reg_ros.registration.posture import Posture, straight
-from end2reg_ros.registration.refine import RefineSettings, damping, weights
+from end2reg_ros.registration.fit.articulated import ArticulationSettings, System, level_covariance
+from end2reg_ros.registration.fit.matching import Matches, PostureMatcher
+from end2reg_ros.registration.fit.posture import Posture, straight
+from end2reg_ros.registration.fit.refine import RefineSettings, damping, weights
 from end2reg_ros.se3 import apply, inverse, move_covariance, rotation_angle
 
 Array = np.ndarray

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
-from end2reg_ros.registration import stacks
+from end2reg_ros import se3_batch as stacks
 
 Array = np.ndarray
 RNG = np.random.default_rng(0)

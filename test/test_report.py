@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from end2reg_ros.evaluation.report import write_report
-from end2reg_ros.evaluation.report_log import FrameRow, latest, read_rows, to_line, write_rows
-from end2reg_ros.evaluation.report_plots import error_over_time
-from end2reg_ros.evaluation.report_run import Picture, Run, TrackerFacts, Usage
-from end2reg_ros.evaluation.report_summary import intervals, summarise
+from end2reg_ros.apps.demo.plots import error_over_time
+from end2reg_ros.apps.demo.record import Picture, Run, TrackerFacts, Usage
+from end2reg_ros.apps.demo.report import write_report
+from end2reg_ros.apps.demo.summary import intervals, summarise
+from end2reg_ros.evaluation.frame_log import FrameRow, latest, read_rows, to_line, write_rows
 
 LEVELS = ("L1", "L2", "L3")
 START = 1_700_000_000_000_000_000

@@ -7,8 +7,8 @@ import pytest
 from boxes_case import boxes_case
 
 from end2reg_ros import se3
+from end2reg_ros.apps.demo import overlay as draw
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation import report_pictures as draw
 
 K = np.array([[600.0, 0, 159.5], [0, 600.0, 119.5], [0, 0, 1]])
 FACING = se3.from_rotation_translation(

@@ -14,19 +14,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from end2reg_ros.cloud.period import PeriodMeter
+from end2reg_ros.cloud.stream_guard import StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
-from end2reg_ros.registration.initial_pose import PriorRefused, PriorRequest, PriorRules, no_lookup, prior_for
+from end2reg_ros.registration.find.initial_pose import (
+    PriorRefused,
+    PriorRequest,
+    PriorRules,
+    no_lookup,
+    prior_for,
+)
 from end2reg_ros.registration.types import Prior
-from end2reg_ros.ros.counters import Counters
 from end2reg_ros.ros.parameters import ParameterFault, build, config_hash, group_maximum, parameter, specs
-from end2reg_ros.ros.rate import RateMeter
 from end2reg_ros.ros.settings import TrackerParameters
-from end2reg_ros.ros.watchdog import Silence, Watchdog, WatchdogSettings
-from end2reg_ros.ros.worker import Worker
+from end2reg_ros.runtime.counters import Counters
+from end2reg_ros.runtime.rate import RateMeter
+from end2reg_ros.runtime.watchdog import Silence, Watchdog, WatchdogSettings
+from end2reg_ros.runtime.worker import Worker
 from end2reg_ros.simulation.picked_prior import prior_covariance
-from end2reg_ros.tracking.period import PeriodMeter
-from end2reg_ros.tracking.stream_guard import StreamGuard, StreamSettings
 
 SECOND = 1_000_000_000
 
@@ -353,7 +359,7 @@ def test_a_period_is_the_median_of_the_last_gaps() -> None:
 
 FAULTS = """
 import resource, sys
-from end2reg_ros.ros.memory import keep_freed_memory
+from end2reg_ros.runtime.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 blocks = lambda: [bytearray(b"x" * 18_000_000) for _ in range(2)]

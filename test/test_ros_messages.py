@@ -14,11 +14,11 @@ from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case, Screw
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.initial_pose import matrix_from_pose
+from end2reg_ros.registration.find.initial_pose import matrix_from_pose
 from end2reg_ros.registration.types import Later, LevelResult, Quality, Registration
-from end2reg_ros.ros.counters import CounterSnapshot
-from end2reg_ros.ros.health import Health, Identity, Judgement
-from end2reg_ros.ros.poses import level_poses, sound_covariance
+from end2reg_ros.runtime.counters import CounterSnapshot
+from end2reg_ros.runtime.health import Health, Identity, Judgement
+from end2reg_ros.runtime.poses import level_poses, sound_covariance
 from end2reg_ros.tracking import State
 from end2reg_ros.tracking.transitions import Change, Event, History
 
@@ -278,12 +278,12 @@ class StandInReceiver:
 def test_depth_and_colour_are_paired_by_equal_stamps_and_the_rest_is_counted() -> None:
     from sensor_msgs.msg import CameraInfo, Image
 
+    from end2reg_ros.cloud.decoding import decoder
     from end2reg_ros.errors import CloudError
     from end2reg_ros.ros.conversions import header
     from end2reg_ros.ros.inputs import CameraInput
     from end2reg_ros.ros.parameters import build
     from end2reg_ros.ros.settings import TrackerParameters
-    from end2reg_ros.tracking.decoding import decoder
 
     def image(second: int, encoding: str, size: int, value: int) -> Image:
         data = np.full((2, 2, size), value, np.uint8).tobytes()

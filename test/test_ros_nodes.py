@@ -135,7 +135,7 @@ def test_one_tf_message_a_cloud_with_the_clouds_frame_and_stamp(scene: Scene) ->
 
 
 def test_topics_say_the_same_as_tf(scene: Scene) -> None:
-    from end2reg_ros.registration.initial_pose import matrix_from_pose
+    from end2reg_ros.registration.find.initial_pose import matrix_from_pose
     from end2reg_ros.ros.conversions import ns_from_stamp
 
     pose = scene.ear.heard["spine/pose"][-2]

@@ -16,15 +16,15 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stamp
 from end2reg_ros.cloud.pointcloud2 import decode
+from end2reg_ros.cloud.stream_guard import StreamSettings
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.initial_pose import PriorRequest, PriorRules
+from end2reg_ros.registration.find.initial_pose import PriorRequest, PriorRules
 from end2reg_ros.registration.types import Prior, Quality, Registration
-from end2reg_ros.ros.health import Health, Identity
-from end2reg_ros.ros.runtime import TrackerRuntime
-from end2reg_ros.ros.runtime_types import RuntimeSettings
-from end2reg_ros.ros.watchdog import WatchdogSettings
+from end2reg_ros.runtime.health import Health, Identity
+from end2reg_ros.runtime.runtime_types import RuntimeSettings
+from end2reg_ros.runtime.tracker_runtime import TrackerRuntime
+from end2reg_ros.runtime.watchdog import WatchdogSettings
 from end2reg_ros.tracking import State, Tracker
-from end2reg_ros.tracking.stream_guard import StreamSettings
 
 SECOND = 1_000_000_000
 FIELDS = tuple(PointField(name, 4 * k) for k, name in enumerate("xyz"))
@@ -459,7 +459,7 @@ def test_a_start_without_a_stamp_does_not_wait_for_ever(
 ) -> None:
     bench.runtime.offer_prior(PriorRequest("camera", 0, np.eye(4), np.zeros((6, 6))))
     later = time.perf_counter() + 60.0
-    monkeypatch.setattr("end2reg_ros.ros.starts.perf_counter", lambda: later)
+    monkeypatch.setattr("end2reg_ros.runtime.priors.perf_counter", lambda: later)
     judgement = bench.send().judgement
     assert judgement.reason_code == "prior_refused"
     assert judgement.reason.startswith("initial_pose refused: it waited 60.")

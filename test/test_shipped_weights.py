@@ -14,7 +14,7 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineOptions
-from end2reg_ros.network.weights import load_weights
+from end2reg_ros.engine.torch_weights import load_weights
 from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.end2reg import End2RegRegistrar
 from end2reg_ros.registration.stopwatch import Stopwatch

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.tracking_study.cover import TOLERANCE, steady_cover
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.simulation.camera import SENSORS, CameraPlacement
-from end2reg_ros.simulation.cover import TOLERANCE, steady_cover
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 TINY = replace(SENSORS["ideal"], width=160, height=120)

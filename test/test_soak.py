@@ -12,12 +12,12 @@ import pytest
 from boxes_case import boxes_case
 from playbacks import T_TRUE, made_up
 
+from benchmarks.camera_rate.stream import FRAME_ID, Playback
+from benchmarks.soak_study.feed import EVENTS, Course, event_at, walk
+from benchmarks.soak_study.record import Sample, SoakRecord, figures, memory_figures, problems
+from benchmarks.soak_study.run import Soak
 from end2reg_ros.case.model import Case
-from end2reg_ros.cli.soak_feed import EVENTS, Course, event_at, walk
-from end2reg_ros.cli.soak_record import Sample, SoakRecord, figures, memory_figures, problems
-from end2reg_ros.cli.soak_run import Soak
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.evaluation.rate_stream import FRAME_ID, Playback
 from end2reg_ros.registration.types import Prior, Quality, Registration
 from end2reg_ros.ros.settings import TrackerParameters
 

@@ -16,9 +16,9 @@ from boxes_case import boxes_case
 from views import bundled_case
 
 from end2reg_ros.case.model import Case, Mesh
-from end2reg_ros.registration import grids, surface_cache
-from end2reg_ros.registration.surface import ModelSurface, build_model_surface
-from end2reg_ros.registration.surface_cache import FILE_NAME, model_surface, surface_key
+from end2reg_ros.registration.fit import grids, surface_cache
+from end2reg_ros.registration.fit.surface import ModelSurface, build_model_surface
+from end2reg_ros.registration.fit.surface_cache import FILE_NAME, model_surface, surface_key
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("open3d", "trimesh", "skimage", "matplotlib", "pandas", "sklearn", "torch", "onnx", "nibabel", "rosbags",
@@ -125,7 +125,7 @@ import sys
 import end2reg_ros.ros.tracker_node
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.registration.surface_cache import model_surface
+from end2reg_ros.registration.fit.surface_cache import model_surface
 from end2reg_ros.ros.markers import case_markers
 case = load_case(bundled_case_path())
 model_surface(case)
@@ -169,7 +169,7 @@ def test_a_start_with_a_kept_case_imports_none_of_the_libraries_that_made_it(kep
 FREED = """
 from pathlib import Path
 import re, sys
-from end2reg_ros.ros.memory import give_back_freed_memory, keep_freed_memory
+from end2reg_ros.runtime.memory import give_back_freed_memory, keep_freed_memory
 assert keep_freed_memory()
 def resident_mb():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1000

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
+from end2reg_ros.apps.track.files import network_distances_mm, write_track
+from end2reg_ros.apps.track.run import FrameRecord
 from end2reg_ros.cli.track import Track
 from end2reg_ros.registration.types import LevelResult, NetworkEstimate, Quality, Registration
-from end2reg_ros.tracking.offline import FrameRecord
-from end2reg_ros.tracking.report import network_distances_mm, write_track
 from end2reg_ros.tracking.types import State, TrackingUpdate
 
 T_REFINED = se3.from_rotation_translation(

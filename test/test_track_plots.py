@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 from views import bundled_case
 
-from end2reg_ros.cloud.messages import Header, Stamp
-from end2reg_ros.cloud.recording import Recorded
-from end2reg_ros.errors import CloudError
-from end2reg_ros.evaluation.track_plots import draw_errors, draw_track, write_track_plots
-from end2reg_ros.evaluation.track_timeline import broken, runs_of
-from end2reg_ros.evaluation.track_truth import (
+from end2reg_ros.apps.track.plots import draw_errors, draw_track, write_track_plots
+from end2reg_ros.apps.track.run import FrameRecord
+from end2reg_ros.apps.track.timeline import broken, runs_of
+from end2reg_ros.apps.track.truth import (
     TrackErrors,
     accuracy_summary,
     read_truth,
     track_errors,
     write_errors,
 )
+from end2reg_ros.cloud.messages import Header, Stamp
+from end2reg_ros.cloud.recording import Recorded
+from end2reg_ros.errors import CloudError
 from end2reg_ros.registration.types import LevelResult, NetworkEstimate, Quality, Registration
 from end2reg_ros.se3 import from_rotation_translation, inverse, quaternion_from_rotation, rotation_from_vector
-from end2reg_ros.tracking.offline import FrameRecord
 from end2reg_ros.tracking.types import State, TrackingUpdate
 
 T_TRUE = from_rotation_translation(

@@ -9,7 +9,7 @@ import pytest
 
 from end2reg_ros.case.model import Case, Mesh, Vertebra
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.posture import Posture, straight
+from end2reg_ros.registration.fit.posture import Posture, straight
 from end2reg_ros.registration.types import Prior, Quality, Registration
 from end2reg_ros.se3 import apply, from_rotation_translation, rotation_from_vector
 from end2reg_ros.tracking import State, Tracker, TrackerSettings

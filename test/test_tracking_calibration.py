@@ -7,20 +7,20 @@ import pytest
 from measured_tracks import T_TRUE, fit, rows_of_run
 from views import bundled_case
 
-from end2reg_ros import se3
-from end2reg_ros.evaluation.tracking_calibration import (
+from benchmarks.tracking_study.calibration import (
     Told,
     calibration,
     calibrations,
     normalised_errors,
     tune,
 )
-from end2reg_ros.evaluation.tracking_rows import (
+from benchmarks.tracking_study.rows import (
     packed,
     pose_error,
     spine_axes,
     unpacked,
 )
+from end2reg_ros import se3
 from end2reg_ros.tracking.types import State
 
 

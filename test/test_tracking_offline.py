@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from views import bundled_case, cloud_of, frame, registrar, tre_mm
 
+from end2reg_ros.apps.track import truth as track_truth
+from end2reg_ros.apps.track.run import OfflineInput, RecordedStart, track_recording
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cli.main import main
 from end2reg_ros.cloud.limits import CloudLimits
@@ -20,7 +22,6 @@ from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stam
 from end2reg_ros.cloud.ply import PlyPoints, write_ply
 from end2reg_ros.cloud.recording import Recorded, Recording
 from end2reg_ros.errors import CloudError
-from end2reg_ros.evaluation import track_truth
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import (
     apply,
@@ -33,7 +34,6 @@ from end2reg_ros.simulation.bag import BagSettings, write_bag
 from end2reg_ros.simulation.picks import simulate_picks
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 from end2reg_ros.tracking import Tracker
-from end2reg_ros.tracking.offline import OfflineInput, RecordedStart, track_recording
 
 CASE = str(bundled_case_path())
 NAMES = ("spinous", "transverse_left", "transverse_right")

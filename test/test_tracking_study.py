@@ -14,26 +14,27 @@ import pytest
 from measured_tracks import T_TRUE, StillCamera, fit, rows_of_run, shift
 from views import bundled_case
 
-from end2reg_ros import se3
-from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation import tracking_run, tracking_studies
-from end2reg_ros.evaluation.stream import losses
-from end2reg_ros.evaluation.tracking_bench import Bench
-from end2reg_ros.evaluation.tracking_figures import track_figures
-from end2reg_ros.evaluation.tracking_negatives import followed, judged, moved_view, read_clouds, start_on
-from end2reg_ros.evaluation.tracking_orientations import first_pose, orientation_figures, placement_of
-from end2reg_ros.evaluation.tracking_results import Results, about, ranges, write_results
-from end2reg_ros.evaluation.tracking_rows import (
+from benchmarks.tracking_study import run as tracking_run
+from benchmarks.tracking_study import studies as tracking_studies
+from benchmarks.tracking_study.bench import Bench
+from benchmarks.tracking_study.figures import track_figures
+from benchmarks.tracking_study.negatives import followed, judged, moved_view, read_clouds, start_on
+from benchmarks.tracking_study.orientations import first_pose, orientation_figures, placement_of
+from benchmarks.tracking_study.results import Results, about, ranges, write_results
+from benchmarks.tracking_study.rows import (
     TrackRow,
     row_from_plain,
     row_to_plain,
 )
-from end2reg_ros.evaluation.tracking_run import RunSettings, cloud_of_frame, stamp_of
-from end2reg_ros.evaluation.tracking_setup import Cases, MethodSettings, SequencePlan
-from end2reg_ros.evaluation.tracking_sweeps import SweepStudy, exposed
-from end2reg_ros.evaluation.tracking_units import Unit, UnitStore, parse_seeds, run_units
+from benchmarks.tracking_study.run import RunSettings, cloud_of_frame, stamp_of
+from benchmarks.tracking_study.setup import Cases, MethodSettings, SequencePlan
+from benchmarks.tracking_study.sweeps import SweepStudy, exposed
+from benchmarks.tracking_study.units import Unit, UnitStore, parse_seeds, run_units
+from end2reg_ros import se3
+from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.errors import End2RegError
+from end2reg_ros.evaluation.stream import losses
 from end2reg_ros.registration.types import NetworkEstimate, Prior, Quality, Registration
 from end2reg_ros.tracking.types import State
 

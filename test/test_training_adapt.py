@@ -18,23 +18,23 @@ torch = pytest.importorskip("torch", reason="torch is absent: pip install -r req
 from boxes_case import boxes_case  # noqa: E402
 from network_pairs import tiny  # noqa: E402
 
+from end2reg_ros import profile as profiles  # noqa: E402
 from end2reg_ros import se3  # noqa: E402
 from end2reg_ros.case import CaseSpec, LevelSpec, load_case, write_case  # noqa: E402
 from end2reg_ros.case.validate import validate_case  # noqa: E402
 from end2reg_ros.cli import main as cli  # noqa: E402
+from end2reg_ros.engine.torch_weights import load_weights, save_weights  # noqa: E402
 from end2reg_ros.errors import End2RegError, TrainingError  # noqa: E402
-from end2reg_ros.network import profile as profiles  # noqa: E402
 from end2reg_ros.network.model import End2Reg  # noqa: E402
 from end2reg_ros.network.region_net import RegionNet  # noqa: E402
-from end2reg_ros.network.weights import load_weights, save_weights  # noqa: E402
 from end2reg_ros.registration.weights_path import choose_weights, own_weights_path  # noqa: E402
-from end2reg_ros.training import adapt as subject  # noqa: E402
-from end2reg_ros.training import adapt_views  # noqa: E402
-from end2reg_ros.training.adapt import AdaptRequest, AdaptResult, adapt, work_folder  # noqa: E402
-from end2reg_ros.training.adapt_measure import HeldOutBench, Measured, rough_pose  # noqa: E402
-from end2reg_ros.training.adapt_report import comparison, figures, not_worse  # noqa: E402
-from end2reg_ros.training.anatomies import visible_surface  # noqa: E402
-from end2reg_ros.training.scene_sample import load_scene  # noqa: E402
+from end2reg_ros.training.adapt import run as subject  # noqa: E402
+from end2reg_ros.training.adapt import views as adapt_views  # noqa: E402
+from end2reg_ros.training.adapt.measure import HeldOutBench, Measured, rough_pose  # noqa: E402
+from end2reg_ros.training.adapt.report import comparison, figures, not_worse  # noqa: E402
+from end2reg_ros.training.adapt.run import AdaptRequest, AdaptResult, adapt, work_folder  # noqa: E402
+from end2reg_ros.training.data.anatomies import visible_surface  # noqa: E402
+from end2reg_ros.training.data.scene_sample import load_scene  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
@@ -71,8 +71,8 @@ def stand_ins() -> Iterator[None]:
     """A profile 'tiny' and views without the simulator."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(profiles._PROFILES, "tiny", tiny)
-        patch.setattr("end2reg_ros.training.shards.FieldViews", FakeViews)
-        patch.setattr("end2reg_ros.training.adapt_views.FieldViews", FakeViews)
+        patch.setattr("end2reg_ros.training.data.shards.FieldViews", FakeViews)
+        patch.setattr("end2reg_ros.training.adapt.views.FieldViews", FakeViews)
         yield
 
 
@@ -201,7 +201,7 @@ def test_a_worse_network_is_not_kept_and_what_the_case_had_stays(
     assert sorted(p.name for p in own.parent.iterdir()) == ["weights.safetensors"]
     document = json.loads((result.folder / "adaptation.json").read_text())
     assert document["kept"] is False and document["held_out_views"]["after_mm"] == [1.5, None]
-    monkeypatch.setattr("end2reg_ros.training.adapt.adapt", lambda _: result)
+    monkeypatch.setattr("end2reg_ros.training.adapt.run.adapt", lambda _: result)
     assert cli.main(["case", "adapt", str(copied / "case")]) == 1
     printed = capsys.readouterr().out
     assert "  before  1.50 [1.00, 2.00] mm, 0 % above 10 mm or without a pose" in printed
@@ -264,7 +264,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     def cut(_: AdaptRequest) -> AdaptResult:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("end2reg_ros.training.adapt.adapt", cut)
+    monkeypatch.setattr("end2reg_ros.training.adapt.run.adapt", cut)
     assert cli.main(["case", "adapt", "somewhere"]) == 130
     assert "what is done so far is kept: the same command goes on there" in capsys.readouterr().err
 

@@ -17,11 +17,11 @@ from end2reg_ros.errors import End2RegError, TrainingError
 from end2reg_ros.simulation.camera import CameraPlacement
 from end2reg_ros.simulation.motion import Pass
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
-from end2reg_ros.training.pictures import write_samples_picture
-from end2reg_ros.training.scene_sample import load_anatomy, load_scene
-from end2reg_ros.training.shard_recipe import SEED_MIN, CaseBase, ShardRecipe, read_recipe
-from end2reg_ros.training.shard_views import draw_field
-from end2reg_ros.training.shards import build_shards, scene_path, variant_order
+from end2reg_ros.training.data.pictures import write_samples_picture
+from end2reg_ros.training.data.scene_sample import load_anatomy, load_scene
+from end2reg_ros.training.data.shard_recipe import SEED_MIN, CaseBase, ShardRecipe, read_recipe
+from end2reg_ros.training.data.shard_views import draw_field
+from end2reg_ros.training.data.shards import build_shards, scene_path, variant_order
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ShardRecipe(
@@ -206,7 +206,7 @@ def test_the_same_field_from_elsewhere_equals_one_built_there(scenario: str) -> 
 
 
 def test_errors_of_the_commands_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from end2reg_ros.training import shards
+    from end2reg_ros.training.data import shards
 
     assert shards.main(shards.Arguments(tmp_path / "none.yaml", tmp_path)) == 1
     assert capsys.readouterr().err.startswith("error: cannot read the recipe")

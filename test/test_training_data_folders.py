@@ -14,10 +14,10 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.scene_folder import Scene, read_scene, write_scene
 from end2reg_ros.errors import CloudError, TrainingError
 from end2reg_ros.simulation.benchmark import SceneSettings, scene_of_frame, simulate_scene
-from end2reg_ros.training.anatomies import load_individual, visible_surface
-from end2reg_ros.training.scene_folder_dataset import SceneFolderDataset, write_shards
-from end2reg_ros.training.scene_making import LabelledView, make_anatomy, make_scene
-from end2reg_ros.training.scene_sample import SceneSample, load_anatomy, load_scene
+from end2reg_ros.training.data.anatomies import load_individual, visible_surface
+from end2reg_ros.training.data.scene_folder_dataset import SceneFolderDataset, write_shards
+from end2reg_ros.training.data.scene_making import LabelledView, make_anatomy, make_scene
+from end2reg_ros.training.data.scene_sample import SceneSample, load_anatomy, load_scene
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from end2reg_ros.case.meshes import signed_volume
 from end2reg_ros.case.model import Case, Mesh
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.simulation.anatomy import AnatomySettings
-from end2reg_ros.training.anatomies import TRIANGLES, load_individual, procedural_settings
-from end2reg_ros.training.variation import VariationSettings, moved_vertebra, vary_case
+from end2reg_ros.training.data.anatomies import TRIANGLES, load_individual, procedural_settings
+from end2reg_ros.training.data.variation import VariationSettings, moved_vertebra, vary_case
 
 ALL = VariationSettings(mirror_share=1.0, mix_share=1.0, fewer_share=0.0, plain_share=0.0)
 STILL = VariationSettings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -171,13 +171,13 @@ def test_heavy_meshes_are_thinned_and_landmarks_are_needed(
     fine = case.vertebrae[0]
     mesh = Mesh(*_divided(fine.mesh))
     heavy = replace(case, vertebrae=(replace(fine, mesh=mesh), *case.vertebrae[1:]))
-    monkeypatch.setattr("end2reg_ros.training.anatomies.load_case", lambda path: heavy)
+    monkeypatch.setattr("end2reg_ros.training.data.anatomies.load_case", lambda path: heavy)
     individual = load_individual(tmp_path)
     assert len(mesh.triangles) > TRIANGLES >= len(individual.case.vertebrae[0].mesh.triangles)
     off = signed_distance(fine.mesh, individual.case.vertebrae[0].mesh.vertices)
     assert np.abs(off).max() < 0.0005
     bare = replace(case, vertebrae=(replace(fine, landmarks=None),))
-    monkeypatch.setattr("end2reg_ros.training.anatomies.load_case", lambda path: bare)
+    monkeypatch.setattr("end2reg_ros.training.data.anatomies.load_case", lambda path: bare)
     with pytest.raises(TrainingError, match=f"level {fine.level} has no landmarks"):
         load_individual(tmp_path)
 

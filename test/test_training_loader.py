@@ -19,11 +19,11 @@ from end2reg_ros.errors import TrainingError  # noqa: E402
 from end2reg_ros.network.losses import LossSettings, registration_loss  # noqa: E402
 from end2reg_ros.network.model import End2Reg  # noqa: E402
 from end2reg_ros.network.outputs import Sampling  # noqa: E402
-from end2reg_ros.network.profile import Profile  # noqa: E402
 from end2reg_ros.network.tables import cloud_tables, scene_tables_of  # noqa: E402
 from end2reg_ros.network.targets import TruePose  # noqa: E402
+from end2reg_ros.profile import Profile  # noqa: E402
 from end2reg_ros.training.config import Augmentation  # noqa: E402
-from end2reg_ros.training.loader import (  # noqa: E402
+from end2reg_ros.training.data.loader import (  # noqa: E402
     Anatomies,
     PairDataset,
     PairTensors,
@@ -32,8 +32,8 @@ from end2reg_ros.training.loader import (  # noqa: E402
     pairs_from,
     to_device,
 )
-from end2reg_ros.training.pairs import trimmed  # noqa: E402
-from end2reg_ros.training.scene_sample import save_scene  # noqa: E402
+from end2reg_ros.training.data.pairs import trimmed  # noqa: E402
+from end2reg_ros.training.data.scene_sample import save_scene  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
@@ -119,7 +119,7 @@ def test_anatomies_are_read_once(shards: Path, monkeypatch: pytest.MonkeyPatch) 
     anatomies = Anatomies(tiny())
     assert anatomies.side(shards, "sheet_3") is anatomies.side(shards, "sheet_3")
     assert anatomies.side(shards, "sheet_4") is not anatomies.side(shards, "sheet_3")
-    monkeypatch.setattr("end2reg_ros.training.loader.ANATOMIES_KEPT", 1)
+    monkeypatch.setattr("end2reg_ros.training.data.loader.ANATOMIES_KEPT", 1)
     few = Anatomies(tiny())
     first = few.side(shards, "sheet_3")
     few.side(shards, "sheet_4")

@@ -14,7 +14,7 @@ from end2reg_ros.network.losses import LossSettings  # noqa: E402
 from end2reg_ros.network.model import End2Reg  # noqa: E402
 from end2reg_ros.network.pose import RigidFit  # noqa: E402
 from end2reg_ros.training.config import Augmentation, Strategy  # noqa: E402
-from end2reg_ros.training.loader import PairTensors, fixed_pairs  # noqa: E402
+from end2reg_ros.training.data.loader import PairTensors, fixed_pairs  # noqa: E402
 from end2reg_ros.training.steps import (  # noqa: E402
     StepResult,
     mask_figures,

@@ -12,11 +12,11 @@ import yaml
 from network_pairs import bumps, tiny
 from numpy.typing import NDArray
 
+from end2reg_ros import profile as profiles
 from end2reg_ros.cloud.pyramid import UNIT_M
-from end2reg_ros.network import profile as profiles
 from end2reg_ros.se3 import apply, from_rotation_translation, rotation_from_vector
 from end2reg_ros.training.config import TrainingConfig, read_config
-from end2reg_ros.training.scene_sample import AnatomySample, SceneSample, save_anatomy, save_scene
+from end2reg_ros.training.data.scene_sample import AnatomySample, SceneSample, save_anatomy, save_scene
 
 Array = NDArray[np.float64]
 

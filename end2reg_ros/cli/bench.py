@@ -12,8 +12,8 @@ from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import End2RegError
 
 if TYPE_CHECKING:
+    from end2reg_ros.apps.bench.speed import SpeedSettings
     from end2reg_ros.case.model import Case
-    from end2reg_ros.evaluation.speed import SpeedSettings
 
 Scenario = Literal["demo", "still", "stress", "leave", "theatre", "occlude"]
 
@@ -73,10 +73,10 @@ class Bench:
         """Run it; returns the exit code."""
         from rich.console import Console
 
+        from end2reg_ros.apps.bench.speed import run_speed
+        from end2reg_ros.apps.bench.tables import markdown
         from end2reg_ros.case.bundled import bundled_case_path
         from end2reg_ros.case.store import load_case
-        from end2reg_ros.evaluation.speed import run_speed
-        from end2reg_ros.evaluation.speed_tables import markdown
 
         settings = self.settings()
         case: Case = load_case(self.case or bundled_case_path())
@@ -100,10 +100,10 @@ class Bench:
         Raises:
             End2RegError: an option out of its range, or an unknown method.
         """
-        from end2reg_ros.evaluation.speed import SpeedSettings
-        from end2reg_ros.evaluation.speed_input import StreamPlan
-        from end2reg_ros.evaluation.speed_methods import parse_method
-        from end2reg_ros.evaluation.speed_scaling import ScalingPlan
+        from end2reg_ros.apps.bench.input import StreamPlan
+        from end2reg_ros.apps.bench.methods import parse_method
+        from end2reg_ros.apps.bench.scaling import ScalingPlan
+        from end2reg_ros.apps.bench.speed import SpeedSettings
 
         self._check()
         specs = [
@@ -142,7 +142,7 @@ class Bench:
             raise End2RegError(f"--rate is {self.rate:g}, must lie in 0.1 .. 1000")
 
     def _write(self, folder: Path, document: dict[str, Any], text: str, tables: str) -> None:
-        from end2reg_ros.evaluation.speed_plots import write_speed_plots
+        from end2reg_ros.apps.bench.plots import write_speed_plots
 
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.json").write_text(text, encoding="utf-8")

@@ -41,7 +41,7 @@ class CaseAdapt:
 
     def run(self) -> int:
         """Adapt and print what has changed; 0 when the network was kept or the minutes were up."""
-        from end2reg_ros.training.adapt import AdaptRequest, adapt
+        from end2reg_ros.training.adapt.run import AdaptRequest, adapt
 
         request = AdaptRequest(
             case=self.case,

@@ -11,8 +11,8 @@ from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import End2RegError
 
 if TYPE_CHECKING:
+    from end2reg_ros.apps.demo.run import RunSettings
     from end2reg_ros.case.model import Case
-    from end2reg_ros.cli.demo_run import RunSettings
 
 Scenario = Literal["still", "demo", "stress", "leave", "empty", "theatre", "occlude"]
 
@@ -56,12 +56,13 @@ class Demo:
 
     def run(self) -> int:
         """Run it; returns the exit code."""
+        from end2reg_ros.apps.demo import assess as demo_report
+        from end2reg_ros.apps.demo import view as demo_view
+        from end2reg_ros.apps.demo.figures import STARTS
+        from end2reg_ros.apps.demo.pictures import demo_pictures
+        from end2reg_ros.apps.demo.report import write_report
+        from end2reg_ros.apps.demo.run import RunSettings, check_installation, default_case, run_nodes
         from end2reg_ros.case.store import load_case
-        from end2reg_ros.cli import demo_report, demo_view
-        from end2reg_ros.cli.demo_pictures import demo_pictures
-        from end2reg_ros.cli.demo_run import RunSettings, check_installation, default_case, run_nodes
-        from end2reg_ros.evaluation.report import write_report
-        from end2reg_ros.evaluation.report_figures import STARTS
 
         self._check()
         check_installation()

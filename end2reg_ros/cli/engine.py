@@ -135,8 +135,8 @@ class Verify(_Options):
         from end2reg_ros.engine.load import load_engine
         from end2reg_ros.engine.verify import load_reference, verify_engine
         from end2reg_ros.engine.verify_scenes import SurfacePoints, verify_scenes
-        from end2reg_ros.registration.local_scene import model_side
-        from end2reg_ros.registration.surface_cache import model_surface
+        from end2reg_ros.registration.find.local_scene import model_side
+        from end2reg_ros.registration.fit.surface_cache import model_surface
 
         if self.scenes < 0 or self.seed < 0:
             raise EngineError("--scenes and --seed must be 0 or more")

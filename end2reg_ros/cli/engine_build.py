@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from end2reg_ros.engine.cache import cache_folder
+from end2reg_ros.cache import cache_folder
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import EngineError
 
@@ -90,9 +90,9 @@ def build(options: EngineOptions, case: Case | None) -> BuildLog:
             cannot be written.
     """
     from end2reg_ros.engine.load import choose_engine, load_engine
-    from end2reg_ros.registration.local_scene import model_side
+    from end2reg_ros.registration.find.local_scene import model_side
+    from end2reg_ros.registration.fit.surface_cache import model_surface
     from end2reg_ros.registration.model_side_cache import encoded_model_side
-    from end2reg_ros.registration.surface_cache import model_surface
 
     name = choose_engine(options.device)[0] if options.engine == "auto" else options.engine
     made = BuildLog(_folder())
@@ -132,7 +132,7 @@ def check_graphs(made: BuildLog, options: EngineOptions) -> None:
     import onnx
 
     from end2reg_ros.engine.bundle_store import load_bundle
-    from end2reg_ros.engine.graph_checks import check_graph
+    from end2reg_ros.engine.tensorrt.graph_checks import check_graph
 
     assert options.weights is not None
     with made.step("graphs"):
@@ -154,7 +154,7 @@ def build_plans(options: EngineOptions) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from end2reg_ros.engine import tensorrt_engine
+    from end2reg_ros.engine.tensorrt import engine as tensorrt_engine
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:

@@ -13,7 +13,7 @@ from end2reg_ros.engine.options import EngineOptions
 
 if TYPE_CHECKING:
     from end2reg_ros.engine.types import EngineInfo
-    from end2reg_ros.network.profile import Profile
+    from end2reg_ros.profile import Profile
     from end2reg_ros.registration.weights_path import ChosenWeights
 
 #: Of a training record that is told in short: its place in the record, and what it is called.
@@ -57,7 +57,7 @@ def loaded_info(options: EngineOptions) -> EngineInfo:
 def candidates() -> list[Candidate]:
     """All engines, the usable ones and the others."""
     from end2reg_ros.engine.load import has_nvidia_gpu
-    from end2reg_ros.engine.tensorrt_library import missing_packages
+    from end2reg_ros.engine.tensorrt.library import missing_packages
 
     gpu, runtime, torch = has_nvidia_gpu(), find_spec("onnxruntime"), find_spec("torch")
     missing = missing_packages()
@@ -83,8 +83,8 @@ def candidates() -> list[Candidate]:
 
 def cache_document() -> dict[str, Any]:
     """The cache folder, and for each of its parts how many files of how many bytes it holds."""
+    from end2reg_ros.cache import cache_folder
     from end2reg_ros.cli.engine_build import files_in
-    from end2reg_ros.engine.cache import cache_folder
 
     try:
         folder = cache_folder()
@@ -105,7 +105,7 @@ def info_document(options: EngineOptions, chosen: ChosenWeights) -> dict[str, An
         EngineError, WeightsError: see ``load_engine``.
     """
     from end2reg_ros.engine.verify_report import engine_document
-    from end2reg_ros.network.profile import get_profile
+    from end2reg_ros.profile import get_profile
 
     info = loaded_info(options)
     return {
@@ -160,7 +160,7 @@ def _tensorrt_info(options: EngineOptions, why: str) -> EngineInfo:
     import json
 
     from end2reg_ros.engine.bundle_store import load_bundle
-    from end2reg_ros.engine.tensorrt_library import load_library, precision_named
+    from end2reg_ros.engine.tensorrt.library import load_library, precision_named
     from end2reg_ros.engine.types import EngineInfo
 
     assert options.weights is not None

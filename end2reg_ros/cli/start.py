@@ -15,7 +15,7 @@ def prior_from_options(case: Case, init: Path | None, landmarks: Path | None) ->
     Raises:
         RegistrationError: both named, or a file that cannot be used.
     """
-    from end2reg_ros.registration.landmarks import prior_from_landmarks, read_picked_landmarks
+    from end2reg_ros.registration.find.landmarks import prior_from_landmarks, read_picked_landmarks
     from end2reg_ros.registration.output import prior_from_file
 
     if init is not None and landmarks is not None:

@@ -13,10 +13,10 @@ from end2reg_ros.engine.options import EngineChoice
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from end2reg_ros.apps.track.run import FrameRecord
+    from end2reg_ros.apps.track.truth import TrackErrors
     from end2reg_ros.case.model import Case
     from end2reg_ros.cloud.recording import Recording
-    from end2reg_ros.evaluation.track_truth import TrackErrors
-    from end2reg_ros.tracking.offline import FrameRecord
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,15 @@ class Track:
         from rich.console import Console
         from rich.progress import track as progress
 
+        from end2reg_ros.apps.track.files import write_track
+        from end2reg_ros.apps.track.run import choose_input, track_recording
+        from end2reg_ros.apps.track.truth import accuracy_summary, write_errors
         from end2reg_ros.case import load_case
         from end2reg_ros.cloud.limits import CloudLimits
         from end2reg_ros.cloud.recording import Recording
         from end2reg_ros.errors import CloudError, End2RegError
-        from end2reg_ros.evaluation.track_truth import accuracy_summary, write_errors
         from end2reg_ros.registration import EngineOptions, RegistrationSettings, create_registrar
         from end2reg_ros.tracking import Tracker
-        from end2reg_ros.tracking.offline import choose_input, track_recording
-        from end2reg_ros.tracking.report import write_track
 
         case = load_case(self.case)
         prior = prior_from_options(case, self.init, self.landmarks)
@@ -103,7 +103,7 @@ class Track:
         if known:
             write_errors(self.out / "errors.csv", errors)
         if self.plots:
-            from end2reg_ros.evaluation.track_plots import write_track_plots
+            from end2reg_ros.apps.track.plots import write_track_plots
 
             write_track_plots(self.out, records, errors)
         if self.json:
@@ -120,7 +120,7 @@ class Track:
     @staticmethod
     def _errors(recording: Recording, case: Case, records: Sequence[FrameRecord]) -> TrackErrors:
         """Errors against the truth that the recording carries; none where it carries none, or the case no landmarks."""
-        from end2reg_ros.evaluation.track_truth import TrackErrors, read_truth, track_errors
+        from end2reg_ros.apps.track.truth import TrackErrors, read_truth, track_errors
 
         has_landmarks = any(v.landmarks is not None for v in case.vertebrae)
         truth = read_truth(recording, case.levels) if has_landmarks else {}

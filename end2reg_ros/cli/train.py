@@ -32,7 +32,7 @@ class Train:
 
     def run(self) -> int:
         """Train, and write the averaged weights when the run has ended."""
-        from end2reg_ros.network.weights import save_weights
+        from end2reg_ros.engine.torch_weights import save_weights
         from end2reg_ros.training.config import read_config
         from end2reg_ros.training.loop import Trainer
         from end2reg_ros.training.validation import validate

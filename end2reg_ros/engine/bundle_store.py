@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from end2reg_ros import __version__
-from end2reg_ros.engine.cache import CacheMiss, Key, cache_folder, seal, unseal, write_atomically
+from end2reg_ros.cache import CacheMiss, Key, cache_folder, seal, unseal, write_atomically
 from end2reg_ros.engine.graph_io import GRAPHS
 from end2reg_ros.engine.onnx_files import (
     FORMAT,

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
-from end2reg_ros.engine.tensorrt_library import missing_packages
+from end2reg_ros.engine.tensorrt.library import missing_packages
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import EngineError
 
@@ -65,7 +65,7 @@ def has_nvidia_gpu() -> bool:
 
 def _load(name: EngineChoice, options: EngineOptions, weights: Path) -> Engine:
     if name == "tensorrt":
-        from end2reg_ros.engine.tensorrt_engine import load_tensorrt
+        from end2reg_ros.engine.tensorrt.engine import load_tensorrt
 
         return load_tensorrt(options)
     if name == "onnxruntime":

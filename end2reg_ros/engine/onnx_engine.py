@@ -23,7 +23,7 @@ from end2reg_ros.engine.onnx_session import make_session
 from end2reg_ros.engine.types import Arrays, EngineInfo, Floats, MaskChoice, NetworkOutput, ScenePyramids
 from end2reg_ros.engine.warm_up import empty_grid, empty_scenes
 from end2reg_ros.errors import EngineError
-from end2reg_ros.network.profile import get_profile
+from end2reg_ros.profile import get_profile
 
 
 class OnnxEngine:

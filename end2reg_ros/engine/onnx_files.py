@@ -15,7 +15,7 @@ from end2reg_ros import __version__
 from end2reg_ros.engine.graph_io import GRAPHS, WEIGHTS, template_path
 from end2reg_ros.engine.weights_file import RawWeights, profile_of
 from end2reg_ros.errors import EngineError
-from end2reg_ros.network.profile import Profile, profile_hash
+from end2reg_ros.profile import Profile, profile_hash
 
 FORMAT = "end2reg_ros onnx 1"
 IR_VERSION = 10  # of opset 20's time: the oldest runtimes that know the operators read it
@@ -100,7 +100,7 @@ def join(weights: RawWeights, profile: Profile, graph: str) -> OnnxGraph:
         if first in padded and padded[first] != capacities[0]:
             raise EngineError(
                 f"the packaged {graph} graph is padded to {padded[first]} points, profile '{profile.name}' to "
-                f"{capacities[0]}: write the graphs anew (python -m end2reg_ros.network.export)"
+                f"{capacities[0]}: write the graphs anew (python -m end2reg_ros.engine.torch_export)"
             )
     told = metadata(weights, profile, graph)
     for key, text in told.items():
@@ -194,7 +194,7 @@ def write_bundle(bundle: OnnxBundle, out: Path) -> list[Path]:
     Raises:
         EngineError: it cannot be written.
     """
-    from end2reg_ros.engine.cache import write_atomically
+    from end2reg_ros.cache import write_atomically
 
     written = []
     for name, graph in bundle.graphs.items():

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from end2reg_ros.engine.cache import CacheMiss, cache_folder, seal, unseal, write_atomically
+from end2reg_ros.cache import CacheMiss, cache_folder, seal, unseal, write_atomically
 from end2reg_ros.engine.onnx_files import OnnxGraph
 from end2reg_ros.errors import EngineError
 

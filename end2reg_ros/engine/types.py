@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.pyramid import Pyramid
-from end2reg_ros.network.profile import Profile
+from end2reg_ros.profile import Profile
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]

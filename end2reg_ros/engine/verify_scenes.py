@@ -22,7 +22,7 @@ from end2reg_ros.cloud.pyramid import (
 )
 from end2reg_ros.cloud.voxel import voxel_downsample
 from end2reg_ros.engine.types import Floats, ScenePyramids
-from end2reg_ros.network.profile import Profile
+from end2reg_ros.profile import Profile
 from end2reg_ros.se3 import rotation_from_vector
 
 Array = NDArray[np.float64]

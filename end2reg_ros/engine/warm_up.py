@@ -7,7 +7,7 @@ import numpy as np
 from end2reg_ros.cloud.pyramid import build_pyramid
 from end2reg_ros.cloud.view_grid import CHANNELS, COLUMNS, ROWS
 from end2reg_ros.engine.types import Floats, ScenePyramids
-from end2reg_ros.network.profile import Profile
+from end2reg_ros.profile import Profile
 
 
 def empty_scenes(profile: Profile) -> list[ScenePyramids]:

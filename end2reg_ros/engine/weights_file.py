@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.errors import WeightsError
-from end2reg_ros.network.profile import Profile, get_profile, profile_hash
+from end2reg_ros.profile import Profile, get_profile, profile_hash
 
 FORMAT = "end2reg_ros weights 1"
 NETWORK, REGION = "network.", "region."

@@ -229,7 +229,7 @@ def make_prior(
 
 def picked_prior(bench: CaseBench, truth: Pose, settings: BenchmarkSettings, number: int) -> Prior:
     """All landmarks picked where the vertebrae truly are, with noise, and fitted."""
-    from end2reg_ros.registration.landmarks import prior_from_landmarks
+    from end2reg_ros.registration.find.landmarks import prior_from_landmarks
     from end2reg_ros.simulation.picks import simulate_picks
 
     seed = 1000 * settings.seed + number

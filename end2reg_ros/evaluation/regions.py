@@ -34,8 +34,8 @@ def region_finder_of(case: Case, weights: Path | None = None) -> RegionFinder:
     """
     from end2reg_ros.engine.load import load_engine
     from end2reg_ros.engine.options import EngineOptions
-    from end2reg_ros.registration.local_scene import REGION_HALF_M
-    from end2reg_ros.registration.region_search import search_regions
+    from end2reg_ros.registration.find.local_scene import REGION_HALF_M
+    from end2reg_ros.registration.find.region_search import search_regions
     from end2reg_ros.registration.weights_path import choose_weights
     from end2reg_ros.se3 import apply, inverse
 

@@ -31,11 +31,11 @@ from end2reg_ros.network.outputs import (
     Segmentation,
     TrainingOutput,
 )
-from end2reg_ros.network.profile import Profile
 from end2reg_ros.network.segmentation import SegmentationNet
 from end2reg_ros.network.sinkhorn import Sinkhorn
 from end2reg_ros.network.tables import CloudTables, SceneTables
 from end2reg_ros.network.transformer import GeometricTransformer
+from end2reg_ros.profile import Profile
 
 
 class End2Reg(nn.Module):

@@ -85,5 +85,5 @@ def _double(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict_regions(network: RegionNet, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(CHANNELS, 120, 160) -> (OUTPUTS, 60, 80), as ``registration.region_search`` asks; the network in eval mode."""
+    """(CHANNELS, 120, 160) -> (OUTPUTS, 60, 80), as ``registration.find.region_search`` asks; the network in eval mode."""
     return np.asarray(network(torch.from_numpy(picture)[None])[0].numpy(), np.float32)

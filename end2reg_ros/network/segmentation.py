@@ -10,7 +10,7 @@ from end2reg_ros.network.backbone import Decoder, Encoder
 from end2reg_ros.network.blocks import BlockSettings
 from end2reg_ros.network.kpconv import LevelGeometry
 from end2reg_ros.network.norms import CloudNorm
-from end2reg_ros.network.profile import Profile
+from end2reg_ros.profile import Profile
 
 
 class SegmentationNet(nn.Module):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from end2reg_ros.cloud.pyramid import Floats, Pyramid, build_pyramid, nearest_rows
-from end2reg_ros.network.profile import Profile
+from end2reg_ros.profile import Profile
 
 
 class LevelTables(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from end2reg_ros.network.profile import Profile
+from end2reg_ros.profile import Profile
 
 MASKED = -1e4
 

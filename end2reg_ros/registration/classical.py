@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.global_search import Oriented, RansacSettings, ransac_fpfh
-from end2reg_ros.registration.local import FitRequest, LocalRegistration
-from end2reg_ros.registration.region import crop
+from end2reg_ros.registration.find.global_search import Oriented, RansacSettings, ransac_fpfh
+from end2reg_ros.registration.fit.local import FitRequest, LocalRegistration
+from end2reg_ros.registration.fit.region import crop
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import Prior, Registration
 from end2reg_ros.se3 import from_rotation_translation

@@ -13,21 +13,21 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import EngineError
-from end2reg_ros.registration.background import BackgroundPass, Turn, uses_background, yield_to_others
 from end2reg_ros.registration.classical import IcpRegistrar, start_stddev
-from end2reg_ros.registration.local import FitRequest
-from end2reg_ros.registration.local_scene import TRACKED_MARGIN_M, model_side
+from end2reg_ros.registration.find.background import BackgroundPass, Turn, uses_background, yield_to_others
+from end2reg_ros.registration.find.local_scene import TRACKED_MARGIN_M, model_side
+from end2reg_ros.registration.find.network_passes import NetworkPose, NetworkSearch, SearchSettings
+from end2reg_ros.registration.find.outcomes import nothing_found, plausibility
+from end2reg_ros.registration.find.screening import Screen
+from end2reg_ros.registration.fit.local import FitRequest
+from end2reg_ros.registration.fit.posture import Posture
+from end2reg_ros.registration.fit.rivals import SAME_FIT_M, every_other_pose
 from end2reg_ros.registration.model_side_cache import encoded_model_side
-from end2reg_ros.registration.network_search import NetworkPose, NetworkSearch, SearchSettings
-from end2reg_ros.registration.outcomes import nothing_found, plausibility
-from end2reg_ros.registration.posture import Posture
-from end2reg_ros.registration.rivals import SAME_FIT_M, every_other_pose
-from end2reg_ros.registration.screening import Screen
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.stopwatch import Stopwatch
 from end2reg_ros.registration.types import Later, NetworkEstimate, Prior, Quality, Registration
-from end2reg_ros.registration.uncertainty import unknown_covariance
 from end2reg_ros.se3 import inverse
+from end2reg_ros.uncertainty import unknown_covariance
 
 Array = NDArray[np.float64]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from end2reg_ros.cache import CaseEntry, digest_of
 from end2reg_ros.cloud.pyramid import Pyramid
-from end2reg_ros.engine.cache import CaseEntry, digest_of
 from end2reg_ros.engine.onnx_files import template_hash
 from end2reg_ros.engine.types import Arrays, Engine
 

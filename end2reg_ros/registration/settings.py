@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from end2reg_ros.registration.articulated import ArticulationSettings
-from end2reg_ros.registration.refine import RefineSettings
+from end2reg_ros.registration.fit.articulated import ArticulationSettings
+from end2reg_ros.registration.fit.refine import RefineSettings
 
 NetworkPasses = Literal["auto", "every_frame", "background"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.posture import Posture
+from end2reg_ros.registration.fit.posture import Posture
 
 Array = NDArray[np.float64]
 

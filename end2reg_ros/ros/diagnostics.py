@@ -8,7 +8,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from end2reg_ros.ros import qos
-from end2reg_ros.ros.health import Health
+from end2reg_ros.runtime.health import Health
 from end2reg_ros.tracking.types import State
 
 _LEVEL = {

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from end2reg_ros.cloud.decoding import DepthFrame
 from end2reg_ros.cloud.pairing import ImagePairer
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.settings import TrackerParameters
-from end2reg_ros.tracking.decoding import DepthFrame
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks

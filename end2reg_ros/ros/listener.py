@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.report_log import PUBLISHING, FrameRow, landmark_errors_mm
+from end2reg_ros.evaluation.frame_log import PUBLISHING, FrameRow, landmark_errors_mm
 
 Array = NDArray[np.float64]
 TRUTH_PREFIX = "ground_truth/"

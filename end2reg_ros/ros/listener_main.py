@@ -21,9 +21,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from end2reg_ros.case.store import load_case
-from end2reg_ros.evaluation.report_log import to_line
+from end2reg_ros.evaluation.frame_log import to_line
 from end2reg_ros.msg import TrackingStatus
-from end2reg_ros.registration.initial_pose import matrix_from_pose
+from end2reg_ros.registration.find.initial_pose import matrix_from_pose
 from end2reg_ros.ros.conversions import matrix_from_transform, ns_from_stamp
 from end2reg_ros.ros.listener import (
     FrameMatcher,

@@ -7,12 +7,12 @@ from rclpy.node import Node
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.types import Registration
-from end2reg_ros.ros.health import Health
 from end2reg_ros.ros.markers import MarkerPublisher
-from end2reg_ros.ros.poses import level_poses
 from end2reg_ros.ros.publishers import ResultPublishers, StatusPublisher
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.ros.tf import TransformPublisher
+from end2reg_ros.runtime.health import Health
+from end2reg_ros.runtime.poses import level_poses
 from end2reg_ros.tracking import State
 
 WARN_PERIOD_S = 10.0

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.ros.memory import keep_freed_memory
+from end2reg_ros.runtime.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -17,9 +17,9 @@ from end2reg_ros.ros.conversions import (
     pose_with_covariance,
     pose_with_covariance_stamped,
 )
-from end2reg_ros.ros.health import Health, Judgement
-from end2reg_ros.ros.poses import LevelPose, sound_covariance
 from end2reg_ros.ros.segmentation import segmentation_message
+from end2reg_ros.runtime.health import Health, Judgement
+from end2reg_ros.runtime.poses import LevelPose, sound_covariance
 
 
 def status_message(health: Health) -> TrackingStatus:

@@ -15,7 +15,7 @@ from end2reg_ros.case.model import Case, Screw
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.conversions import transform_stamped
-from end2reg_ros.ros.poses import LevelPose
+from end2reg_ros.runtime.poses import LevelPose
 
 Array = NDArray[np.float64]
 

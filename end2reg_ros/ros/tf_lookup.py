@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 
-from end2reg_ros.registration.initial_pose import Lookup, no_lookup
+from end2reg_ros.registration.find.initial_pose import Lookup, no_lookup
 from end2reg_ros.ros.conversions import matrix_from_transform, stamp_from_ns
 
 Array = NDArray[np.float64]

@@ -14,24 +14,24 @@ from std_srvs.srv import SetBool, Trigger
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
+from end2reg_ros.cloud.decoding import decoder
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.registration import Registrar, create_registrar
-from end2reg_ros.registration.initial_pose import PriorRefused, request_of
+from end2reg_ros.registration.find.initial_pose import PriorRefused, request_of
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.claim import DISCOVERY_S, NameClaim
 from end2reg_ros.ros.diagnostics import DiagnosticsPublisher
-from end2reg_ros.ros.health import Identity
 from end2reg_ros.ros.inputs import CameraInput
-from end2reg_ros.ros.memory import give_back_freed_memory
 from end2reg_ros.ros.outputs import TopicOutput
 from end2reg_ros.ros.parameters import config_hash, declare, guard_changes, read
 from end2reg_ros.ros.publishers import StatusPublisher
-from end2reg_ros.ros.runtime import TrackerRuntime
-from end2reg_ros.ros.runtime_types import RuntimeSettings
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.ros.tf_lookup import make_lookup
+from end2reg_ros.runtime.health import Identity
+from end2reg_ros.runtime.memory import give_back_freed_memory
+from end2reg_ros.runtime.runtime_types import RuntimeSettings
+from end2reg_ros.runtime.tracker_runtime import TrackerRuntime
 from end2reg_ros.tracking import Tracker
-from end2reg_ros.tracking.decoding import decoder
 
 TICK_S = 0.025  # a camera that stopped is to be noticed within 100 ms
 DIAGNOSTICS_S = 1.0

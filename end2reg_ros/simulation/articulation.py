@@ -12,7 +12,7 @@ import numpy as np
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case, Landmarks, Vertebra
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.registration.kabsch import kabsch
+from end2reg_ros.kabsch import kabsch
 from end2reg_ros.simulation.contact import ContactCheck
 from end2reg_ros.simulation.surfaces import Array
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.registration.landmarks import prior_from_landmarks
+from end2reg_ros.registration.find.landmarks import prior_from_landmarks
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.simulation.picks import simulate_picks
 

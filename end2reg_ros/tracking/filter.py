@@ -20,7 +20,6 @@ from scipy.spatial.transform import Rotation
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.registration.types import Registration
-from end2reg_ros.registration.uncertainty import covariance_at
 from end2reg_ros.se3 import (
     apply,
     from_rotation_translation,
@@ -30,6 +29,7 @@ from end2reg_ros.se3 import (
     skew,
 )
 from end2reg_ros.tracking.types import PUBLISHING_STATES, State
+from end2reg_ros.uncertainty import covariance_at
 
 Array = NDArray[np.float64]
 

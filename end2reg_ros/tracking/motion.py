@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from end2reg_ros.registration.posture import Posture
+from end2reg_ros.registration.fit.posture import Posture
 from end2reg_ros.se3 import apply, from_rotation_translation, rotation_angle, rotation_from_vector
 
 Array = NDArray[np.float64]

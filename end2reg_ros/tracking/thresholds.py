@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.registration.types import Registration
-from end2reg_ros.registration.uncertainty import covariance_at, largest_stddev
 from end2reg_ros.tracking.settings import UpperThresholds
+from end2reg_ros.uncertainty import covariance_at, largest_stddev
 
 
 def shortfall(registration: Registration, upper: UpperThresholds, centre: NDArray[np.float64]) -> str | None:

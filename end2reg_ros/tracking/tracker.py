@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.posture import Posture
+from end2reg_ros.registration.fit.posture import Posture
 from end2reg_ros.registration.types import Prior, Registrar, Registration
 from end2reg_ros.se3 import apply
 from end2reg_ros.tracking.motion import MotionMemory

@@ -48,7 +48,7 @@ class TrainingConfig:
     """One training run.
 
     Attributes:
-        shards: folders of shards (``end2reg_ros.training.shards``), drawn from by their number of scenes.
+        shards: folders of shards (``end2reg_ros.training.data.shards``), drawn from by their number of scenes.
         weights: of the folders, relative; empty for their numbers of scenes.
         validation: folders of shards that are never trained on; their first scenes are the validation.
         validation_scenes: of each folder.

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
+from end2reg_ros.engine.torch_weights import load_into, load_weights
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.network.losses import LossSettings
 from end2reg_ros.network.model import End2Reg
-from end2reg_ros.network.profile import get_profile
-from end2reg_ros.network.weights import load_into, load_weights
+from end2reg_ros.profile import get_profile
 from end2reg_ros.training.average import WeightAverage
 from end2reg_ros.training.checkpoint import TrainingState, load_state, save_state
 from end2reg_ros.training.config import TrainingConfig
-from end2reg_ros.training.loader import (
+from end2reg_ros.training.data.loader import (
     PairDataset,
     PairTensors,
     ShardIndex,

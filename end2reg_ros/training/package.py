@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import tyro
 
+from end2reg_ros.engine.torch_weights import load_weights, save_weights
 from end2reg_ros.errors import End2RegError, TrainingError
-from end2reg_ros.network.profile import get_profile
-from end2reg_ros.network.weights import load_weights, save_weights
+from end2reg_ros.profile import get_profile
 from end2reg_ros.training.checkpoint import load_state
 
 LARGEST_BYTES = 25_000_000
@@ -44,7 +44,7 @@ class Package:
         network, profile, record = self._network()
         region: dict[str, torch.Tensor] = {}
         if self.region is not None:
-            from end2reg_ros.training.region_checkpoint import load_region_net, read_checkpoint
+            from end2reg_ros.training.region.checkpoint import load_region_net, read_checkpoint
 
             region = load_region_net(self.region).state_dict()
             found = read_checkpoint(self.region)

@@ -13,7 +13,7 @@ from end2reg_ros.network.losses import LossSettings, registration_loss
 from end2reg_ros.network.model import End2Reg
 from end2reg_ros.network.outputs import Sampling, Segmentation, TrainingOutput
 from end2reg_ros.training.config import Strategy
-from end2reg_ros.training.loader import PairTensors
+from end2reg_ros.training.data.loader import PairTensors
 
 WEAK_LABEL_UNITS = 3.0 / 95.0  # a scene point within 3 mm of the posed model counts as bone (Warner 2025)
 HALF_CELL_UNITS = 0.025  # model points are means of cells: so far from one may a point on the surface be

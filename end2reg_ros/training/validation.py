@@ -12,7 +12,7 @@ from end2reg_ros.cloud.pyramid import UNIT_M
 from end2reg_ros.network.local_to_global import Pose
 from end2reg_ros.network.model import End2Reg
 from end2reg_ros.training.config import Strategy
-from end2reg_ros.training.loader import PairTensors
+from end2reg_ros.training.data.loader import PairTensors
 from end2reg_ros.training.steps import fixed_mask_pass, mask_figures
 
 

@@ -1,0 +1,107 @@
+"""Sweeps as a table and as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.paper.sweeps import AXES, SweepName, SweepRow
+from end2reg_ros.evaluation.metrics import WRONG_MM
+from end2reg_ros.evaluation.spread import Spread, spread
+from end2reg_ros.evaluation.tables_paper import percent, table
+
+GOOD_MM = 5.0
+
+
+@dataclass(frozen=True)
+class SweepFigure:
+    """One method at one value of a sweep.
+
+    Attributes:
+        measured: median of the values that the scenes really have.
+        tre_mm: over the scenes with a pose.
+        good: share of all scenes with TRE below 5 mm; ``reported``: reported as success; ``wrong_reported``: of all, those
+            so reported with a vertebra more than 10 mm off or no pose.
+    """
+
+    sweep: SweepName
+    value: float
+    method: str
+    scenes: int
+    measured: float
+    tre_mm: Spread
+    good: float
+    reported: float
+    wrong_reported: float
+
+
+def sweep_figures(rows: Sequence[SweepRow]) -> list[SweepFigure]:
+    """Figures by sweep, method and value, in the order of their first rows."""
+    groups: dict[tuple[SweepName, str, float], list[SweepRow]] = {}
+    for row in rows:
+        groups.setdefault((row.point.sweep, row.trial.method, row.point.value), []).append(row)
+    figures = []
+    for (sweep, method, value), members in groups.items():
+        trials, count = [row.trial for row in members], len(members)
+        tre = [t.errors.mean_tre_mm for t in trials if t.errors is not None]
+        wrong = [t.success and (t.errors is None or t.errors.worst_level_mm > WRONG_MM) for t in trials]
+        figures.append(
+            SweepFigure(
+                sweep, value, method, count, float(np.median([row.measured for row in members])), spread(tre),
+                sum(v < GOOD_MM for v in tre) / count, sum(t.success for t in trials) / count, sum(wrong) / count,
+            )
+        )  # fmt: skip
+    return figures
+
+
+def sweep_table(figures: Sequence[SweepFigure]) -> list[str]:
+    """Lines of a Markdown table."""
+    heads = ["sweep", "method", "value", "measured", "n", "TRE mm", "< 5 mm", "reported", "wrong as success"]
+    body = []
+    for f in figures:
+        shares = [percent(share) for share in (f.good, f.reported, f.wrong_reported)]
+        start = [f.sweep, f.method, f"{f.value:g}", f"{f.measured:.2f}", str(f.scenes)]
+        body.append([*start, f.tre_mm.text(), *shares])
+    return table(heads, body)
+
+
+def write_sweep_picture(path: Path, figures: Sequence[SweepFigure]) -> None:
+    """One column a sweep: median TRE with quartiles above, share below 5 mm underneath."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    sweeps = list(dict.fromkeys(f.sweep for f in figures))
+    methods = list(dict.fromkeys(f.method for f in figures))
+    size = (3.4 * len(sweeps) + 0.6, 6.4)
+    drawn, panels = pyplot.subplots(
+        2, len(sweeps), figsize=size, sharey="row", squeeze=False, layout="constrained"
+    )
+    for column, sweep in enumerate(sweeps):
+        for number, method in enumerate(methods):
+            mine = [f for f in figures if f.sweep == sweep and f.method == method]
+            _draw(panels[:, column], sorted(mine, key=lambda f: f.value), method, f"C{number % 10}")
+        panels[0, column].set(title=sweep, yscale="log")
+        panels[0, column].axhline(WRONG_MM, color="tab:red", linewidth=0.8, zorder=0)
+        panels[1, column].set(xlabel=AXES[sweep], ylim=(-0.03, 1.03))
+    panels[0, 0].set_ylabel("TRE (mm): median, quartiles")
+    panels[1, 0].set_ylabel(f"share of scenes with TRE < {GOOD_MM:g} mm")
+    handles, labels = panels[1, 0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    drawn.savefig(path, dpi=110)
+    pyplot.close(drawn)
+
+
+def _draw(panels: Any, figures: Sequence[SweepFigure], method: str, colour: str) -> None:
+    x = [f.measured for f in figures]
+    panels[1].plot(x, [f.good for f in figures], "o-", color=colour, label=method, markersize=4, linewidth=1)
+    known = [f for f in figures if f.tre_mm.count]
+    x = [f.measured for f in known]
+    panels[0].plot(x, [f.tre_mm.median for f in known], "o-", color=colour, markersize=4, linewidth=1)
+    low, high = [f.tre_mm.q1 for f in known], [f.tre_mm.q3 for f in known]
+    panels[0].fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)

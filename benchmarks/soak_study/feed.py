@@ -1,0 +1,154 @@
+"""What an hour of camera is like: a walk to and fro through a stored sequence, with every fault of a camera now and then."""
+
+from __future__ import annotations
+
+import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.camera_rate.stream import FRAME_ID, Playback, PlaybackFrame
+from end2reg_ros.simulation.pointcloud2_fields import POINT_DTYPE
+
+CLEAR = 0.5  # share of the exposed spine that the calm rounds never fall below
+BURST = 3  # clouds while one is worked on: all but the newest are superseded
+BACK_NS = 100_000_000
+SILENCE_NS = 1_000_000_000
+# Event -> the reason under which its cloud is dropped.
+DROPPED = {
+    "frozen": "frozen",
+    "empty": "empty_cloud",
+    "wrong_frame": "wrong_frame",
+    "nan": "all_invalid",
+    "backwards": "stamp_backwards",
+}
+EVENTS = (*DROPPED, "silence", "burst")
+
+
+class Sink(Protocol):
+    """What is fed: ``end2reg_ros.runtime.tracker_runtime.TrackerRuntime`` behind a few words."""
+
+    def expect(self, stamp_ns: int, frame: PlaybackFrame) -> None: ...
+    def receive(self, message: Any) -> None: ...
+    def held(self) -> AbstractContextManager[None]: ...
+    def settle(self) -> None: ...
+    def stay_silent(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the hour goes.
+
+    Attributes:
+        clouds: sent in all.
+        rate_hz: of their stamps.
+        event_every: clouds in which each event of ``EVENTS`` happens once.
+        full_every: of so many rounds one goes through the whole sequence, the others as far as the view stays clear.
+    """
+
+    clouds: int = 108_000
+    rate_hz: float = 30.0
+    event_every: int = 1000
+    full_every: int = 5
+
+
+def event_at(number: int, every: int) -> str | None:
+    """The event of a cloud: each once in ``every`` clouds, evenly spread, none in the first ones.
+
+    Raises:
+        ValueError: too many of them.
+    """
+    spacing = every // (len(EVENTS) + 1)
+    if spacing < 2 * BURST:
+        raise ValueError(f"event_every is {every}, must be {2 * BURST * (len(EVENTS) + 1)} or more")
+    which, rest = divmod(number % every, spacing)
+    return EVENTS[which - 1] if rest == 0 and 1 <= which <= len(EVENTS) else None
+
+
+def walk(playback: Playback, full_every: int) -> Iterator[int]:
+    """Frame numbers without end, each next to the one before: rounds to and fro, most of them where the view is clear."""
+    count = len(playback.frames)
+    hidden = (k for k, frame in enumerate(playback.frames) if frame.visible_fraction < CLEAR)
+    clear = next(hidden, count)
+    clear = clear if clear >= 2 else count
+    rounds = 0
+    while True:
+        rounds += 1
+        top = count - 1 if rounds % full_every == 0 else clear - 1
+        yield from range(top)
+        yield from range(top, 0, -1)
+
+
+class Feeder:
+    """Sends a course, and counts what it sent.
+
+    Attributes:
+        sent: clouds, those of the events included.
+        events: event -> times.
+        stamp_ns: of the newest cloud.
+        stopped: set from anywhere: nothing more is sent after what is under way.
+    """
+
+    def __init__(self, playback: Playback, course: Course, sink: Sink, start_ns: int) -> None:
+        self._playback = playback
+        self._course = course
+        self._sink = sink
+        self._numbers = walk(playback, course.full_every)
+        self._step_ns = round(1e9 / course.rate_hz)
+        self._before: PlaybackFrame | None = None
+        self._mark = 0  # of the picture in view
+        self.stamp_ns = start_ns
+        self.sent = 0
+        self.stopped = False
+        self.events: Counter[str] = Counter()
+
+    def run(self, after: Callable[[PlaybackFrame], None]) -> None:
+        """Send everything; ``after`` is told the frame in view whenever what was sent has been worked on."""
+        while self.sent < self._course.clouds and not self.stopped:
+            event = event_at(self.sent, self._course.event_every)
+            if event is not None:
+                self.events[event] += 1
+            if event == "silence":
+                self._sink.stay_silent()
+                self.stamp_ns += SILENCE_NS
+            if event in DROPPED and self._before is not None:
+                self._send(self._spoiled(event, self._before))
+                frame = self._before
+            else:
+                with self._sink.held() if event == "burst" else nullcontext():
+                    for _ in range(BURST if event == "burst" else 1):
+                        frame = self._send_next()
+            self._sink.settle()
+            after(frame)
+
+    def _send_next(self) -> PlaybackFrame:
+        frame = self._playback.frames[next(self._numbers)]
+        self.stamp_ns += self._step_ns
+        self._before = frame
+        self._mark = self.sent
+        self._sink.expect(self.stamp_ns, frame)
+        self._send(frame.message(self.stamp_ns, mark=self._mark))
+        return frame
+
+    def _send(self, message: Any) -> None:
+        self.sent += 1
+        self._sink.receive(message)
+
+    def _spoiled(self, event: str, frame: PlaybackFrame) -> Any:
+        """A cloud as a faulty camera sends it."""
+        if event == "backwards":  # the stream's time stands still for it
+            return frame.message(self.stamp_ns - BACK_NS)
+        self.stamp_ns += self._step_ns
+        frame_id = "another_frame" if event == "wrong_frame" else FRAME_ID
+        message = frame.message(self.stamp_ns, frame_id, self._mark)
+        if event == "empty":
+            return replace(message, width=0, row_step=0, data=array.array("B"))
+        if event == "nan":
+            points = np.frombuffer(message.data, POINT_DTYPE).copy()
+            points["xyz"] = np.nan
+            return replace(message, data=array.array("B", points.tobytes()), is_dense=False)
+        return message  # frozen: the same picture under a new stamp

@@ -1,0 +1,166 @@
+"""Pictures of measured tracks: error and state over time, error by level, curves of sweeps, first poses, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.tracking_study.calibration import Told, normalised_errors
+from benchmarks.tracking_study.rows import TrackRow
+from benchmarks.tracking_study.sweeps import SweepPoint
+from end2reg_ros.evaluation.metrics import WRONG_MM
+from end2reg_ros.evaluation.stream import IN_VIEW
+
+STATE_COLOURS = {"SEARCHING": "0.75", "TRACKING": "tab:green", "DEGRADED": "gold", "LOST": "tab:red"}
+TARGETS_MM = (1.5, 3.0)  # wanted: median and 95th percentile
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure: Any, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    _pyplot().close(figure)
+    return path
+
+
+def draw_timelines(path: Path, runs: Mapping[str, Sequence[TrackRow]]) -> Path:
+    """One strip a run: TRE of spine and worst level over time, the state as a band, the share of bone in view."""
+    pyplot = _pyplot()
+    size = (13, 0.6 + 1.5 * len(runs))
+    figure, panels = pyplot.subplots(
+        len(runs), 1, figsize=size, sharex=True, squeeze=False, layout="constrained"
+    )
+    for axes, (name, rows) in zip(panels[:, 0], runs.items(), strict=True):
+        t = np.array([row.t for row in rows])
+        edges = np.append(t, 2 * t[-1] - t[-2] if len(t) > 1 else t[-1] + 1)
+        for state, colour in STATE_COLOURS.items():
+            spans = [(edges[k], edges[k + 1] - edges[k]) for k, row in enumerate(rows) if row.state == state]
+            axes.broken_barh(spans, (0.012, 0.008), color=colour, linewidth=0, label=state)
+        _errors(axes, t, [row.spine_tre_mm for row in rows], "spine", "tab:blue")
+        worst = [max(row.level_tre_mm.values(), default=float("nan")) for row in rows]
+        _errors(axes, t, worst, "worst level", "tab:orange")
+        axes.set(yscale="log", ylim=(0.012, 60.0), ylabel="TRE mm")
+        axes.axhline(WRONG_MM, color="tab:red", linewidth=0.6)
+        axes.set_title(name, fontsize=8, loc="left", pad=2)
+        view = axes.twinx()
+        view.plot(
+            t, [np.nan if row.visible is None else row.visible for row in rows], color="0.6", linewidth=0.7
+        )
+        view.axhline(IN_VIEW, color="0.8", linewidth=0.5, linestyle=":")
+        view.set(ylim=(0, 1.6), yticks=[0, 1])
+    panels[-1, 0].set_xlabel("s (grey line: share of the exposed bone in view)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=6, fontsize=8)
+    return _save(figure, path)
+
+
+def _errors(axes: Any, t: Any, values: Sequence[float], label: str, colour: str) -> None:
+    axes.plot(t, values, ".", markersize=2, color=colour, label=label)
+
+
+def draw_errors(path: Path, runs: Sequence[Sequence[TrackRow]]) -> Path:
+    """Shares of the poses below an error: spine, network alone, each level."""
+    pyplot = _pyplot()
+    poses = [row for run in runs for row in run if row.published]
+    levels = list(dict.fromkeys(level for row in poses for level in row.level_tre_mm))
+    curves = {"spine": [row.spine_tre_mm for row in poses]}
+    curves |= {
+        level: [row.level_tre_mm[level] for row in poses if level in row.level_tre_mm] for level in levels
+    }
+    curves["network alone"] = [row.network_tre_mm for row in poses if row.network_mm]
+    figure, axes = pyplot.subplots(figsize=(7.5, 4.5), layout="constrained")
+    for name, values in curves.items():
+        if values:
+            v = np.sort(values)
+            style = {"spine": "k-", "network alone": "k:"}.get(name, "-")
+            axes.step(
+                v, np.arange(1, len(v) + 1) / len(v), style, where="post", label=f"{name} (n = {len(v)})"
+            )
+    for limit in (*TARGETS_MM, WRONG_MM):
+        axes.axvline(limit, color="tab:red" if limit == WRONG_MM else "0.8", linewidth=0.8, zorder=0)
+    axes.set(
+        xscale="log",
+        xlim=(0.02, 60),
+        ylim=(0, 1.01),
+        xlabel="TRE (mm)",
+        ylabel="share of the published poses",
+    )
+    axes.legend(fontsize=8)
+    return _save(figure, path)
+
+
+def draw_sweep(path: Path, points: Sequence[SweepPoint], axis: str) -> Path:
+    """Error (median, 95th percentile) and availability against the value."""
+    pyplot = _pyplot()
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for name, attribute, colour in (
+        ("spine, rigid", "spine_tre_mm", "black"),
+        ("levels, own poses", "levels_tre_mm", "tab:blue"),
+        ("levels, rigid pose", "rigid_levels_tre_mm", "tab:orange"),
+    ):
+        known = [p for p in points if getattr(p.figures, attribute).count]
+        x = [p.value for p in known]
+        spreads = [getattr(p.figures, attribute) for p in known]
+        left.plot(x, [s.median for s in spreads], "o-", color=colour, markersize=4, label=f"{name}: median")
+        left.plot(x, [s.p95 for s in spreads], "o--", color=colour, markersize=3, linewidth=0.8, label="95 %")
+    left.axhline(WRONG_MM, color="tab:red", linewidth=0.8)
+    left.set(yscale="log", xlabel=axis, ylabel="TRE (mm)")
+    left.legend(fontsize=8)
+    x = [p.value for p in points]
+    for label, values in (
+        ("frames with a pose", [p.figures.availability_all for p in points]),
+        ("from the first pose on", [p.figures.availability for p in points]),
+        ("runs with a pose", [p.figures.found for p in points]),
+    ):
+        right.plot(x, values, "o-", markersize=4, label=label)
+    posed = [p for p in points if p.figures.levels_tre_mm.count]
+    held = [p.figures.held_tre_mm.count / p.figures.levels_tre_mm.count for p in posed]
+    right.plot([p.value for p in posed], held, "x:", color="0.5", label="levels held")
+    right.set(xlabel=axis, ylabel="share", ylim=(-0.03, 1.03))
+    right.legend(fontsize=8)
+    return _save(figure, path)
+
+
+def draw_shares(path: Path, groups: Mapping[str, Sequence[float]], axis: str) -> Path:
+    """Shares of waiting times below a time."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for name, values in groups.items():
+        if len(values):
+            v = np.sort(np.asarray(values))
+            shares = np.arange(1, len(v) + 1) / len(v)
+            axes.step(np.append(0.0, v), np.append(0.0, shares), where="post", label=f"{name} (n = {len(v)})")
+    axes.axhline(0.95, color="0.8", linewidth=0.8, zorder=0)
+    axes.set(xlabel=axis, ylabel="share", ylim=(0, 1.01), xlim=(0, None))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
+    return _save(figure, path)
+
+
+def draw_calibration(path: Path, told: Mapping[str, Told]) -> Path:
+    """Share of the poses inside an ellipsoid against the share that ought to be."""
+    from scipy.stats import chi2
+
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(5.5, 5), layout="constrained")
+    for name, one in told.items():
+        inside = np.sort(chi2.cdf(6.0 * normalised_errors(one), 6))
+        shares = np.arange(1, len(inside) + 1) / len(inside)
+        axes.step(inside, shares, where="post", label=f"{name} (n = {len(inside)})")
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
+    axes.set(
+        xlabel="ellipsoid that ought to hold this share", ylabel="share of the poses inside", aspect="equal"
+    )
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.legend(fontsize=8)
+    return _save(figure, path)

@@ -1,0 +1,170 @@
+"""Pictures of a speed measurement: stages, cost against cloud size, accuracy against speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from end2reg_ros.apps.bench.figures import BACKGROUND
+
+STAGES_PICTURE, SCALING_PICTURE, ACCURACY_PICTURE = "stages.png", "cloud_size.png", "accuracy_speed.png"
+# So that a stage has one colour in every picture.
+COLOURS = {
+    "decode": "tab:gray",
+    "regions": "tab:olive",
+    "crop": "tab:cyan",
+    "tables": "tab:blue",
+    "crop and tables": "steelblue",
+    "network": "tab:red",
+    "search": "tab:purple",
+    "refine": "tab:green",
+    "refine and judge": "yellowgreen",
+    "judge": "tab:orange",
+    "waiting for the network": "mistyrose",
+    "second fit": "tab:brown",
+    "other": "0.8",
+}
+SPARE_COLOURS = ("tab:pink", "gold", "lightgreen")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One method or variant on the accuracy-speed picture: median with quartiles of TRE (mm) against ms p50."""
+
+    label: str
+    ms: float
+    tre_mm: float
+    q1_mm: float
+    q3_mm: float
+    group: str = ""
+
+
+def write_speed_plots(folder: Path, document: Mapping[str, Any]) -> list[Path]:
+    """Write the pictures that the document of ``end2reg bench`` can fill; their paths."""
+    methods = document["methods"]
+    written = [_stages(folder / STAGES_PICTURE, methods)]
+    if document["scaling"]["cloud"]:
+        written.append(_cloud_sizes(folder / SCALING_PICTURE, document["scaling"]["cloud"]))
+    dots = dots_of(methods)
+    if dots:
+        written.append(write_accuracy_speed(folder / ACCURACY_PICTURE, dots))
+    return written
+
+
+def dots_of(methods: Sequence[Mapping[str, Any]]) -> list[Dot]:
+    """One dot a method that published poses, and one for its network's own poses."""
+    dots = []
+    for m in methods:
+        a, ms = m["accuracy"], m["followed"]["total_ms"]["p50"]
+        if a["tre_median_mm"] is not None and ms is not None:
+            dots.append(Dot(m["label"], ms, a["tre_median_mm"], a["tre_q1_mm"], a["tre_q3_mm"]))
+        alone, ms = m["network"]["accuracy"], m["network"]["total_ms"]["p50"]
+        if alone["tre_median_mm"] is not None and ms is not None:
+            label = f"{m['label']}, network alone"
+            dots.append(Dot(label, ms, alone["tre_median_mm"], alone["tre_q1_mm"], alone["tre_q3_mm"]))
+    return dots
+
+
+def write_accuracy_speed(path: Path, dots: Sequence[Dot], title: str = "") -> Path:
+    """TRE against time, both logarithmic; one colour a group, every dot with a number that the list beside it explains."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(10.5, 5.5), layout="constrained")
+    groups = list(dict.fromkeys(dot.group for dot in dots))
+    for number, dot in enumerate(sorted(dots, key=lambda dot: (dot.ms, dot.tre_mm)), 1):
+        # Without groups every dot has its own colour.
+        colour = f"C{(groups.index(dot.group) if any(groups) else number - 1) % 10}"
+        spread = [[max(0.0, dot.tre_mm - dot.q1_mm)], [max(0.0, dot.q3_mm - dot.tre_mm)]]
+        text = f"{number}: {dot.label} ({dot.ms:.0f} ms, {dot.tre_mm:.2f} mm)"
+        axes.errorbar(
+            [dot.ms], [dot.tre_mm], spread, fmt="o", color=colour, capsize=2, linewidth=0.8, label=text
+        )
+        axes.annotate(str(number), (dot.ms, dot.tre_mm), (5, 4), textcoords="offset points", fontsize=9)
+    axes.set(xlabel="time (ms, p50)", ylabel="TRE (mm): median, quartiles", title=title)
+    _logarithmic(axes)
+    figure.legend(loc="outside right upper", fontsize=8)
+    return _save(pyplot, figure, path)
+
+
+def _stages(path: Path, methods: Sequence[Mapping[str, Any]]) -> Path:
+    """One bar a method, its stages' medians side by side."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(9.0, 1.2 + 0.55 * len(methods)), layout="constrained")
+    every = (stage for m in methods for stage in m["followed"]["stages_ms"])
+    names = list(dict.fromkeys(stage for stage in every if not stage.endswith(BACKGROUND)))
+    spare = iter(SPARE_COLOURS * len(names))
+    colours = {name: COLOURS.get(name) or next(spare) for name in names}
+    for row, m in enumerate(methods):
+        # What runs side by side with the rest gets a bar of its own underneath.
+        aside = m["followed"]["side_by_side"]
+        left = 0.0
+        for name, stage in m["followed"]["stages_ms"].items():
+            beside, width = name in aside, stage["p50"] or 0.0
+            if name.endswith(BACKGROUND):
+                continue  # no part of this frame's time
+            place, height = (row + 0.22, 0.25) if beside else (row - 0.1, 0.35)
+            axes.barh(place, width, height, left=left, color=colours[name])
+            left += 0.0 if beside else width
+        p95 = m["followed"]["total_ms"]["p95"]
+        if p95 is not None:
+            axes.plot([p95, p95], [row - 0.35, row + 0.15], color="black", linewidth=1)
+    axes.set_yticks(range(len(methods)), [m["label"] for m in methods], fontsize=8)
+    axes.set_ylim(len(methods) - 0.4, -0.6)
+    axes.set(xlabel="ms of a followed frame (medians; below: side by side; line: p95)")
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colours[name]) for name in names]
+    figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize=8)
+    return _save(pyplot, figure, path)
+
+
+def _cloud_sizes(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Followed frames on the left, starts from nothing on the right."""
+    pyplot = _pyplot()
+    figure, panels = pyplot.subplots(1, 2, figsize=(10.5, 4.3), layout="constrained")
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    for axes, kind, title in (
+        (panels[0], "followed", "the next frame of a track"),
+        (panels[1], "from_nothing", "a start from nothing"),
+    ):
+        for number, label in enumerate(labels):
+            mine = sorted((row for row in rows if row["label"] == label), key=lambda row: row["points"])
+            known = [row for row in mine if row[kind]["total_ms"]["p50"] is not None]
+            x = [row["points"] for row in known]
+            y = [row[kind]["total_ms"]["p50"] for row in known]
+            if known:
+                axes.plot(x, y, "o-", color=f"C{number % 10}", label=label, markersize=4, linewidth=1)
+        axes.set(xlabel="points in the cloud", ylabel="ms p50", title=title)
+        if axes.has_data():  # an empty logarithmic axis cannot be drawn
+            _logarithmic(axes)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    return _save(pyplot, figure, path)
+
+
+def _logarithmic(axes: Any) -> None:
+    """Both axes, with plain numbers at 1, 2 and 5 of every decade."""
+    from matplotlib.ticker import FuncFormatter
+
+    def text(value: float, position: int) -> str:
+        first = f"{value:.0e}"[0] if value > 0 else ""
+        return f"{value:g}" if first in ("1", "2", "5") else ""
+
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(text))
+        axis.set_minor_formatter(FuncFormatter(text))
+    axes.grid(True, which="both", color="0.92")
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(pyplot: Any, figure: Any, path: Path) -> Path:
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path

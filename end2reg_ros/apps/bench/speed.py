@@ -1,0 +1,263 @@
+"""``end2reg bench``: the node's path from a message's bytes to a pose, without ROS, for several methods in one run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from end2reg_ros.apps.bench.figures import starts_document, stream_document
+from end2reg_ros.apps.bench.input import StoredStream, StreamPlan, render_stream, stored_hash
+from end2reg_ros.apps.bench.methods import MethodSpec
+from end2reg_ros.apps.bench.process import MethodProcess, SetUp
+from end2reg_ros.apps.bench.scaling import ScalingPlan, cloud_sizes, render_sizes, thread_counts
+from end2reg_ros.apps.bench.turns import start_in_turns, stream_in_turns
+from end2reg_ros.case.model import Case
+from end2reg_ros.errors import End2RegError
+from end2reg_ros.evaluation.metrics import Targets, targets_from_case
+from end2reg_ros.evaluation.tables import environment, finite
+
+PUBLISH = {
+    "ms": 0.0,
+    "why": "taken as 0: nothing is published without ROS; `end2reg bench demo` measures the node with it",
+}
+PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "kiss-matcher")
+
+
+@dataclass(frozen=True)
+class SpeedSettings:
+    """What is run.
+
+    Attributes:
+        methods: each in a process of its own.
+        plan: the moving sequence.
+        scaling: cloud sizes; None for none.
+        threads: numbers of threads and of cores that are compared; none for none.
+        block: frames that a method does before the next one's turn.
+        paced: the stream's frames come at its rate; else as fast as each method takes them.
+        repeats: of the parts inside the network.
+        worker: module of a method's process.
+    """
+
+    methods: tuple[MethodSpec, ...]
+    plan: StreamPlan = field(default_factory=StreamPlan)
+    scaling: ScalingPlan | None = field(default_factory=ScalingPlan)
+    threads: tuple[int, ...] = (1, 2)
+    block: int = 10
+    paced: bool = True
+    repeats: int = 15
+    worker: str = "end2reg_ros.apps.bench.worker"
+
+
+@dataclass
+class Ready:
+    """A method that runs, and how it came up; ``gpu_mb``: what its set-up took of the GPU's memory, None without one."""
+
+    process: MethodProcess
+    up: SetUp
+    gpu_mb: float | None
+
+
+def run_speed(case: Case, settings: SpeedSettings, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Measure; the result as plain numbers, ready for JSON (unknown figures as null).
+
+    Args:
+        case: read from a folder.
+        tell: told what is going on.
+
+    Raises:
+        End2RegError: none of the methods can be run here, or one of them failed on the way.
+    """
+    targets = targets_from_case(case)
+    load = [os.getloadavg()[0]]
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="end2reg_bench_"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        ready, absent = start(settings.methods, case, folder, settings.worker, stack, tell)
+        if not ready:
+            whys = "; ".join(f"{row['label']}: {row['why']}" for row in absent)
+            raise End2RegError(f"none of the methods can be run: {whys}")
+        tell("rendering the sequence")
+        (folder / "stream").mkdir()
+        stream = render_stream(case, settings.plan, folder / "stream")
+        methods = measure(ready, stream, targets, settings, tell)
+        streams = [stream]
+        scaling: dict[str, Any] = {"cloud": [], "threads": []}
+        processes = [one.process for one in ready]
+        if settings.scaling is not None and settings.scaling.points:
+            tell("cloud sizes")
+            sized = render_sizes(case, stream, settings.scaling, folder)
+            scaling["cloud"] = cloud_sizes(processes, sized)
+            streams += sized
+        for one, row in zip(ready, methods, strict=True):
+            row["memory"] |= {"after_all_sizes": asdict(one.process.memory())}
+        if settings.threads:
+            tell("threads")
+            for process in processes:
+                process.close()
+            scaling["threads"] = run_threads(ready, case, folder, stream, settings, stack)
+    load.append(os.getloadavg()[0])
+    return document(case, settings, streams, {"methods": methods, "absent": absent, "scaling": scaling}, load)
+
+
+def start(
+    specs: Sequence[MethodSpec],
+    case: Case,
+    folder: Path,
+    worker: str,
+    stack: ExitStack,
+    tell: Callable[[str], None],
+) -> tuple[list[Ready], list[dict[str, str]]]:
+    """Set up one method after the other; those that cannot be run here, with the reason."""
+    ready, absent = [], []
+    for number, spec in enumerate(specs):
+        tell(f"setting up {spec.label}")
+        before = gpu_memory_mb()
+        log = folder / f"{number}_{spec.method}_{spec.threads}_{spec.cores}.log"
+        process = MethodProcess(spec, worker, log)
+        stack.callback(process.close)
+        try:
+            up = process.set_up(case.path)
+        except End2RegError as fault:
+            process.close()
+            absent.append({"label": spec.label, "why": str(fault)})
+            continue
+        after = gpu_memory_mb()
+        ready.append(
+            Ready(process, up, None if before is None or after is None else max(0.0, after - before))
+        )
+    return ready, absent
+
+
+def measure(
+    ready: Sequence[Ready],
+    stream: StoredStream,
+    targets: Targets,
+    settings: SpeedSettings,
+    tell: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The stream and the starts from nothing, in turns; then each method's memory and the parts of its network."""
+    processes = [one.process for one in ready]
+    tell(f"{len(stream.frames)} frames")
+    rows = stream_in_turns(processes, stream, settings.block, settings.paced)
+    memories = [process.memory() for process in processes]
+    tell(f"{len(stream.views)} starts from nothing")
+    starts = start_in_turns(processes, stream.views)
+    found = []
+    for one, following in zip(ready, memories, strict=True):
+        spec = one.process.spec
+        found.append(
+            {
+                "label": spec.label,
+                "name": spec.name,
+                "method": spec.method,
+                "threads": spec.threads,
+                "cores": spec.cores,
+                "passes": spec.settings().network_passes if spec.engine else None,
+                "engine": one.up.engine,
+                "set_up_s": {"load": one.up.load_s, "warm_up": one.up.warm_up_s},
+                **stream_document(rows[spec], stream.frames, targets),
+                "from_nothing": starts_document(starts[spec], stream.views, targets),
+                "network_parts_ms": one.process.network_parts(stream.frames[0], settings.repeats),
+                "memory": {
+                    "packages_mb": one.up.packages_mb,
+                    **asdict(following),
+                    "after_starts": asdict(one.process.memory()),
+                    "gpu_mb": one.gpu_mb,
+                },
+            }
+        )
+    return found
+
+
+def run_threads(
+    ready: Sequence[Ready],
+    case: Case,
+    folder: Path,
+    stream: StoredStream,
+    settings: SpeedSettings,
+    stack: ExitStack,
+) -> list[dict[str, Any]]:
+    """Every method once with each number of threads on as many cores or more, all in turns on a part of the stream."""
+    counts = [
+        (threads, cores) for cores in settings.threads for threads in settings.threads if threads <= cores
+    ]
+    specs = [
+        replace(one.process.spec, threads=threads, cores=cores) for one in ready for threads, cores in counts
+    ]
+    several, _ = start(specs, case, folder, settings.worker, stack, lambda text: None)
+    count = settings.scaling.frames if settings.scaling is not None else len(stream.frames)
+    part = replace(stream, frames=stream.frames[: max(count, settings.block)])
+    return thread_counts([one.process for one in several], part, settings.block, settings.paced)
+
+
+def document(
+    case: Case,
+    settings: SpeedSettings,
+    streams: Sequence[StoredStream],
+    figures: dict[str, Any],
+    load: Sequence[float],
+) -> dict[str, Any]:
+    """The whole document."""
+    stream, sensor = streams[0], settings.plan.sensor
+    about = environment()
+    about["versions"] |= versions()
+    plain = {
+        "environment": {**about, "load_average": list(load), "gpu": gpu_name()},
+        "case": {"name": case.name, "hash": case.hash, "levels": list(case.levels)},
+        "input": {
+            "image": f"{sensor.width}x{sensor.height}",
+            "sensor": sensor.name,
+            "scenario": settings.plan.scenario,
+            "seed": settings.plan.seed,
+            "rate_hz": settings.plan.rate_hz,
+            "frames": len(stream.frames),
+            "views": len(stream.views),
+            "points": stream.points,
+            "sha256": stored_hash(streams),
+        },
+        "turns": {"block": settings.block, "paced": settings.paced},
+        "publish": PUBLISH,
+        **figures,
+    }
+    cleaned: dict[str, Any] = finite(plain)
+    return cleaned
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that run networks and searches, where installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def gpu_memory_mb() -> float | None:
+    """Memory in use on all GPUs, MB (10^6 bytes); None where there is none."""
+    lines = _nvidia_smi("memory.used")
+    return sum(float(line) for line in lines) * 1.048576 if lines else None
+
+
+def gpu_name() -> str | None:
+    """Name of the first GPU."""
+    lines = _nvidia_smi("name")
+    return lines[0] if lines else None
+
+
+def _nvidia_smi(what: str) -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    command = [program, f"--query-gpu={what}", "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []

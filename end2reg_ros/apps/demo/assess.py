@@ -1,0 +1,148 @@
+"""From what was heard to the verdict and the report's ``Run``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from datetime import datetime, timezone
+
+from end2reg_ros import __version__
+from end2reg_ros.apps.demo.figures import STARTS
+from end2reg_ros.apps.demo.record import Run, TrackerFacts, summary_json
+from end2reg_ros.apps.demo.run import RunRecord, RunSettings
+from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, RunSummary, clouds, summarise
+from end2reg_ros.case.model import Case
+from end2reg_ros.evaluation import host
+from end2reg_ros.evaluation.stream import CLEAR_VIEW
+from end2reg_ros.simulation.motion import SCENARIOS
+
+SHOWN_VERSIONS = (
+    "numpy",
+    "scipy",
+    "open3d",
+    "small-gicp",
+    "onnxruntime",
+    "tensorrt",
+    "torch",
+    "rclpy",
+    "ros-jazzy-rclpy",
+    "ros-jazzy-rmw-fastrtps-cpp",
+)
+
+
+MAX_UNSERVED_S = 3.0
+MIN_AVAILABILITY = 0.5
+ENOUGH_JUDGED = 20  # fewer clouds say nothing about the availability
+
+
+def assess(summary: RunSummary, faults: list[str], scenario: str) -> list[str]:
+    """Why a run was not good, one sentence each; empty for a good run.
+
+    Availability is judged over the clouds that the tracker judged: a slow machine alone makes no bad run. Where the
+    scene has no spine, a good run is one without poses.
+    """
+    if not SCENARIOS[scenario].spine:
+        poses = summary.published + summary.unknown_poses + summary.repeated_poses
+        return [*faults, *([f"{poses} poses were published although there is no spine"] if poses else [])]
+    problems = list(faults)
+    if summary.published == 0:
+        problems.append("no pose was published")
+    for count, state in ((summary.false_tracking, "TRACKING"), (summary.false_degraded, "DEGRADED")):
+        if count:
+            problems.append(f"{count} poses published as {state} are off by more than {FALSE_POSE_MM:.0f} mm")
+    if summary.blind_poses:
+        problems.append(f"{summary.blind_poses} poses were published while nothing of the spine was in view")
+    if summary.repeated_poses:
+        problems.append(f"{summary.repeated_poses} poses were sent again under a stamp already published")
+    if summary.unknown_poses:
+        problems.append(
+            f"{summary.unknown_poses} poses were published under a stamp at which the camera sent no cloud"
+        )
+    if summary.uncompared_poses:
+        problems.append(f"{summary.uncompared_poses} poses could not be compared with the truth")
+    if summary.published and summary.unserved_s > MAX_UNSERVED_S:
+        problems.append(
+            f"the track was lost for good: no pose came back although at least {CLEAR_VIEW:.0%} of the spine stayed in "
+            f"view for {summary.unserved_s:.1f} s"
+        )
+    share = summary.availability_judged
+    if share is not None and share < MIN_AVAILABILITY and summary.judged >= ENOUGH_JUDGED:
+        problems.append(
+            f"poses for only {100 * share:.0f} % of the judged clouds that show the spine, "
+            f"{100 * MIN_AVAILABILITY:.0f} % needed"
+        )
+    return problems
+
+
+def make_run(case: Case, settings: RunSettings, record: RunRecord) -> Run:
+    """Everything the report tells about a run."""
+    summary = summarise(record.rows)
+    return Run(
+        title="Spine tracking: demo report",
+        subtitle=f"case {case.name}, {', '.join(case.levels)}; {settings.duration:g} s of the scenario "
+        f"'{settings.scenario}', seed {settings.seed}; simulated camera, real ROS 2",
+        rows=clouds(record.rows),
+        summary=summary,
+        problems=assess(summary, record.faults, settings.scenario),
+        usage=record.usage,
+        drops=record.status.get("drops", {}),
+        configuration=configuration(case, settings, record),
+        levels=[(v.level, v.colour) for v in case.vertebrae],
+        tracker=TrackerFacts(
+            method=settings.method,
+            engine=record.status.get("engine", ""),
+            engine_hash=record.status.get("engine_hash", ""),
+            start=settings.start_given(),
+            points_truncated=record.status.get("points_truncated", 0),
+            cells_truncated=record.status.get("cells_truncated", 0),
+        ),
+    )
+
+
+def configuration(case: Case, settings: RunSettings, record: RunRecord) -> dict[str, str]:
+    """What is needed to run this again."""
+    learned = settings.method == "end2reg"
+    values = {
+        "command": " ".join(["end2reg", *map(shlex.quote, sys.argv[1:])]),
+        "case": f"{case.name} ({case.path})",
+        "case hash (sha256)": case.hash,
+        "anatomy": case.source,
+        "method": settings.method,
+        "start": STARTS[settings.start_given()],
+        "engine": record.status.get("engine") or "none: classical method",
+        "engine hash": record.status.get("engine_hash", ""),
+        "engine asked for": f"{settings.engine}, {settings.threads} threads" if learned else "",
+        "parameters hash (sha256)": record.status.get("config_hash", ""),
+        "seed, scenario": f"{settings.seed}, {settings.scenario}",
+        "camera": f"{settings.rate:g} Hz",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "machine": machine(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    return {name: text for name, text in values.items() if text}
+
+
+def versions() -> dict[str, str]:
+    """Package -> version, of what decides about the figures."""
+    found = {"end2reg_ros": __version__, "Python": platform.python_version()}
+    for name in SHOWN_VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if "ROS_DISTRO" in os.environ:
+        found["ROS 2"] = os.environ["ROS_DISTRO"]
+    return found
+
+
+def machine() -> str:
+    """Processor, cores and system of this machine."""
+    return f"{host.processor()}, {host.cores()} cores, {host.system()}"
+
+
+def run_json(run: Run) -> dict[str, object]:
+    """The figures of a run, as ``--json`` and ``summary.json`` have them."""
+    return summary_json(run)

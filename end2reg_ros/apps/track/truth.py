@@ -1,0 +1,176 @@
+"""The truth that a simulated recording carries on TF, and the errors of an offline track against it.
+
+The tracker never sees any of it: the recording is read a second time, after the track is done.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros.apps.track.files import seconds_text
+from end2reg_ros.apps.track.run import FrameRecord
+from end2reg_ros.case.model import Case
+from end2reg_ros.cloud.messages import stamp_ns
+from end2reg_ros.cloud.recording import Recording
+from end2reg_ros.errors import CloudError
+from end2reg_ros.evaluation.metrics import Pose, Targets, level_transform, point_errors_mm, targets_from_case
+from end2reg_ros.evaluation.spread import spread
+from end2reg_ros.se3 import from_rotation_translation, rotation_from_quaternion
+
+Array = NDArray[np.float64]
+
+TF_MESSAGE = "tf2_msgs/msg/TFMessage"
+TRUTH_PREFIX = "ground_truth/"
+
+
+@dataclass(frozen=True)
+class TrueFrame:
+    """Where the spine was at one stamp, in the camera frame ``frame_id``."""
+
+    frame_id: str
+    pose: Pose
+
+
+@dataclass(frozen=True)
+class FrameErrors:
+    """Target registration errors of one published pose, at the case's landmarks, mm.
+
+    Attributes:
+        stamp_ns: of its cloud.
+        spine_mm: (M,) errors of the spine's one rigid pose at the landmarks of all levels.
+        levels_mm: level -> errors of that vertebra's own pose at its landmarks.
+    """
+
+    stamp_ns: int
+    spine_mm: Array
+    levels_mm: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class TrackErrors:
+    """Errors of a whole track.
+
+    Attributes:
+        frames: of every published pose whose truth is known, in order.
+        without_truth: stamps of published poses of which the recording holds no truth: nothing of a spine was there, or
+            it is told in another frame.
+    """
+
+    frames: tuple[FrameErrors, ...] = ()
+    without_truth: tuple[int, ...] = ()
+
+    def pooled(self) -> dict[str, Array]:
+        """``spine`` and each level -> errors at all landmarks of all frames, mm; empty without frames."""
+        if not self.frames:
+            return {}
+        levels = {name: [frame.levels_mm[name] for frame in self.frames] for name in self.frames[0].levels_mm}
+        tables = {"spine": [frame.spine_mm for frame in self.frames], **levels}
+        return {name: np.concatenate(values) for name, values in tables.items()}
+
+
+def read_truth(recording: Recording, levels: Iterable[str]) -> dict[int, TrueFrame]:
+    """Stamp -> truth, from the TF frames ``ground_truth/spine`` and ``ground_truth/<level>``; empty without any.
+
+    Of a damaged recording, what can be read.
+    """
+    topics = [t.name for t in recording.topics if t.type == TF_MESSAGE]
+    wanted = {TRUTH_PREFIX + level: level for level in levels}
+    spines: dict[int, tuple[str, Array]] = {}
+    relative: dict[int, dict[str, Array]] = {}
+    try:
+        for _, _, message in recording.messages(*topics) if topics else ():
+            for transform in message.transforms:
+                child, stamp = transform.child_frame_id, stamp_ns(transform)
+                if child == TRUTH_PREFIX + "spine":
+                    spines[stamp] = (transform.header.frame_id, matrix_of(transform.transform))
+                elif child in wanted and transform.header.frame_id == TRUTH_PREFIX + "spine":
+                    relative.setdefault(stamp, {})[wanted[child]] = matrix_of(transform.transform)
+    except CloudError:
+        pass  # whoever tracked it has heard of the damage
+    return {
+        stamp: TrueFrame(frame_id, Pose(T, {name: T @ M for name, M in relative.get(stamp, {}).items()}))
+        for stamp, (frame_id, T) in spines.items()
+    }
+
+
+def matrix_of(transform: Any) -> Array:
+    """(4, 4) of a geometry_msgs/Transform."""
+    t, q = transform.translation, transform.rotation
+    rotation = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
+    return from_rotation_translation(rotation, np.array([t.x, t.y, t.z]))
+
+
+def track_errors(records: Sequence[FrameRecord], truth: dict[int, TrueFrame], case: Case) -> TrackErrors:
+    """Errors of all published poses.
+
+    Raises:
+        CaseError: a case without landmarks.
+    """
+    targets = targets_from_case(case, points_per_level=1)
+    frames, without = [], []
+    for record in records:
+        update = record.update
+        if update is None or not update.published or update.registration is None:
+            continue
+        true = truth.get(record.stamp_ns)
+        if true is None or true.frame_id != update.frame_id:
+            without.append(record.stamp_ns)
+            continue
+        found = update.registration
+        own = {level.level: level.T_camera_level for level in found.levels}
+        rigid = landmark_errors(Pose(found.T_camera_model), true.pose, targets)
+        frames.append(
+            FrameErrors(
+                record.stamp_ns,
+                np.concatenate(list(rigid.values())),
+                landmark_errors(Pose(found.T_camera_model, own), true.pose, targets),
+            )
+        )
+    return TrackErrors(tuple(frames), tuple(without))
+
+
+def landmark_errors(estimated: Pose, true: Pose, targets: Targets) -> dict[str, Array]:
+    """Level -> errors of its landmarks, mm."""
+    return {
+        level: point_errors_mm(
+            level_transform(estimated, level, targets), level_transform(true, level, targets), points
+        )
+        for level, points in targets.landmarks.items()
+    }
+
+
+def accuracy_summary(errors: TrackErrors) -> dict[str, Any]:
+    """For ``summary.json``: target registration error over the landmarks of all published poses.
+
+    ``spine``: of the one rigid pose, all levels; ``L1``, ...: of each vertebra's own pose.
+    """
+    return {
+        "accuracy_against_recorded_truth": {
+            "poses_compared": len(errors.frames),
+            "poses_without_truth": len(errors.without_truth),
+            "tre_at_landmarks_mm": {name: _figures(values) for name, values in errors.pooled().items()},
+        }
+    }
+
+
+def _figures(values: Array) -> dict[str, float]:
+    found = spread(values)
+    return {"median": round(found.median, 3), "p95": round(found.p95, 3), "max": round(found.maximum, 3)}
+
+
+def write_errors(path: Path, errors: TrackErrors) -> None:
+    """One CSV line a compared pose: mean over the landmarks, mm, of the spine's pose and of each vertebra's own."""
+    levels = list(errors.frames[0].levels_mm) if errors.frames else []
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["stamp_s", "spine_mm", *(f"{level}_mm" for level in levels)])
+        for frame in errors.frames:
+            means = [frame.spine_mm.mean(), *(frame.levels_mm[level].mean() for level in levels)]
+            writer.writerow([seconds_text(frame.stamp_ns), *(f"{v:.3f}" for v in means)])

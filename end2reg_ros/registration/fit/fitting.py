@@ -1,0 +1,186 @@
+"""A start against a region of the scene: the spine as one body, then each level by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from end2reg_ros.case.model import Case
+from end2reg_ros.kabsch import best_rotation
+from end2reg_ros.registration.fit.articulated import (
+    Articulated,
+    Skeleton,
+    Way,
+    level_covariance,
+    refine_levels,
+)
+from end2reg_ros.registration.fit.matching import (
+    Matcher,
+    NormalsOnDemand,
+    PostureMatcher,
+    RigidMatcher,
+    Scene,
+)
+from end2reg_ros.registration.fit.posture import Posture, segment_centres, straight
+from end2reg_ros.registration.fit.quality import Agreement, agreement
+from end2reg_ros.registration.fit.refine import Refined, pose_covariance, refine, settle, solve
+from end2reg_ros.registration.fit.region import Region
+from end2reg_ros.registration.fit.surface import ModelSurface
+from end2reg_ros.registration.settings import RegistrationSettings
+from end2reg_ros.se3 import from_rotation_translation, inverse
+from end2reg_ros.se3_batch import each_applied
+from end2reg_ros.uncertainty import unknown_covariance
+
+Array = NDArray[np.float64]
+
+FOLLOWED_POINTS = 1500  # of the scene, at least, where there are as many
+FOLLOWING_GATES_M = (0.004, 0.003)  # from so near, fewer look-ups do
+SPINE_FIT_STRIDE = 8  # of the samples that tell which rigid pose fits all levels best
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One refined and classified start.
+
+    Attributes:
+        refined: the spine's pose.
+        agreement: what the camera sees of it.
+        posture: None for a spine taken as one body.
+        level_covariances: (levels, 6, 6) camera axes, about the vertebra frames' origins; empty without a posture.
+        level_points: (levels,) scene points that speak for each level; empty without a posture.
+    """
+
+    refined: Refined
+    agreement: Agreement
+    posture: Posture | None = None
+    level_covariances: Array | None = None
+    level_points: NDArray[np.int64] | None = None
+
+    @property
+    def score(self) -> float:
+        """Supported minus twice the seen-through samples: what the best of several starts is chosen by."""
+        return float(self.agreement.supported.sum() - 2.0 * self.agreement.violated.sum())
+
+
+class Fitter:
+    """Holds what a case's fits share."""
+
+    def __init__(self, case: Case, surface: ModelSurface, settings: RegistrationSettings) -> None:
+        self.surface = surface
+        self.settings = settings
+        self.origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
+        of_level = surface.level_index[surface.coarse]
+        samples = surface.points[surface.coarse]
+        # Of a rigid body's box no point moves further than the furthest corner.
+        corners = [
+            np.stack(np.meshgrid(*zip(*b, strict=True)), -1).reshape(-1, 3) for b in surface.level_bounds
+        ]
+        self._corners = np.concatenate(corners)
+        self._of_corner = np.repeat(np.arange(len(corners)), 8)
+        middles = [
+            samples[of_level == k].mean(axis=0) if (of_level == k).any() else self.origins[k]
+            for k in range(len(case.vertebrae))
+        ]
+        self.skeleton = Skeleton(np.stack(middles), segment_centres(case))
+        rest = np.concatenate([samples, np.ones((len(of_level), 1))], axis=1)
+        some = slice(None, None, SPINE_FIT_STRIDE)
+        groups = [rest[some][of_level[some] == k] for k in range(len(case.vertebrae))]
+        self._moments = np.stack([g.T @ g for g in groups])  # (levels, 4, 4)
+        # One vertebra has no neighbour to move against.
+        self.articulation = settings.articulation if len(case.vertebrae) > 1 else None
+
+    def reach(self, posture: Posture | None) -> float:
+        """How far a posture moves any sample, metres."""
+        if posture is None or self.articulation is None:
+            return 0.0
+        return float(
+            np.linalg.norm(posture.posed(self._corners, self._of_corner) - self._corners, axis=1).max()
+        )
+
+    def rigid(self, region: Region, start: Array, posture: Posture | None = None) -> Fit:
+        """Refine a start with all levels as one body, and classify the surface at the result.
+
+        Args:
+            region: scene points around it.
+            start: (4, 4) T_camera_model.
+            posture: how the levels stand; None: as in the CT.
+        """
+        matcher = self.matcher(posture)
+        normals = NormalsOnDemand(region.thin)
+        refined = refine(region.points, normals, self.surface, start, self.settings.refine, matcher)
+        return Fit(refined, agreement(self.surface, refined.T_camera_model, region, posture), posture)
+
+    def fit(self, region: Region, start: Array, posture: Posture | None, way: Way) -> Fit:
+        """The same, then each level by itself. ``way``: how far the result may lie from where it is looked for."""
+        points, settings = region.points, self.settings.refine
+        if self.articulation is None:
+            return self.rigid(region, start)
+        scene = Scene(points, NormalsOnDemand(region.thin))
+        # Neighbouring points err together: of a followed frame half of them tell nearly as much.
+        every = max(1, len(points) // FOLLOWED_POINTS) if way == "following" else 1
+        scene = scene.every(every)
+        few, matcher = scene.every(len(scene.points) // settings.settle_points), self.matcher(posture)
+        if isinstance(matcher, PostureMatcher):
+            few = matcher.assigned(few, inverse(start))
+        settling = replace(settings, gates=FOLLOWING_GATES_M) if way == "following" else settings
+        T_model_camera, _ = settle(few, matcher, inverse(start), settling)
+        T = inverse(T_model_camera)
+        levels = refine_levels(
+            scene, self.surface, self.skeleton, T, posture or straight(len(self.origins)),
+            settings, self.articulation, way, every,
+        )  # fmt: skip
+        if levels is None:
+            nothing = Refined(start, unknown_covariance(), float("nan"), np.zeros(len(points), bool), 0.0, 0)
+            return Fit(nothing, agreement(self.surface, start, region, posture), posture)
+        return self._articulated(T, levels, region)
+
+    def bent(self, region: Region, start: Array, posture: Posture | None) -> Fit:
+        """A fit of vertebrae that may stand far from ``posture``; looked at again twice, as frames of a track would be.
+
+        The first look leaves a level up to a few millimetres off where its neighbours have turned much.
+        """
+        fit = self.fit(region, start, posture, "bent")
+        for _ in range(2):
+            if fit.posture is None or fit.level_points is None:
+                return fit
+            fit = self.fit(region, fit.refined.T_camera_model, fit.posture, "following")
+        return fit
+
+    def matcher(self, posture: Posture | None) -> Matcher:
+        """Looks up on a surface in that posture; None: as in the CT."""
+        return RigidMatcher(self.surface) if posture is None else PostureMatcher(self.surface, posture)
+
+    def _best_rigid(self, motions: Array) -> Array:
+        """(4, 4) the motion of the whole spine that is nearest to the levels' own, over their samples (see ``kabsch``).
+
+        All levels alike, seen or not: else the spine would jump when an instrument covers some of them.
+        """
+        # Sums over pairs of a sample moved by its level and the sample itself: of each level's samples once and for all.
+        pairs = (motions @ self._moments).sum(axis=0)
+        source_sum, count = self._moments[:, :3, 3].sum(axis=0), float(self._moments[:, 3, 3].sum())
+        target_sum = pairs[:3, 3]
+        R = best_rotation(pairs[:3, :3] - np.outer(target_sum, source_sum) / count)
+        return from_rotation_translation(R, (target_sum - R @ source_sum) / count)
+
+    def _articulated(self, T: Array, levels: Articulated, region: Region) -> Fit:
+        """The spine's pose becomes the rigid one that fits the levels best, and the posture what is left."""
+        motions = levels.posture.motions
+        centres, origins = (each_applied(motions, p) for p in (self.skeleton.level_centres, self.origins))
+        covariances = level_covariance(levels.covariances, centres, origins, T)
+        T_moved = self._best_rigid(motions)
+        posture = Posture(inverse(T_moved) @ motions)
+        settings = self.settings.refine
+        once = replace(settings, weighings=1)
+        _, H, centre = solve(levels.matches, settings.outside_weight, once)
+        refined = Refined(
+            T @ T_moved,
+            pose_covariance(H, levels.rmse, T, centre, settings),
+            levels.rmse,
+            levels.inliers,
+            levels.matches.agreement,
+            iterations=0,
+        )
+        found = agreement(self.surface, refined.T_camera_model, region, posture)
+        return Fit(refined, found, posture, covariances, levels.points)

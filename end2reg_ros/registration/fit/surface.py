@@ -1,0 +1,215 @@
+"""The part of a case that a camera behind the patient can see, as points with normals. Built once per case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from end2reg_ros.case.model import Case, Mesh
+from end2reg_ros.registration.fit.grids import DistanceGrid, NearestGrid, distance_grid, nearest_grid
+from end2reg_ros.se3_batch import dot, in_columns
+
+Array = NDArray[np.float64]
+
+# A camera over a prone patient looks along +y (anterior) of the model; it tilts by up to about 49 degrees.
+VIEW_TILTS_DEG = ((0, 0), (25, 0), (-25, 0), (0, 25), (0, -25), (35, 35), (35, -35), (-35, 35), (-35, -35))
+MIN_FACING = 0.15
+
+
+POINT, NORMAL, LEVEL = slice(0, 3), slice(3, 6), 6  # columns of a surface's table
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """The samples that points were looked up at.
+
+    Attributes:
+        found: (N,) whether there is a sample within the limit; what follows means nothing where there is none.
+        rows: (N, 8) of the surface's table.
+        offset: (3, N) from the sample to the point, metres.
+        squared: (N,) its length, squared.
+    """
+
+    found: NDArray[np.bool_]
+    rows: Array
+    offset: Array
+    squared: Array
+
+
+def offsets_from(rows: Array, columns: Array) -> Array:
+    """(3, N) from the samples in the rows (N, 8) of a table to points in columns (3, N)."""
+    offset = np.empty(columns.shape)
+    for axis in range(3):
+        np.subtract(columns[axis], rows[:, axis], out=offset[axis])
+    return offset
+
+
+@dataclass(frozen=True)
+class PointSurface:
+    """A surface as points with normals: what scene points are held against.
+
+    Attributes:
+        points: (N, 3) metres, model frame.
+        normals: (N, 3) outward unit normals.
+        tree: nearest-neighbour structure over ``points``.
+    """
+
+    points: Array
+    normals: Array
+    tree: cKDTree
+
+    def nearest(self, points: Array, limit: float) -> tuple[Array, NDArray[np.int64]]:
+        """Distance (N,) and index (N,) of the sample nearest to each point (N, 3); infinite beyond ``limit`` metres."""
+        distance, index = self.tree.query(points, distance_upper_bound=limit)
+        return distance, np.where(np.isfinite(distance), index, 0)
+
+    def look_up(self, columns: Array, limit: float) -> LookUp:
+        """The same for points in columns (3, N), with all that is known of the samples."""
+        distance, index = self.nearest(columns.T, limit)
+        rows = self.table.take(index, axis=0)
+        return LookUp(np.isfinite(distance), rows, offsets_from(rows, columns), distance * distance)
+
+    @cached_property
+    def table(self) -> Array:
+        """(N, 8) point, normal, level of each sample: one line of the processor's cache."""
+        table = np.zeros((len(self.points), 8))
+        table[:, POINT], table[:, NORMAL] = self.points, self.normals
+        return table
+
+
+@dataclass(frozen=True)
+class ModelSurface(PointSurface):
+    """Samples of the surface of a case that can be seen from behind.
+
+    Attributes:
+        level_index: (N,) index into the case's levels.
+        near: distance to the samples on a coarse grid.
+        grid: nearest samples on a fine grid.
+        coarse: (M,) indices of a thin, even subset, for quality checks.
+        coarse_seen_from: (M, 9) which of the view directions sees each sample of the subset.
+    """
+
+    level_index: NDArray[np.int32]
+    near: DistanceGrid
+    grid: NearestGrid
+    coarse: NDArray[np.int64]
+    coarse_seen_from: NDArray[np.bool_]
+
+    def nearest(self, points: Array, limit: float) -> tuple[Array, NDArray[np.int64]]:
+        """As the tree's, from the grid: the sample nearest to the cell's centre, up to a cell off."""
+        found = self.look_up(in_columns(points), limit)
+        index = np.maximum(self.grid.at(points), np.int64(0))
+        return np.where(found.found, np.sqrt(found.squared), np.inf), index
+
+    def look_up(self, columns: Array, limit: float) -> LookUp:
+        """See ``PointSurface.look_up``."""
+        index = self.grid.at(columns.T)
+        rows = self.table.take(index, axis=0, mode="clip")
+        offset = offsets_from(rows, columns)
+        squared = dot(offset, offset)
+        found = squared < limit * limit
+        found &= index >= 0
+        return LookUp(found, rows, offset, squared)
+
+    @cached_property
+    def table(self) -> Array:
+        """See ``PointSurface.table``."""
+        table = np.zeros((len(self.points), 8))
+        table[:, POINT], table[:, NORMAL], table[:, LEVEL] = self.points, self.normals, self.level_index
+        return table
+
+    @cached_property
+    def middle(self) -> Array:
+        """(3,) mean of the samples of ``coarse``."""
+        return np.asarray(self.points[self.coarse].mean(axis=0))
+
+    @cached_property
+    def level_bounds(self) -> list[tuple[Array, Array]]:
+        """Lowest and highest corner (3,) of each level's samples."""
+        of_level = [self.points[self.level_index == k] for k in range(int(self.level_index.max()) + 1)]
+        return [(p.min(axis=0), p.max(axis=0)) if len(p) else (np.zeros(3), np.zeros(3)) for p in of_level]
+
+
+def sample_surface(mesh: Mesh, spacing: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Points (N, 3) drawn evenly over a mesh, one per ``spacing`` squared, with their outward normals (N, 3)."""
+    corners = mesh.vertices[mesh.triangles]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    double_area = np.linalg.norm(cross, axis=1)
+    count = max(16, int(double_area.sum() / 2 / spacing**2))
+    # Systematic sampling over the cumulative area: even coverage, and the same points for the same mesh.
+    cumulative = np.cumsum(double_area)
+    ticks = (np.arange(count) + rng.random()) / count * cumulative[-1]
+    face = np.minimum(np.searchsorted(cumulative, ticks), len(cumulative) - 1)
+    u, v = rng.random(count), rng.random(count)
+    flip = u + v > 1
+    u[flip], v[flip] = 1 - u[flip], 1 - v[flip]
+    a, b, c = corners[face, 0], corners[face, 1], corners[face, 2]
+    points = a + u[:, None] * (b - a) + v[:, None] * (c - a)
+    normals = cross[face] / np.maximum(double_area[face], 1e-30)[:, None]
+    return points, normals
+
+
+def view_directions() -> Array:
+    """(9, 3) unit vectors from the spine towards the cameras considered, model frame."""
+    tilts = np.radians(np.array(VIEW_TILTS_DEG, dtype=np.float64))
+    directions = np.stack([np.tan(tilts[:, 0]), -np.ones(len(tilts)), np.tan(tilts[:, 1])], axis=1)
+    return np.asarray(directions / np.linalg.norm(directions, axis=1, keepdims=True))
+
+
+def build_model_surface(case: Case, spacing: float = 0.001, coarse_spacing: float = 0.003) -> ModelSurface:
+    """Sample the surface of all levels that at least one of the view directions sees.
+
+    Args:
+        case: the case.
+        spacing: mean distance of samples, metres.
+        coarse_spacing: mean distance of the thin subset, metres.
+    """
+    rng = np.random.default_rng(0)
+    sampled = [sample_surface(v.mesh, spacing, rng) for v in case.vertebrae]
+    points = np.concatenate([p for p, _ in sampled])
+    normals = np.concatenate([n for _, n in sampled])
+    level_index = np.repeat(np.arange(len(sampled), dtype=np.int32), [len(p) for p, _ in sampled])
+    seen_from = visibility(case, points, normals, view_directions())
+    seen = seen_from.any(axis=1)
+    points, normals, level_index = points[seen], normals[seen], level_index[seen]
+    coarse = thin(points, coarse_spacing)
+    tree = cKDTree(points)
+    near, grid = distance_grid(points), nearest_grid(points, tree)
+    return ModelSurface(points, normals, tree, level_index, near, grid, coarse, seen_from[seen][coarse])
+
+
+def visibility(case: Case, points: Array, normals: Array, directions: Array) -> NDArray[np.bool_]:
+    """(N, K) whether each of the distant viewers in ``directions`` (K, 3) sees each surface point (parallel rays)."""
+    import open3d as o3d
+
+    scene = o3d.t.geometry.RaycastingScene()
+    for vertebra in case.vertebrae:
+        scene.add_triangles(
+            o3d.core.Tensor(vertebra.mesh.vertices.astype(np.float32)),
+            o3d.core.Tensor(vertebra.mesh.triangles.astype(np.uint32)),
+        )
+    seen = np.zeros((len(points), len(directions)), dtype=bool)
+    start = points + 2e-4 * normals
+    for k, direction in enumerate(directions):
+        facing = np.flatnonzero(normals @ direction > MIN_FACING)
+        rays = np.empty((len(facing), 6), dtype=np.float32)
+        rays[:, :3], rays[:, 3:] = start[facing], direction
+        blocked = scene.test_occlusions(o3d.core.Tensor(rays)).numpy()
+        seen[facing[~blocked], k] = True
+    return seen
+
+
+def thin(points: Array, spacing: float) -> NDArray[np.int64]:
+    """Indices of one point per cube of edge ``spacing`` (metres): the one nearest to the cube's mean."""
+    cell = np.floor(points / spacing).astype(np.int64)
+    _, inverse, counts = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
+    inverse = inverse.ravel()
+    mean = np.stack([np.bincount(inverse, points[:, k]) for k in range(3)], axis=1) / counts[:, None]
+    distance = np.linalg.norm(points - mean[inverse], axis=1)
+    order = np.lexsort((distance, inverse))
+    first = np.concatenate([[True], np.diff(inverse[order]) > 0])
+    return np.sort(order[first])
