@@ -6,7 +6,7 @@ ARGS ?=
 # Left behind by another environment of ROS wheels; with it set ours would not find its libraries.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup setup-train demo test lint bench clean
+.PHONY: help setup setup-train demo test test-fast lint bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,6 +24,9 @@ demo: setup ## simulated camera -> ROS 2 -> tracker -> TF, with a live table and
 
 test: setup ## all tests; ARGS=... goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup ## the tests of single parts, in less than two minutes; ARGS=... goes to pytest
+	@$(BIN)/python -m pytest test/unit test/house -m "not slow" $(ARGS)
 
 lint: setup ## style, format and types
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from end2reg_ros.engine.tensorrt.cuda_buffers import Cuda
 
 ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "test"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
@@ -83,7 +84,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what cannot run here."""
+    """Mark each test with its folder's name, then skip what cannot run here."""
+    for item in items:
+        item.add_marker(item.path.relative_to(TESTS).parts[0])
     reasons = {marker: check() for marker, check in NEEDS.items()}
     for item in items:
         for marker, reason in reasons.items():

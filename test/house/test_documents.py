@@ -1,0 +1,60 @@
+"""What README and the documents say is there, is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+README = DOCUMENTS[0].read_text()
+# Names with these endings are files of this repository; .json, .ply, .stl without a folder are the reader's own.
+NAMED = re.compile(r"[\w./-]*\w\.(?:py|yaml|xml|md|txt|sh|jpg|png|toml|j2|rviz)\b|[\w.-]+/[\w./-]+\.json\b")
+
+
+def checkout() -> list[str]:
+    """Every file of the checkout, as /path/from/the/root."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    names = found.stdout.splitlines() if found.returncode == 0 else []
+    return [f"/{name}" for name in names] or [f"/{p.relative_to(ROOT)}" for p in ROOT.rglob("*")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_file_and_folder_that_a_document_names_exists(document: Path) -> None:
+    text = re.sub(r"https?://\S+", "", document.read_text())
+    files = checkout()
+    folders = {f"{file.rsplit('/', 1)[0]}/" for file in files}
+    # A workspace's or an elided path before it is the reader's: src/end2reg_ros/..., .../config
+    named = {re.sub(r"^(src/end2reg_ros|.*\.\.\.)/", "", name) for name in NAMED.findall(text)}
+    absent = {name for name in named if not any(file.endswith(f"/{name.lstrip('./')}") for file in files)}
+    absent |= {
+        name
+        for name in re.findall(r"`(\w[\w./-]*/)`", text)
+        if not any(folder.endswith(f"/{name}") for folder in folders)
+    }
+    links = re.findall(r"\]\(([^)#\s]+)", text)
+    absent |= {link for link in links if not (document.parent / link).exists()}
+    assert not absent
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_placeholder_is_left(document: Path) -> None:
+    assert "FIGURES" not in document.read_text().splitlines()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(), re.MULTILINE)) <= targets
+
+
+def test_ros_users_keep_the_numpy_of_their_messages() -> None:
+    section = README.split("\n## With ROS 2\n")[1].split("\n## ")[0]
+    assert "venv --system-site-packages" in section
+    installed = re.findall(r"^pip install -r (\S+)", section, re.MULTILINE)
+    assert installed == ["src/end2reg_ros/requirements/runtime-numpy1.txt"]
+    assert re.search(r"^numpy==1\.", (ROOT / "requirements" / "runtime-numpy1.txt").read_text(), re.MULTILINE)

@@ -1,0 +1,544 @@
+"""The node's runtime without ROS: what goes out for good, bad, late and missing clouds. The registration is a stand-in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from end2reg_ros.case import load_case
+from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stamp
+from end2reg_ros.cloud.pointcloud2 import decode
+from end2reg_ros.cloud.stream_guard import StreamSettings
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.find.initial_pose import PriorRequest, PriorRules
+from end2reg_ros.registration.types import Prior, Quality, Registration
+from end2reg_ros.runtime.health import Health, Identity
+from end2reg_ros.runtime.runtime_types import RuntimeSettings
+from end2reg_ros.runtime.tracker_runtime import TrackerRuntime
+from end2reg_ros.runtime.watchdog import WatchdogSettings
+from end2reg_ros.tracking import State, Tracker
+
+SECOND = 1_000_000_000
+FIELDS = tuple(PointField(name, 4 * k) for k, name in enumerate("xyz"))
+IDENTITY = Identity("icp", "cpu", "", "demo", "c", "h")
+
+
+class StandIn:
+    """A registration that finds what it is told to: success or not, quick or slow."""
+
+    method, engine, engine_hash, engine_text, needs_prior = "icp", "cpu", "", "", True
+
+    def __init__(self) -> None:
+        self.success = True
+        self.wait_s = 0.0
+        self.fault: Exception | None = None
+
+    def warm_up(self) -> None:
+        """Nothing to do."""
+
+    def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
+        """The prior, judged as told."""
+        if self.fault is not None:
+            raise self.fault
+        time.sleep(self.wait_s)
+        assert prior is not None
+        code = "ok" if self.success else "few_inliers"
+        quality = Quality(1.0, 0.0003, 0.9, 0.2, 0.0, 2000, normal_agreement=1.0)
+        return Registration(
+            prior.T_camera_model,
+            self.success,
+            code,
+            code,
+            quality,
+            1e-8 * np.eye(6),
+            "icp",
+            "cpu",
+            {"refine": 1.0},
+        )
+
+
+class Ear:
+    """Keeps what the runtime says."""
+
+    def __init__(self) -> None:
+        self.poses: list[int] = []
+        self.health: list[Health] = []
+        self.shown: list[State] = []
+        self.warned: list[tuple[str, str]] = []
+        self.broken = False
+
+    def now_ns(self) -> int:
+        return 100 * SECOND
+
+    def result(self, cloud: Cloud, registration: Registration) -> None:
+        self.poses.append(cloud.stamp_ns)
+
+    def segmentation(self, cloud: Cloud, registration: Registration | None) -> None:
+        pass
+
+    def show(self, state: State) -> None:
+        self.shown.append(state)
+
+    def status(self, health: Health) -> None:
+        if self.broken:
+            raise RuntimeError("the middleware is gone")
+        counts = health.counters
+        assert counts.received == counts.processed + counts.total_dropped + counts.pending
+        self.health.append(health)
+
+    def warn(self, reason_code: str, text: str) -> None:
+        self.warned.append((reason_code, text))
+
+    @property
+    def last(self) -> Health:
+        return self.health[-1]
+
+
+class Bench:
+    """A runtime with its stand-ins, and a camera that can be told to misbehave."""
+
+    def __init__(self) -> None:
+        case = load_case(bundled_case_path())
+        self.registrar = StandIn()
+        self.ear = Ear()
+        self.random = np.random.default_rng(0)
+        self.stamp_ns = 10 * SECOND
+        settings = RuntimeSettings(
+            identity=IDENTITY,
+            stream=StreamSettings(),
+            watchdog=WatchdogSettings(first_s=0.3, gap_s=0.2, source="/points"),
+            limits=CloudLimits(expected_frame="camera", max_points=100_000),
+            prior=PriorRules(default_stddev_m=0.003, max_age_s=10.0),
+            decode=decode,
+            data=lambda message: message.data,
+        )
+        self.runtime = TrackerRuntime(Tracker(self.registrar, case), settings, self.ear)
+        self.runtime.activate()
+        self.wait(lambda: bool(self.ear.health) and self.ear.last.judgement.reason_code == "waiting")
+
+    def cloud(self, **changes: Any) -> PointCloud2Data:
+        self.stamp_ns += 66_000_000
+        data = (0.5 + 0.1 * self.random.random((500, 3))).astype("<f4").tobytes()
+        header = Header(Stamp.from_ns(self.stamp_ns), "camera")
+        return replace(PointCloud2Data(header, 1, 500, FIELDS, False, 12, 6000, data), **changes)
+
+    def send(self, message: PointCloud2Data | None = None) -> Health:
+        """Send one cloud and wait for what is said about it."""
+        before = len(self.ear.health)
+        self.runtime.receive(message or self.cloud())
+        self.wait(lambda: len(self.ear.health) > before and self.ear.last.counters.pending == 0)
+        # The cloud is counted a moment before it is judged: a command runs only after both.
+        judged = threading.Event()
+        self.runtime._worker.call(judged.set)
+        assert judged.wait(5.0)
+        return self.ear.last
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"timed out; last: {self.ear.health[-1:]}"
+            time.sleep(0.002)
+
+    def tick_until(self, condition: Callable[[], bool]) -> None:
+        """As the node's timer does."""
+
+        def ticked() -> bool:
+            self.runtime.tick()
+            return condition()
+
+        self.wait(ticked)
+
+    def track(self) -> None:
+        self.runtime.offer_prior(PriorRequest("camera", self.stamp_ns, np.eye(4), np.zeros((6, 6))))
+        self.wait(lambda: self.send().judgement.state == State.TRACKING)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    assert made.runtime.close(2.0)
+
+
+def test_no_pose_without_a_start_then_poses_with_the_stamps_of_their_clouds(bench: Bench) -> None:
+    judgement = bench.send().judgement
+    assert (judgement.state, judgement.reason_code) == (State.SEARCHING, "no_prior")
+    assert bench.ear.poses == []
+    bench.track()
+    first = len(bench.ear.poses)
+    health = bench.send()
+    assert health.judgement.stamp_ns == bench.stamp_ns == bench.ear.poses[-1]
+    assert len(bench.ear.poses) == first + 1 == health.counters.poses_published
+    assert list(health.judgement.timings_ms) == ["wait", "decode", "refine", "publish"]
+    assert health.judgement.position_stddev_m == pytest.approx(1e-4, rel=0.5)
+    assert health.judgement.rotation_stddev_rad == pytest.approx(1e-4)
+    assert health.judgement.pose_age_ms == pytest.approx(1e-6 * (100 * SECOND - bench.stamp_ns))
+    assert len(set(bench.ear.poses)) == len(bench.ear.poses)
+
+
+def header(stamp_ns: int, frame: str) -> Header:
+    return Header(Stamp.from_ns(stamp_ns), frame)
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "wrong_frame": {"header": header(20 * SECOND, "other")},
+    "empty_frame": {"header": header(20 * SECOND, "")},
+    "zero_stamp": {"header": header(0, "camera")},
+    "stamp_backwards": {"header": header(10 * SECOND - 100_000_000, "camera")},
+    "no_xyz_fields": {"fields": FIELDS[:2]},
+    "short_data": {"data": b"\0" * 100},
+    "empty_cloud": {"width": 0, "data": b""},
+    "all_invalid": {"data": np.full((500, 3), np.nan, "<f4").tobytes()},
+    "bad_point_step": {"point_step": 8},
+    "out_of_range": {"data": np.full((500, 3), 50.0, "<f4").tobytes()},
+}
+
+
+@pytest.mark.parametrize("code", BAD)
+def test_a_bad_cloud_is_a_counted_and_published_reason_and_no_pose(bench: Bench, code: str) -> None:
+    bench.track()
+    poses = len(bench.ear.poses)
+    registered = bench.ear.last.judgement
+    health = bench.send(bench.cloud(**BAD[code]))
+    assert health.judgement.reason_code == code
+    # the state rests on the last cloud registered: its header stays
+    assert (health.judgement.state, health.judgement.stamp_ns) == (State.TRACKING, registered.stamp_ns)
+    assert (health.judgement.frame_id, health.judgement.registration) == ("camera", None)
+    assert health.judgement.reason
+    assert health.counters.dropped == {code: 1}
+    assert len(bench.ear.poses) == poses
+    assert bench.ear.warned[-1][0] == code
+
+
+def test_the_second_frozen_cloud_is_lost_with_that_reason(bench: Bench) -> None:
+    bench.track()
+    frozen = bench.cloud()
+    bench.send(frozen)
+    poses = len(bench.ear.poses)
+    first, second = bench.send(frozen), bench.send(bench.cloud(data=frozen.data))  # the stamp, then the data
+    assert (first.judgement.state, first.judgement.reason_code) == (State.TRACKING, "frozen")
+    assert (second.judgement.state, second.judgement.reason_code) == (State.LOST, "frozen")
+    assert (
+        second.judgement.reason == "the data equal those of the cloud before: the camera's picture is frozen"
+    )
+    assert len(bench.ear.poses) == poses
+    assert bench.ear.shown[-1] == State.LOST
+    last = second.history.last
+    assert last is not None and (last.name, last.reason_code) == ("TRACKING->LOST", "frozen")
+    assert second.counters.dropped == {"frozen": 2}
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)  # without a restart
+
+
+def test_a_camera_that_stops_is_lost_after_its_own_patience(bench: Bench) -> None:
+    """At 100 Hz the patience is 0.1 s, not the 0.2 s of the settings."""
+    bench.runtime._settings = replace(
+        bench.runtime._settings, watchdog=WatchdogSettings(first_s=0.3, gap_s=2.0, source="/points")
+    )
+    bench.runtime.activate()
+    bench.track()
+    for _ in range(16):
+        bench.send()
+        time.sleep(0.01)
+    assert bench.ear.last.judgement.state == State.TRACKING
+    began = time.monotonic()
+    bench.tick_until(lambda: bench.ear.last.judgement.state == State.LOST)
+    assert 0.05 < time.monotonic() - began < 1.0
+    judgement, last = bench.ear.last.judgement, bench.ear.last.history.last
+    assert judgement.reason_code == "no_cloud"
+    assert judgement.reason.startswith("nothing on /points for 0.")
+    assert last is not None and (last.reason_code, last.reason) == ("no_cloud", judgement.reason)
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+
+
+@pytest.mark.slow
+def test_a_long_search_is_no_silence_while_clouds_arrive(bench: Bench) -> None:
+    bench.runtime.offer_prior(PriorRequest("camera", bench.stamp_ns, np.eye(4), np.zeros((6, 6))))
+    bench.registrar.wait_s = 0.6  # three times the watchdog's patience
+    for _ in range(60):
+        bench.runtime.receive(bench.cloud())
+        bench.runtime.tick()
+        time.sleep(0.015)
+    bench.registrar.wait_s = 0.0
+    bench.wait(lambda: bench.runtime.voice.counters.snapshot().pending == 0)
+    assert "no_cloud" not in {health.judgement.reason_code for health in bench.ear.health}
+    assert bench.ear.warned == []
+
+
+@pytest.mark.slow
+def test_a_slow_frame_does_not_lose_the_track(bench: Bench) -> None:
+    """One registration takes four times the watchdog's patience while clouds keep coming: the next one goes on."""
+    bench.track()
+    before = bench.runtime.voice.health().history
+    bench.registrar.wait_s = 0.8
+    for _ in range(14):  # 0.066 s apart by their stamps: 0.9 s
+        bench.runtime.receive(bench.cloud())
+        bench.runtime.tick()
+        time.sleep(0.066)
+        if bench.runtime.voice.counters.snapshot().late:
+            bench.registrar.wait_s = 0.0
+    bench.registrar.wait_s = 0.0
+    bench.wait(lambda: bench.runtime.voice.counters.snapshot().pending == 0)
+    assert bench.send().judgement.state == State.TRACKING
+    assert bench.runtime.voice.health().history is before
+
+
+def test_a_pose_later_than_the_cameras_period_is_counted(bench: Bench) -> None:
+    assert np.isnan(bench.send().frame_budget_ms)
+    bench.track()
+    for _ in range(4):
+        health = bench.send()
+    assert health.frame_budget_ms == pytest.approx(66.0, abs=0.01)
+    late = health.counters.late
+    bench.registrar.wait_s = 0.1
+    health = bench.send()
+    assert health.counters.late == late + 1
+    assert health.judgement.latency_ms > 100.0
+    bench.registrar.success = False
+    assert bench.send().counters.late == late + 1  # no pose, so none that is late
+    counts = bench.ear.last.counters
+    assert counts.received == counts.processed + counts.total_dropped
+
+
+def test_changes_of_state_are_counted_by_edge_with_reason_and_stamp(bench: Bench) -> None:
+    bench.track()
+    stamp_ns = bench.stamp_ns
+    first = bench.ear.last.history
+    assert {k: n for k, n in first.counts.items() if n} == {"SEARCHING->TRACKING": 1}
+    assert first.last is not None and first.last.stamp_ns == stamp_ns
+    bench.registrar.success = False
+    lost = bench.send().history
+    assert {k: n for k, n in lost.counts.items() if n} == {"SEARCHING->TRACKING": 1, "TRACKING->LOST": 1}
+    assert lost.last is not None
+    assert (lost.last.reason_code, lost.last.reason, lost.last.stamp_ns) == (
+        "few_inliers",
+        "few_inliers",
+        bench.stamp_ns,
+    )
+    bench.runtime.reset()
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "reset")
+    last = bench.ear.last.history.last
+    assert last is not None and (last.name, last.reason) == (
+        "LOST->SEARCHING",
+        "reset on request: everything is forgotten",
+    )
+
+
+def test_the_watchdog_speaks_when_no_cloud_ever_comes(bench: Bench) -> None:
+    bench.tick_until(lambda: bench.ear.last.judgement.reason_code == "no_cloud")
+    assert bench.ear.last.judgement.state == State.SEARCHING
+    assert bench.ear.last.judgement.reason.startswith("nothing has arrived on /points in 0.")
+    assert bench.ear.last.since_last_cloud_s == -1.0
+
+
+@pytest.mark.slow
+def test_the_track_is_lost_when_clouds_stop_and_the_status_is_repeated(bench: Bench) -> None:
+    bench.track()
+    bench.tick_until(lambda: bench.ear.last.judgement.state == State.LOST)
+    assert bench.ear.last.judgement.reason_code == "no_cloud"
+    said = len(bench.ear.health)
+    bench.tick_until(lambda: len(bench.ear.health) > said)
+    assert bench.ear.last.judgement.state == State.LOST
+
+
+def test_a_cloud_that_waited_while_the_camera_died_does_not_keep_the_track(bench: Bench) -> None:
+    bench.track()
+    bench.registrar.wait_s = 0.4  # longer than the watchdog's patience
+    bench.runtime.receive(bench.cloud())
+    time.sleep(0.05)
+    bench.runtime.receive(bench.cloud())  # in the mailbox when the camera dies
+    processed = bench.runtime.voice.counters.snapshot().processed
+    bench.tick_until(lambda: bench.runtime.voice.counters.snapshot().processed == processed + 2)
+    bench.tick_until(lambda: bench.ear.last.judgement.reason_code == "no_cloud")
+    assert bench.ear.last.judgement.state == State.LOST
+    said = len([w for w in bench.ear.warned if w[0] == "no_cloud"])
+    for _ in range(30):
+        bench.runtime.tick()
+        time.sleep(0.01)
+    assert bench.ear.last.judgement.state == State.LOST
+    assert len([w for w in bench.ear.warned if w[0] == "no_cloud"]) == said  # told once, not at every tick
+
+
+def test_a_new_stream_begins_without_the_old_start(bench: Bench) -> None:
+    bench.track()
+    bench.stamp_ns = 2 * SECOND
+    bench.send()
+    assert bench.send().judgement.reason_code == "no_prior"
+    bench.track()
+
+
+def test_a_replayed_recording_starts_over_with_a_reason(bench: Bench) -> None:
+    bench.track()
+    bench.stamp_ns = 2 * SECOND
+    bench.send()
+    reasons = [health.judgement.reason_code for health in bench.ear.health]
+    assert "clock_jumped_back" in reasons
+    after = bench.ear.health[reasons.index("clock_jumped_back")]
+    assert after.judgement.state == State.SEARCHING
+    assert all(stamp > 10 * SECOND for stamp in bench.ear.poses)
+    bench.track()
+
+
+def test_disabled_means_lost_and_silent(bench: Bench) -> None:
+    bench.track()
+    bench.runtime.enable(False)
+    poses = len(bench.ear.poses)
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "disabled")
+    assert bench.ear.last.judgement.state == State.LOST
+    bench.runtime.receive(bench.cloud())
+    bench.wait(lambda: bench.runtime.voice.counters.snapshot().dropped == {"disabled": 1})
+    assert len(bench.ear.poses) == poses
+    bench.runtime.enable(True)
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+
+
+def test_nothing_is_published_once_deactivate_has_returned(bench: Bench) -> None:
+    bench.track()
+    bench.registrar.wait_s = 0.2
+    bench.runtime.receive(bench.cloud())
+    time.sleep(0.05)
+    bench.runtime.deactivate()
+    poses = len(bench.ear.poses)
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "inactive")
+    assert len(bench.ear.poses) == poses
+    assert bench.ear.last.judgement.state == State.SEARCHING
+
+
+def test_disabled_deactivated_and_activated_it_works_again(bench: Bench) -> None:
+    bench.runtime.enable(False)
+    bench.runtime.deactivate()
+    bench.runtime.activate()
+    bench.track()
+
+
+def test_a_start_offered_while_nothing_works_is_dropped(bench: Bench) -> None:
+    start = PriorRequest("camera", bench.stamp_ns, np.eye(4), np.zeros((6, 6)))
+    bench.runtime.offer_prior(start)
+    bench.runtime.enable(False)
+    bench.runtime.offer_prior(start)
+    bench.runtime.enable(True)
+    assert bench.send().judgement.reason_code == "no_prior"
+    assert ("prior_refused", "initial_pose refused: the tracker is stopped") in bench.ear.warned
+    bench.runtime.deactivate()
+    bench.runtime.offer_prior(start)
+    bench.runtime.activate()
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "waiting")
+    assert bench.send().judgement.reason_code == "no_prior"
+
+
+@pytest.mark.parametrize("action", ["relocalize", "reset"])
+def test_relocalize_and_reset_forget_the_start(bench: Bench, action: str) -> None:
+    bench.track()
+    getattr(bench.runtime, action)()
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == action)
+    assert bench.ear.last.judgement.state == State.SEARCHING
+    assert bench.send().judgement.reason_code == "no_prior"
+    bench.runtime.offer_prior(PriorRequest("camera", bench.stamp_ns, np.eye(4), np.zeros((6, 6))))
+    getattr(bench.runtime, action)()  # a start not used yet is forgotten too
+    assert bench.send().judgement.reason_code == "no_prior"
+    bench.track()
+
+
+def test_an_old_start_is_refused(bench: Bench) -> None:
+    bench.runtime.offer_prior(
+        PriorRequest("camera", bench.stamp_ns - 11 * SECOND + SECOND // 2, np.eye(4), np.zeros((6, 6)))
+    )
+    judgement = bench.send().judgement
+    assert judgement.reason_code == "prior_refused"
+    assert judgement.reason == (
+        "initial_pose refused: its stamp is 10.6 s older than the cloud's (limit 10 s)"
+    )
+
+
+def test_a_start_without_a_stamp_does_not_wait_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.runtime.offer_prior(PriorRequest("camera", 0, np.eye(4), np.zeros((6, 6))))
+    later = time.perf_counter() + 60.0
+    monkeypatch.setattr("end2reg_ros.runtime.priors.perf_counter", lambda: later)
+    judgement = bench.send().judgement
+    assert judgement.reason_code == "prior_refused"
+    assert judgement.reason.startswith("initial_pose refused: it waited 60.")
+    assert judgement.reason.endswith(" s for a cloud (limit 10 s)")
+
+
+def test_frames_dropped_before_they_are_whole_keep_the_watchdog_informed(bench: Bench) -> None:
+    bench.track()
+
+    def lost() -> bool:
+        bench.runtime.drop("no_colour_image", "a depth image came without a color/image of its stamp")
+        return bench.ear.last.judgement.state == State.LOST
+
+    bench.tick_until(lost)
+    judgement = bench.ear.last.judgement
+    assert judgement.reason_code == "no_colour_image"
+    assert judgement.reason == "a depth image came without a color/image of its stamp"
+
+
+def test_it_knows_when_it_cannot_make_itself_heard(bench: Bench) -> None:
+    bench.track()
+    bench.ear.broken = True
+    assert not bench.runtime.is_mute
+    bench.runtime.receive(bench.cloud())
+    bench.tick_until(lambda: bench.runtime.is_mute)
+    bench.ear.broken = False
+    bench.tick_until(lambda: not bench.runtime.is_mute)
+    bench.track()
+
+
+def test_a_refused_start_stays_readable(bench: Bench) -> None:
+    bench.runtime.offer_prior(PriorRequest("map", bench.stamp_ns, np.eye(4), np.zeros((6, 6))))
+    judgement = bench.send().judgement
+    assert (judgement.state, judgement.reason_code) == (State.SEARCHING, "prior_refused")
+    assert judgement.reason == (
+        "initial_pose refused: it is in 'map', the cloud in 'camera': "
+        "tf2_ros is not installed: send the pose in the camera's frame"
+    )
+    assert bench.send().judgement.reason_code == "prior_refused"
+    bench.track()
+
+
+def test_a_slow_registration_works_on_the_newest_cloud(bench: Bench) -> None:
+    bench.track()
+    bench.registrar.wait_s = 0.1
+    processed = bench.runtime.voice.counters.snapshot().processed
+    for _ in range(6):
+        bench.runtime.receive(bench.cloud())
+        time.sleep(0.002)
+    bench.wait(lambda: bench.runtime.voice.counters.snapshot().pending == 0)
+    counts = bench.runtime.voice.counters.snapshot()
+    assert counts.processed == processed + 2
+    assert counts.dropped == {"superseded": 4}
+    assert bench.ear.poses[-1] == bench.stamp_ns
+
+
+def test_a_fault_in_the_code_is_a_counted_reason_and_lost(bench: Bench) -> None:
+    bench.track()
+    bench.registrar.fault = RuntimeError("a bug")
+    bench.runtime.receive(bench.cloud())
+    bench.wait(lambda: bench.ear.last.judgement.reason_code == "internal_error")
+    assert bench.ear.last.judgement.state == State.LOST
+    assert bench.ear.last.counters.dropped == {"internal_error": 1}
+    assert ("internal_error", "RuntimeError: a bug") in bench.ear.warned
+    bench.registrar.fault = None
+    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+
+
+def test_a_cloud_of_ten_million_points_is_bounded_in_time(bench: Bench) -> None:
+    bench.track()
+    data = np.zeros((10_000_000, 3), "<f4")
+    data[:] = 0.5
+    data[::7, 0] = 0.6
+    message = bench.cloud(width=10_000_000, row_step=120_000_000, data=data.data.cast("B"))
+    began = time.monotonic()
+    health = bench.send(message)
+    assert time.monotonic() - began < 2.0
+    assert health.counters.points_truncated >= 9_900_000
+    assert health.counters.dropped == {}
