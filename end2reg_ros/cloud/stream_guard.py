@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from end2reg_ros.cloud.messages import same_bytes
 from end2reg_ros.errors import CloudError
 
 
@@ -72,13 +73,11 @@ class StreamGuard:
     def check_data(self, data: Any) -> None:
         """Judge the bytes of a cloud that decoded well (so that an empty cloud is called empty, not frozen).
 
-        The comparison ends at the first byte that differs: with a live camera's noise that is at once.
-
         Raises:
             CloudError: ``frozen``.
         """
         before, self._data = self._data, data
-        if self._settings.check_frozen and before is not None and len(data) == len(before) and data == before:
+        if self._settings.check_frozen and before is not None and same_bytes(data, before):
             raise CloudError(
                 "frozen", "the data equal those of the cloud before: the camera's picture is frozen"
             )

@@ -113,8 +113,7 @@ def track_recording(
     kind = "points" if chosen.camera_info is None else "depth"
     decode, data = decoder(kind)
     guard = StreamGuard(StreamSettings())
-    # bytes: the arrays that rosbags reads would be compared element by element
-    frames = FrameProcess(tracker, decode, lambda message: bytes(data(message)), guard, limits)
+    frames = FrameProcess(tracker, decode, data, guard, limits)
     start = RecordedStart(tracker)
     topics = [chosen.clouds, *chosen.initial_poses, *([chosen.camera_info] if chosen.camera_info else [])]
     info: Any = None

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,6 +229,19 @@ def test_equal_data_are_a_frozen_camera_unless_that_is_allowed() -> None:
     noise_free = StreamGuard(StreamSettings(check_frozen=False))
     noise_free.check_data(b"abc")
     noise_free.check_data(b"abc")
+
+
+@pytest.mark.parametrize(
+    "kind", [bytes, bytearray, list, partial(array, "B"), partial(np.array, dtype=np.uint8)]
+)
+def test_data_of_every_kind_are_compared_as_bytes(kind: Callable[[list[int]], Any]) -> None:
+    stream = StreamGuard(StreamSettings())
+    long = [7] * 10_000
+    for data in ([1, 2, 3], [1, 2], [1, 4], long, [*long[:-1], 8], [8, *long[1:]]):
+        stream.check_data(kind(data))
+    with pytest.raises(CloudError) as fault:
+        stream.check_data(kind([8, *long[1:]]))
+    assert fault.value.code == "frozen"
 
 
 # Watchdog
