@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from benchmarks.register_pair import register_clouds
-from end2reg_ros.cloud.files import read_points
+from end2reg_ros.cloud.files import read_cloud
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_angle
 
 # Template 5 onto the person, as the Point Cloud Library's tutorial prints it (three digits).
@@ -49,8 +49,8 @@ def main() -> None:
     source, target, T = (np.load(data / "geotransformer_demo" / f"{n}.npy") for n in ("src", "ref", "gt"))
     report("geotransformer_demo", source, target, T, 0.05)
     face = data / "pcl_face_template"
-    template = read_points(face / "object_template_5.pcd").points.astype(np.float64)
-    person = read_points(face / "person.pcd").points.astype(np.float64)
+    template = read_cloud(face / "object_template_5.pcd").points.astype(np.float64)
+    person = read_cloud(face / "person.pcd").points.astype(np.float64)
     report("pcl_face_template", template, person[person[:, 2] < 1.0], T_PERSON_TEMPLATE, 0.006)
 
 

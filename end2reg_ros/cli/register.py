@@ -40,13 +40,13 @@ class Register:
     def run(self) -> int:
         """Register and print; 0 when successful, 1 when not."""
         from end2reg_ros.case import load_case
-        from end2reg_ros.cloud.files import read_points
+        from end2reg_ros.cloud.files import read_cloud
         from end2reg_ros.cloud.scene_folder import read_scene
         from end2reg_ros.registration import EngineOptions, create_registrar
 
         case = load_case(self.case)
         prior = prior_from_options(case, self.init, self.landmarks)
-        cloud = read_scene(self.cloud).cloud if self.cloud.is_dir() else read_points(self.cloud)
+        cloud = read_scene(self.cloud).cloud if self.cloud.is_dir() else read_cloud(self.cloud)
         network = EngineOptions(self.engine, self.weights, self.profile, self.device)
         result = create_registrar(self.method, case, network=network).register(cloud, prior)
         if self.json:

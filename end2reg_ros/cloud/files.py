@@ -15,7 +15,7 @@ SUFFIXES = (".ply", ".pcd", ".npy", ".xyz")
 _LARGEST_SCENE_M = 50.0
 
 
-def read_points(path: Path, frame_id: str = "camera") -> Cloud:
+def read_cloud(path: str | Path, frame_id: str = "camera") -> Cloud:
     """Read a point file in metres: .ply, .pcd, .npy ((N, 3), or (N, 6) with colours 0..255), .xyz (text).
 
     Invalid points (NaN, Inf, zero) are dropped. The stamp is 0: a file has none.
@@ -24,6 +24,7 @@ def read_points(path: Path, frame_id: str = "camera") -> Cloud:
         CloudError: ``unreadable``, ``truncated``, ``no_xyz_fields``, ``empty_cloud``, ``all_invalid``,
             ``unit_mm``.
     """
+    path = Path(path)
     if not path.is_file():
         raise CloudError("unreadable", f"{path}: no such file")
     suffix = path.suffix.lower()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.register_pair import register_clouds
-from end2reg_ros.cloud.files import read_points
+from end2reg_ros.cloud.files import read_cloud
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_angle
 
 pytestmark = pytest.mark.shared
@@ -45,8 +45,8 @@ def test_face_template_onto_a_live_frame(shared_data: Path) -> None:
     from scipy.spatial import cKDTree
 
     folder = shared_data / "pairs" / "pcl_face_template"
-    template = read_points(folder / "object_template_5.pcd").points.astype(np.float64)
-    person = read_points(folder / "person.pcd").points.astype(np.float64)
+    template = read_cloud(folder / "object_template_5.pcd").points.astype(np.float64)
+    person = read_cloud(folder / "person.pcd").points.astype(np.float64)
     person = person[person[:, 2] < 1.0]
     found = register_clouds(template, person, voxel=0.006)
     tree = cKDTree(person)

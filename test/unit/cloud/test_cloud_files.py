@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
-from end2reg_ros.cloud.files import read_points
+from end2reg_ros.cloud.files import read_cloud
 from end2reg_ros.cloud.ply import PlyPoints, read_ply, write_ply
 from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene, write_scene
 from end2reg_ros.cloud.types import Cloud
@@ -127,7 +127,7 @@ def test_read_points_of_every_kind(tmp_path: Path) -> None:
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(invalid.astype(np.float64)))
     o3d.io.write_point_cloud(tmp_path / "a.pcd", cloud)
     for suffix in ("ply", "npy", "xyz", "pcd"):
-        read = read_points(tmp_path / f"a.{suffix}")
+        read = read_cloud(tmp_path / f"a.{suffix}")
         np.testing.assert_allclose(read.points, valid, atol=1e-7)
         assert (read.received, read.frame_id) == (20, "camera")
         if suffix in ("ply", "xyz"):
@@ -136,36 +136,36 @@ def test_read_points_of_every_kind(tmp_path: Path) -> None:
 
 def test_read_points_faults(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
-    assert fault_of(read_points, path) == ("unreadable", f"{path}: no such file")
+    assert fault_of(read_cloud, path) == ("unreadable", f"{path}: no such file")
     np.save(path, np.eye(4))
     expected = ("no_xyz_fields", f"{path}: must hold (N, 3) or (N, 6) numbers, not 4x4 float64")
-    assert fault_of(read_points, path) == expected
+    assert fault_of(read_cloud, path) == expected
     np.save(path, POINTS * 1000.0)
-    code, text = fault_of(read_points, path)
+    code, text = fault_of(read_cloud, path)
     assert code == "unit_mm"
     assert text.startswith(f"{path}: extends over ") and text.endswith(
         "its unit seems to be mm, metres are needed"
     )
     np.save(path, POINTS * np.nan)
-    assert fault_of(read_points, path) == ("all_invalid", f"{path}: none of its 20 points is valid")
+    assert fault_of(read_cloud, path) == ("all_invalid", f"{path}: none of its 20 points is valid")
     np.save(path, POINTS[:0])
-    assert fault_of(read_points, path) == ("empty_cloud", f"{path}: has no points")
+    assert fault_of(read_cloud, path) == ("empty_cloud", f"{path}: has no points")
     path.write_bytes(b"nonsense")
-    assert fault_of(read_points, path)[0] == "unreadable"
+    assert fault_of(read_cloud, path)[0] == "unreadable"
     other = tmp_path / "a.las"
     other.write_bytes(b"")
     expected = ("unreadable", f"{other}: unknown kind of point file (known: .ply, .pcd, .npy, .xyz)")
-    assert fault_of(read_points, other) == expected
+    assert fault_of(read_cloud, other) == expected
     pcd = tmp_path / "a.pcd"
     pcd.write_bytes(b"nonsense")
-    assert fault_of(read_points, pcd) == ("unreadable", f"{pcd}: is not a PCD file with points")
+    assert fault_of(read_cloud, pcd) == ("unreadable", f"{pcd}: is not a PCD file with points")
     (tmp_path / "a.xyz").write_text("1 2 three\n")
-    assert fault_of(read_points, tmp_path / "a.xyz")[0] == "unreadable"
+    assert fault_of(read_cloud, tmp_path / "a.xyz")[0] == "unreadable"
 
 
 @pytest.mark.shared
 def test_real_pcd_has_its_published_counts(shared_data: Path) -> None:
-    cloud = read_points(shared_data / "pairs" / "pcl_face_template" / "person.pcd")
+    cloud = read_cloud(shared_data / "pairs" / "pcl_face_template" / "person.pcd")
     assert (len(cloud.points), cloud.received) == (242_749, 307_200)
 
 

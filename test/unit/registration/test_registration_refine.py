@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from views import registrar, shifted, tre_mm
+from views import registrar, tre_mm
 
 from end2reg_ros.registration.classical import unguided_start
 from end2reg_ros.registration.fit.refine import RefineSettings, refine
@@ -110,8 +110,13 @@ def move_to(covariance: np.ndarray, point: np.ndarray) -> np.ndarray:
     return move_covariance(covariance, point)
 
 
-def test_inverse_start_is_not_needed() -> None:
-    """T_camera_model maps the model into the camera: the posed centre lies in front of the camera."""
-    assert apply(T_TRUE, registrar().local.centre)[2] == pytest.approx(0.55)
-    assert shifted(T_TRUE, y_mm=10)[2, 3] - T_TRUE[2, 3] == pytest.approx(0.01)
-    np.testing.assert_allclose(inverse(T_TRUE) @ T_TRUE, np.eye(4), atol=1e-12)
+def test_a_start_given_the_wrong_way_round_leads_nowhere() -> None:
+    """The start is T_camera_model. Its inverse lays the model behind the camera: nothing is within reach, nothing moves."""
+    points, normals = scene(0, noise_m=0.0)
+    surface = registrar().local.surface
+    T_wrong = inverse(start(0, 1.0, 0.5))
+    lost = refine(points, normals, surface, T_wrong, RefineSettings())
+    np.testing.assert_array_equal(lost.T_camera_model, T_wrong)
+    assert not lost.inliers.any()
+    found = refine(points, normals, surface, inverse(T_wrong), RefineSettings())
+    assert tre_mm(found.T_camera_model, T_TRUE) < 0.5
