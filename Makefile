@@ -6,7 +6,7 @@ ARGS ?=
 # Left behind by another environment of ROS wheels; with it set ours would not find its libraries.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup setup-train demo test test-fast lint bench clean
+.PHONY: help setup setup-train demo test test-fast lint bench documents clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +36,9 @@ lint: setup ## style, format and types
 bench: setup ## cost of a frame by stage, and error, of several methods, as JSON; ARGS=...
 	@$(BIN)/end2reg bench --json $(ARGS)
 
+documents: setup ## write what follows from the code: docs/parameters.md, config/*.yaml
+	@$(BIN)/python tools/write_documents.py
+
 clean: ## remove the environment and what was built
 	rm -rf .venv build install log .pytest_cache .mypy_cache .ruff_cache *.egg-info
-	find end2reg_ros test tools launch -name __pycache__ -type d -prune -exec rm -rf {} +
+	find end2reg_ros benchmarks examples test tools launch -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,14 +19,14 @@ class AcceptSettings:
         min_inliers: scene points (thinned to the voxel) on the model surface.
         min_inlier_ratio: supported share of the surface that is not covered.
         max_free_space_violation: share of the camera-facing surface that the camera sees through.
-        min_level_inlier_ratio: the same for each single level that is seen well enough to tell; a spine that is right
-            at one end and tilted at the other shows there first.
-        min_level_inlier_ratio_following: the same for a fit that continues a track: an instrument's edge may cost one
-            level a few samples, and from so near no fit tilts away.
+        min_level_inlier_ratio: supported share of each single level that is seen well enough to tell; a spine that is
+            right at one end and tilted at the other shows there first.
+        min_level_inlier_ratio_following: supported share of each level in a fit that continues a track: an instrument's
+            edge may cost one level a few samples, and from so near no fit tilts away.
         min_normal_agreement: share of the points on the model whose surface is turned as the model's is: the best
             single sign of a fit to the wrong place (right fits: 0.77 and more; wrong ones: 0.64 and less).
         min_visible_fraction: share of the camera-facing surface that is not covered.
-        max_residual_rmse_m: of the inliers.
+        max_residual_rmse_m: root mean square distance of the inliers from the surface.
         max_position_stddev_m: largest standard deviation of the spine's centre along any axis.
     """
 

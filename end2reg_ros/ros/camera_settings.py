@@ -44,7 +44,11 @@ class CameraParameters:
         when=START,
     )
     articulation_m: float = parameter(
-        0.0, "The same for shifts, metres.", minimum=0.0, maximum=0.01, when=START
+        0.0,
+        "The vertebrae stand shifted by up to this against each other, compared with the case, metres.",
+        minimum=0.0,
+        maximum=0.01,
+        when=START,
     )
     simulate_picks: bool = parameter(
         True, "Publish an initial_pose from simulated landmark picks.", when=START

@@ -29,8 +29,17 @@ class TrackerParameters:
     case: str = parameter("", "Case folder (with case.yaml); empty for the bundled demo case.")
     method: str = parameter(
         "end2reg",
-        "Registration method: end2reg finds the spine by itself; icp needs a start.",
+        "Registration method. end2reg: finds the spine by itself; icp: needs a start; ransac_icp: searches, seldom finds.",
         choices=("end2reg", "icp", "ransac_icp"),
+    )
+    articulated: bool = parameter(
+        True,
+        "Each vertebra has a pose of its own, held to its neighbours; false takes the spine as one rigid body.",
+    )
+    build_only: bool = parameter(
+        False,
+        "Make the engine and what is computed of the case, keep them for the next start, and end.",
+        when=START,
     )
     engine: str = parameter(
         "auto", "What runs the network; auto takes the fastest that is there.", choices=get_args(EngineChoice)
@@ -55,16 +64,7 @@ class TrackerParameters:
         "pose, and the network checks the newest cloud whenever it is free; auto: background on a CPU.",
         choices=get_args(NetworkPasses),
     )
-    articulated: bool = parameter(
-        True,
-        "Each vertebra has a pose of its own, held to its neighbours; false takes the spine as one rigid body.",
-    )
     weights: str = parameter("", "Weights file; empty for the case's own network, else the shipped one.")
-    build_only: bool = parameter(
-        False,
-        "Make the engine and what is computed of the case, keep them for the next start, and end.",
-        when=START,
-    )
     input: str = parameter(
         "points", "points: a PointCloud2; depth: image and camera_info.", choices=("points", "depth")
     )
@@ -76,12 +76,11 @@ class TrackerParameters:
         "Input depth: use only depth images with a color/image of the same stamp (for methods that look at colour).",
     )
     expected_frame: str = parameter("", "The only frame_id accepted; empty for any but an empty one.")
-    frame_prefix: str = parameter("", "Put before the names of all TF frames, for example 'patient/'.")
     z_min: float = parameter(0.05, "Smallest depth used, metres.", minimum=0.0, maximum=10.0, when=LIVE)
     z_max: float = parameter(10.0, "Largest depth used, metres.", minimum=0.01, maximum=100.0, when=LIVE)
     crop_box: tuple[float, ...] = parameter(
         NO_BOX,
-        "x y z minimum, x y z maximum in the camera frame, metres.",
+        "x y z minimum, x y z maximum in the camera frame, metres; ten metres around is no box.",
         minimum=-10.0,
         maximum=10.0,
         when=LIVE,
@@ -102,15 +101,6 @@ class TrackerParameters:
         minimum=0.0,
         maximum=600.0,
     )
-    watchdog_first_s: float = parameter(
-        2.0, "Patience for the first cloud, seconds.", minimum=0.1, maximum=60.0
-    )
-    watchdog_gap_s: float = parameter(
-        0.5,
-        "Largest patience with a camera that stopped, seconds; once its period is known: 2.5 periods, at least 0.1 s.",
-        minimum=0.05,
-        maximum=60.0,
-    )
     prior_stddev_m: float = parameter(
         0.003,
         "Expected error of an initial_pose that tells no covariance, metres.",
@@ -123,6 +113,16 @@ class TrackerParameters:
         minimum=0.1,
         maximum=600.0,
     )
+    watchdog_first_s: float = parameter(
+        2.0, "Patience for the first cloud, seconds.", minimum=0.1, maximum=60.0
+    )
+    watchdog_gap_s: float = parameter(
+        0.5,
+        "Largest patience with a camera that stopped, seconds; once its period is known: 2.5 periods, at least 0.1 s.",
+        minimum=0.05,
+        maximum=60.0,
+    )
+    frame_prefix: str = parameter("", "Put before the names of all TF frames, for example 'patient/'.")
     filter: str = parameter(
         "none",
         "Of the poses on TF and */measured_cp: none, or constant_velocity, which smooths and lags a little; spine/pose and "
@@ -137,7 +137,7 @@ class TrackerParameters:
     )
     filter_angular_acceleration_rad_s2: float = parameter(
         FilterSettings.angular_acceleration_rad_s2,
-        "The same of its turning, rad/s^2.",
+        "Angular acceleration that the filter expects of the spine, rad/s^2.",
         minimum=0.0001,
         maximum=1000.0,
     )

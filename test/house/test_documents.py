@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 from pathlib import Path
@@ -58,3 +59,12 @@ def test_ros_users_keep_the_numpy_of_their_messages() -> None:
     installed = re.findall(r"^pip install -r (\S+)", section, re.MULTILINE)
     assert installed == ["src/end2reg_ros/requirements/runtime-numpy1.txt"]
     assert re.search(r"^numpy==1\.", (ROOT / "requirements" / "runtime-numpy1.txt").read_text(), re.MULTILINE)
+
+
+def test_generated_documents_are_what_the_code_says() -> None:
+    spec = importlib.util.spec_from_file_location("write_documents", ROOT / "tools" / "write_documents.py")
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    stale = [str(f.relative_to(ROOT)) for f, text in tool.documents().items() if f.read_text() != text]
+    assert not stale, "make documents"
