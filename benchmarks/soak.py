@@ -25,7 +25,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import tyro
 
 from benchmarks.camera_rate.render import playback_of, recipe_of
-from benchmarks.camera_rate.stream import FRAME_ID
 from benchmarks.soak_study.feed import Course
 from benchmarks.soak_study.record import Sample, figures
 from benchmarks.soak_study.run import Soak
@@ -33,6 +32,7 @@ from end2reg_ros.apps.bench.demo_runs import command
 from end2reg_ros.apps.demo.assess import machine, versions
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.store import load_case
+from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.runtime.memory import keep_freed_memory
 
@@ -89,7 +89,7 @@ def main(options: SoakOptions) -> int:
         engine=options.engine,
         engine_threads=options.threads,
         network_passes=options.network_passes,
-        expected_frame=FRAME_ID,
+        expected_frame=CAMERA_FRAME,
     )
     course = Course(options.clouds, recipe.rate_hz, options.event_every, options.full_every)
     load = os.getloadavg()[0]

@@ -36,6 +36,7 @@ from end2reg_ros.apps.demo.processes import (
 )
 from end2reg_ros.apps.demo.run import RunSettings, Silent, check_installation, default_case, run_nodes
 from end2reg_ros.case.store import load_case
+from end2reg_ros.reasons import Reason
 
 RESULTS = Path(__file__).resolve().parent / "results" / "startup.json"
 LIMIT_S, LIMIT_MB = 3.0, 700.0
@@ -135,7 +136,7 @@ def measure(method: str, kind: str, case: Path, logs: Path, environment: dict[st
     child = Child(spec, environment)
     try:
         # A listener that finds the node late hears the latest status only, and that is of the silence.
-        heard_s = ear.when("status", ("waiting", "no_cloud"), child) - began
+        heard_s = ear.when("status", (Reason.WAITING, Reason.NO_CLOUD), child) - began
         spent = psutil.Process(child.process.pid).cpu_times()
         cpu_s = spent.user + spent.system
         memory, active_s = memory_mb(child.process.pid), logged(child) - began

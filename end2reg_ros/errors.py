@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from end2reg_ros.reasons import Reason
+
 
 class End2RegError(Exception):
     """Base of all errors a user can cause. The command line prints its text as one line and exits with 1."""
@@ -15,10 +17,10 @@ class CloudError(End2RegError):
     """A cloud, depth image, scene folder or recording that cannot be used.
 
     Attributes:
-        code: stable machine-readable reason, published and counted by the node (e.g. ``no_xyz_fields``).
+        code: stable machine-readable reason, published and counted by the node (e.g. ``Reason.NO_XYZ_FIELDS``).
     """
 
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(self, code: Reason, text: str) -> None:
         super().__init__(text)
         self.code = code
 

@@ -25,14 +25,14 @@ from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2, PointField
 
 from benchmarks.camera_rate.log import SentCloud, write_sent
-from benchmarks.camera_rate.stream import FRAME_ID, Playback, read_playback
+from benchmarks.camera_rate.stream import Playback, read_playback
+from end2reg_ros.names import CAMERA_FRAME, SIMULATED_POINTS
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped
 from end2reg_ros.ros.parameters import START, declare, parameter
 from end2reg_ros.ros.process import NodeApplication, leave, run
 from end2reg_ros.simulation.pointcloud2_fields import FIELDS, POINT_STEP
 
-CLOUD_TOPIC = "/camera/depth/color/points"
 READ_AHEAD = 4  # clouds
 DISCOVERY_S = 0.5  # both sides must know of each other: the writer learns first
 STOP_S = 1.5
@@ -117,7 +117,7 @@ class PlaybackCamera(Node):
         self.exit_code: int | None = None
         self.parameters = p = declare(self, PlaybackParameters)
         self._playback = read_playback(Path(p.stream))
-        self._cloud = self.create_publisher(PointCloud2, CLOUD_TOPIC, qos.result())
+        self._cloud = self.create_publisher(PointCloud2, SIMULATED_POINTS, qos.result())
         self._pose = self.create_publisher(PoseWithCovarianceStamped, "initial_pose", qos.prior())
         self._fields = [
             PointField(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count) for f in FIELDS
@@ -162,7 +162,7 @@ class PlaybackCamera(Node):
         p = self.parameters
         if p.send_start:
             start = pose_with_covariance_stamped(
-                FRAME_ID, self._now_ns(), self._playback.T_start, np.zeros((6, 6))
+                CAMERA_FRAME, self._now_ns(), self._playback.T_start, np.zeros((6, 6))
             )
             self._pose.publish(start)
         frames = read_ahead(self._playback, p.rate, round(p.duration * p.rate), self._stop)
@@ -183,7 +183,7 @@ class PlaybackCamera(Node):
         stamp_ns = self._now_ns()
         size = frame.points * POINT_STEP
         message = PointCloud2(
-            header=header(FRAME_ID, stamp_ns),
+            header=header(CAMERA_FRAME, stamp_ns),
             height=1,
             width=frame.points,
             fields=self._fields,

@@ -25,7 +25,8 @@ from end2reg_ros.apps.demo.processes import (
     terminate_as_interrupt,
     wait_until,
 )
-from end2reg_ros.apps.demo.run import BUILD_SECONDS, CLOUD_TOPIC, START_SECONDS
+from end2reg_ros.apps.demo.run import BUILD_SECONDS, START_SECONDS
+from end2reg_ros.names import SIMULATED_POINTS
 
 LAST_STATUS_S = 1.5  # the tracker repeats its status once a second: the last one knows of every cloud
 WRITE_S = 60.0  # the ear decodes at the end
@@ -98,7 +99,7 @@ def node_specs(settings: RateSettings) -> dict[str, NodeSpec]:
             "input_reliability": s.reliability,
         },
         s.logs,
-        {"points": CLOUD_TOPIC},
+        {"points": SIMULATED_POINTS},
     )
     camera = NodeSpec(
         "camera",

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from end2reg_ros.cloud.messages import Header, PointCloud2Data, Stamp
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.simulation.pointcloud2_fields import FIELDS, POINT_STEP
 
 Array = NDArray[np.float64]
-FRAME_ID = "camera_depth_optical_frame"
 DOCUMENT = "stream.json"
 FORMAT = 1
 UNUSED = slice(12, 16)  # of a point, between z and rgb
@@ -87,7 +87,7 @@ class PlaybackFrame:
             data[UNUSED] = array.array("B", (mark % (1 << 32)).to_bytes(4, "little"))
         return data
 
-    def message(self, stamp_ns: int, frame_id: str = FRAME_ID, mark: int = 0) -> PointCloud2Data:
+    def message(self, stamp_ns: int, frame_id: str = CAMERA_FRAME, mark: int = 0) -> PointCloud2Data:
         """The cloud as a message without ROS, under a stamp of its own; ``mark`` as in ``data``."""
         size = self.points * POINT_STEP
         return PointCloud2Data(

@@ -19,6 +19,7 @@ from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.evaluation.spread import Spread, spread
 from end2reg_ros.evaluation.statistics import SignedRank, signed_rank
 from end2reg_ros.evaluation.tables_paper import number, percent, table
+from end2reg_ros.reasons import Reason
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -235,7 +236,7 @@ def _verdict(test: SignedRank) -> str:
 def _bone(scene: Scene) -> Mask:
     if scene.bone is None:
         text = f"scene {scene.name}: has no bone label, which the mask study needs"
-        raise CloudError("no_bone_label", text)
+        raise CloudError(Reason.NO_BONE_LABEL, text)
     return scene.bone
 
 

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.camera_rate.stream import FRAME_ID, Playback, PlaybackFrame
+from benchmarks.camera_rate.stream import Playback, PlaybackFrame
+from end2reg_ros.names import CAMERA_FRAME
+from end2reg_ros.reasons import Reason
 from end2reg_ros.simulation.pointcloud2_fields import POINT_DTYPE
 
 CLEAR = 0.5  # share of the exposed spine that the calm rounds never fall below
@@ -20,11 +22,11 @@ BACK_NS = 100_000_000
 SILENCE_NS = 1_000_000_000
 # Event -> the reason under which its cloud is dropped.
 DROPPED = {
-    "frozen": "frozen",
-    "empty": "empty_cloud",
-    "wrong_frame": "wrong_frame",
-    "nan": "all_invalid",
-    "backwards": "stamp_backwards",
+    "frozen": Reason.FROZEN,
+    "empty": Reason.EMPTY_CLOUD,
+    "frame": Reason.WRONG_FRAME,
+    "nan": Reason.ALL_INVALID,
+    "backwards": Reason.STAMP_BACKWARDS,
 }
 EVENTS = (*DROPPED, "silence", "burst")
 
@@ -143,7 +145,7 @@ class Feeder:
         if event == "backwards":  # the stream's time stands still for it
             return frame.message(self.stamp_ns - BACK_NS)
         self.stamp_ns += self._step_ns
-        frame_id = "another_frame" if event == "wrong_frame" else FRAME_ID
+        frame_id = "another_frame" if event == "frame" else CAMERA_FRAME
         message = frame.message(self.stamp_ns, frame_id, self._mark)
         if event == "empty":
             return replace(message, width=0, row_step=0, data=array.array("B"))

@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.soak_study.feed import BURST, DROPPED
 from benchmarks.soak_study.output import SoakOutput
 from end2reg_ros.evaluation.spread import spread
+from end2reg_ros.reasons import Reason
 from end2reg_ros.runtime.counters import CounterSnapshot
 
 CLOUDS_PER_HOUR = 108_000  # at 30 Hz
@@ -78,7 +79,7 @@ def problems(record: SoakRecord, warm: int) -> list[str]:
         (output.blind, "poses were published while nothing of the spine was in view"),
         (output.uncompared, "poses belong to no cloud that was sent"),
         (events.get("silence", 0) - record.silences_noticed, "silences of the camera were not told"),
-        (output.warned["internal_error"], "warnings of an internal error"),
+        (output.warned[Reason.INTERNAL_ERROR], "warnings of an internal error"),
     ):
         if count:
             found.append(f"{count} {text}")
@@ -93,10 +94,10 @@ def _drop_problems(dropped: dict[str, int], events: dict[str, int]) -> list[str]
     expected = {DROPPED[event]: count for event, count in events.items() if event in DROPPED}
     found = [
         f"{dropped.get(code, 0)} clouds were dropped as {code}, expected {expected.get(code, 0)}"
-        for code in sorted({*dropped, *expected} - {"superseded"})
+        for code in sorted({*dropped, *expected} - {Reason.SUPERSEDED})
         if dropped.get(code, 0) != expected.get(code, 0)
     ]
-    bursts, superseded = events.get("burst", 0), dropped.get("superseded", 0)
+    bursts, superseded = events.get("burst", 0), dropped.get(Reason.SUPERSEDED, 0)
     if superseded != (BURST - 1) * bursts:
         found.append(f"{superseded} clouds were superseded in {bursts} bursts of {BURST}")
     return found

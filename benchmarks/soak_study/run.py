@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.camera_rate.stream import FRAME_ID, Playback, PlaybackFrame
+from benchmarks.camera_rate.stream import Playback, PlaybackFrame
 from benchmarks.soak_study.feed import Course, Feeder
 from benchmarks.soak_study.output import SoakOutput
 from benchmarks.soak_study.record import Sample, SoakRecord
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.decoding import decoder
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.names import CAMERA_FRAME
+from end2reg_ros.reasons import Reason
 from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.find.initial_pose import PriorRequest
 from end2reg_ros.registration.types import Registrar
@@ -34,7 +36,7 @@ from end2reg_ros.tracking import State, Tracker
 STUCK_S = 120.0
 SILENCE_S = 1.0
 START_PATIENCE = 30  # clouds between two starts that are given
-NEEDS_START = ("no_prior", "lost_too_long", "prior_expired", "prior_refused")
+NEEDS_START = (Reason.NO_PRIOR, Reason.LOST_TOO_LONG, Reason.PRIOR_EXPIRED, Reason.PRIOR_REFUSED)
 
 
 class SoakStuck(End2RegError):
@@ -88,7 +90,7 @@ class RuntimeSink:
             self._runtime.tick()
             time.sleep(0.02)
         told = self._output.judgement
-        self.silences_noticed += told.reason_code == "no_cloud" and told.state not in (
+        self.silences_noticed += told.reason_code == Reason.NO_CLOUD and told.state not in (
             State.TRACKING,
             State.DEGRADED,
         )
@@ -192,7 +194,7 @@ class Soak:
         self._start_given_at = feeder.sent
         self._starts += 1
         T = picked_prior(self._case, frame.T_camera_model, self._starts, PICK_RMS_M).T_camera_model
-        self._runtime.offer_prior(PriorRequest(FRAME_ID, feeder.stamp_ns, T, np.zeros((6, 6))))
+        self._runtime.offer_prior(PriorRequest(CAMERA_FRAME, feeder.stamp_ns, T, np.zeros((6, 6))))
 
     def _sample(self, clouds: int, wall_s: float) -> Sample:
         with self._process.oneshot():

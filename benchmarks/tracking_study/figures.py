@@ -14,6 +14,7 @@ from benchmarks.tracking_study.rows import TrackRow
 from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.spread import Spread, share, spread
 from end2reg_ros.evaluation.stream import NOTHING_IN_VIEW, losses
+from end2reg_ros.reasons import Reason
 
 MOST_GAPS = 60  # listed; all are counted
 
@@ -173,7 +174,7 @@ def gaps(runs: Sequence[Run]) -> list[Gap]:
             rows = list(members)
             if missing:
                 visible = [row.visible for row in rows if row.visible is not None]
-                text = next((row.reason for row in rows if row.judged), "superseded")
+                text = next((row.reason for row in rows if row.judged), Reason.SUPERSEDED)
                 found.append(
                     Gap(
                         number, round(rows[0].t, 3), len(rows), counted(_code(row) for row in rows),
@@ -184,7 +185,7 @@ def gaps(runs: Sequence[Run]) -> list[Gap]:
 
 
 def _code(row: TrackRow) -> str:
-    return row.reason_code if row.judged else "superseded"
+    return row.reason_code if row.judged else Reason.SUPERSEDED
 
 
 def _losses(run: Run) -> list[str]:

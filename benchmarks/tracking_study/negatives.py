@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tracking_study.run import FRAME_ID, cloud_of_frame, stamp_of
+from benchmarks.tracking_study.run import cloud_of_frame, stamp_of
 from benchmarks.tracking_study.setup import (
     FIRST_SEED,
     Cases,
@@ -27,6 +27,8 @@ from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError, End2RegError
+from end2reg_ros.names import CAMERA_FRAME
+from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.classical import unguided_start
 from end2reg_ros.registration.types import Prior, Registration
 from end2reg_ros.simulation.picked_prior import picked_prior
@@ -230,7 +232,9 @@ def read_clouds(path: Path) -> list[Cloud]:
         depth = [t.name for t in recording.topics if t.type == IMAGE and "depth" in t.name.lower()]
         infos = [t.name for t in recording.topics if t.type == CAMERA_INFO and "depth" in t.name.lower()]
         if not clouds and not (depth and infos):
-            raise CloudError("no_topic", f"{path}: neither clouds nor depth images with their calibration")
+            raise CloudError(
+                Reason.NO_TOPIC, f"{path}: neither clouds nor depth images with their calibration"
+            )
         decode, _ = decoder("points" if clouds else "depth")
         info: Any = None
         if not clouds:  # recorders may write the calibration after the first image
@@ -255,7 +259,7 @@ def moved_view(cloud: Cloud, turn: int, stamp_ns: int) -> Cloud:
         shift = middle - R @ middle + rng.uniform(-0.03, 0.03, 3)
         moved = points.astype(np.float64) @ R.T + shift
         points = (moved + rng.normal(0, 0.0005, moved.shape)).astype(np.float32)
-    return Cloud(points, cloud.colours, FRAME_ID, stamp_ns, received=len(points))
+    return Cloud(points, cloud.colours, CAMERA_FRAME, stamp_ns, received=len(points))
 
 
 def negative_summary(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

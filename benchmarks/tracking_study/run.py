@@ -12,10 +12,11 @@ import numpy as np
 from benchmarks.tracking_study.rows import Observer, TrackRow
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.frame import TrackerLike
+from end2reg_ros.names import CAMERA_FRAME
+from end2reg_ros.reasons import Reason
 from end2reg_ros.simulation.sequence import SimulatedFrame
 from end2reg_ros.tracking.types import State
 
-FRAME_ID = "camera_depth_optical_frame"
 START_NS = 1_700_000_000_000_000_000  # a stamp of zero means "no time" to ROS
 
 
@@ -58,7 +59,7 @@ def cloud_of_frame(frame: SimulatedFrame) -> Cloud:
     """What a driver would send: the valid points, in image order."""
     valid = np.isfinite(frame.points[..., 2])
     return Cloud(
-        frame.points[valid], frame.colours[valid], FRAME_ID, stamp_of(frame.t_s), received=int(valid.size)
+        frame.points[valid], frame.colours[valid], CAMERA_FRAME, stamp_of(frame.t_s), received=int(valid.size)
     )
 
 
@@ -115,4 +116,6 @@ def superseded(frame: SimulatedFrame, last: TrackRow | None) -> TrackRow:
     """The row of a cloud that was never looked at."""
     state, code = (last.state, last.reason_code) if last is not None else (State.SEARCHING.name, "")
     visible = frame.visible_fraction if frame.tags.get("spine", True) else 0.0
-    return TrackRow(frame.t_s, stamp_of(frame.t_s), state, False, code, "superseded", visible, judged=False)
+    return TrackRow(
+        frame.t_s, stamp_of(frame.t_s), state, False, code, Reason.SUPERSEDED, visible, judged=False
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.names import SIMULATED_POINTS
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Simulate:
         return 0
 
     def _recording(self, case: Any) -> int:
-        from end2reg_ros.simulation.bag import POINTS_TOPIC, BagSettings, write_bag
+        from end2reg_ros.simulation.bag import BagSettings, write_bag
         from end2reg_ros.simulation.camera import SENSORS
         from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
@@ -113,11 +114,11 @@ class Simulate:
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
         if self.json:
-            content = {"bag": str(self.bag), "topic": POINTS_TOPIC, "frames": frames, "seed": self.seed}
+            content = {"bag": str(self.bag), "topic": SIMULATED_POINTS, "frames": frames, "seed": self.seed}
             print(json.dumps({**content, "case": str(case.path), "scenario": self.scenario}, indent=1))
         else:
             print(
-                f"{frames} clouds on {POINTS_TOPIC} in {self.bag} (scenario '{self.scenario}', seed {self.seed})"
+                f"{frames} clouds on {SIMULATED_POINTS} in {self.bag} (scenario '{self.scenario}', seed {self.seed})"
             )
         return 0
 

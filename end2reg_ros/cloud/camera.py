@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros.cloud.messages import CameraInfoLike
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 # Number of coefficients that each model of sensor_msgs/distortion_models takes.
 _MODELS = {"plumb_bob": 5, "rational_polynomial": 8}
@@ -39,9 +40,11 @@ def camera_from_info(info: CameraInfoLike) -> Camera:
     k = [float(v) for v in info.k]
     coefficients = [float(v) for v in info.d]
     if len(k) != 9 or not np.isfinite([*k, *coefficients]).all() or k[0] <= 0.0 or k[4] <= 0.0:
-        raise CloudError("bad_camera_info", "camera_info: fx and fy of K must be above 0 (not calibrated?)")
+        raise CloudError(
+            Reason.BAD_CAMERA_INFO, "camera_info: fx and fy of K must be above 0 (not calibrated?)"
+        )
     if info.height <= 0 or info.width <= 0:
-        raise CloudError("bad_camera_info", f"camera_info gives a size of {info.width}x{info.height}")
+        raise CloudError(Reason.BAD_CAMERA_INFO, f"camera_info gives a size of {info.width}x{info.height}")
     if any(coefficients):
         count = _MODELS.get(info.distortion_model, 0)
         # plumb_bob may come with four coefficients (k3 left out).
@@ -50,7 +53,7 @@ def camera_from_info(info: CameraInfoLike) -> Camera:
                 f"camera_info: distortion '{info.distortion_model}' with {len(coefficients)} coefficients"
                 " is not supported; publish a rectified depth image, or plumb_bob or rational_polynomial"
             )
-            raise CloudError("bad_camera_info", text)
+            raise CloudError(Reason.BAD_CAMERA_INFO, text)
     distortion = tuple((coefficients + [0.0] * 8)[:8])
     return Camera(int(info.height), int(info.width), k[0], k[4], k[2], k[5], distortion)
 
@@ -100,7 +103,7 @@ def _undistort(
         good = (np.hypot(at_x - seen_x, at_y - seen_y) < _CONVERGED) & (determinant > 0)
     if not good.any():
         raise CloudError(
-            "bad_camera_info", "camera_info: the distortion coefficients leave no pixel with a ray"
+            Reason.BAD_CAMERA_INFO, "camera_info: the distortion coefficients leave no pixel with a ray"
         )
     x[~good] = np.nan
     y[~good] = np.nan

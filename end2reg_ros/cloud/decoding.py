@@ -11,6 +11,7 @@ from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def decode_frame(frame: DepthFrame, limits: CloudLimits) -> Cloud:
     """
     if frame.info is None:
         raise CloudError(
-            "no_camera_info", "no depth/camera_info has arrived: depth cannot be made into points"
+            Reason.NO_CAMERA_INFO, "no depth/camera_info has arrived: depth cannot be made into points"
         )
     return decode_depth(frame.depth, frame.info, frame.colour, limits)
 

@@ -11,6 +11,7 @@ from end2reg_ros.cloud.messages import CameraInfoLike, ImageLike, as_bytes, stam
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.valid import select_points
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 _DEFAULT = CloudLimits()
 # Encoding -> numpy type and metres per unit (REP-118; mono16 is what some SDK recordings call 16UC1).
@@ -46,7 +47,7 @@ def decode_depth(
     check_header(depth, limits)
     if depth.encoding not in _DEPTH:
         raise CloudError(
-            "encoding", f"depth image has encoding '{depth.encoding}', known are {', '.join(_DEPTH)}"
+            Reason.ENCODING, f"depth image has encoding '{depth.encoding}', known are {', '.join(_DEPTH)}"
         )
     code, metres_per_unit = _DEPTH[depth.encoding]
     pixels = _pixels("depth", depth, np.dtype((">" if depth.is_bigendian else "<") + code))
@@ -54,10 +55,10 @@ def decode_depth(
     camera = camera_from_info(info)
     if (camera.height, camera.width) != (height, width):
         text = f"depth image is {width}x{height}, but its camera_info is for {camera.width}x{camera.height}"
-        raise CloudError("size_mismatch", text)
+        raise CloudError(Reason.SIZE_MISMATCH, text)
     if colour is not None and (colour.height, colour.width) != (height, width):
         text = f"colour image is {colour.width}x{colour.height}, but depth is {width}x{height}; align it"
-        raise CloudError("size_mismatch", text)
+        raise CloudError(Reason.SIZE_MISMATCH, text)
     rows_step, columns_step = grid_stride(height, width, limits.max_points)
     kept = np.s_[::rows_step, ::columns_step]
     z = pixels[kept].astype(np.float32) * np.float32(metres_per_unit)
@@ -79,20 +80,20 @@ def _pixels(name: str, image: ImageLike, dtype: np.dtype) -> NDArray:
     """(height, width) pixels in place: no copy."""
     height, width, step, data = int(image.height), int(image.width), int(image.step), as_bytes(image.data)
     if height * width == 0:
-        raise CloudError("empty_cloud", f"{name} image has no pixels (width {width}, height {height})")
+        raise CloudError(Reason.EMPTY_CLOUD, f"{name} image has no pixels (width {width}, height {height})")
     if step < width * dtype.itemsize:
         text = f"{name} image has a step of {step} bytes, but {width} pixels take {width * dtype.itemsize}"
-        raise CloudError("short_data", text)
+        raise CloudError(Reason.SHORT_DATA, text)
     if data.size < step * height:
         text = f"{name} image has {data.size} bytes of data, but step * height is {step * height}"
-        raise CloudError("short_data", text)
+        raise CloudError(Reason.SHORT_DATA, text)
     return np.ndarray((height, width), dtype, buffer=data, strides=(step, dtype.itemsize))
 
 
 def _colours(image: ImageLike, kept: tuple[slice, slice], keep: NDArray[np.intp] | None) -> NDArray[np.uint8]:
     if image.encoding not in _COLOUR:
         raise CloudError(
-            "encoding", f"colour image has encoding '{image.encoding}', known are {', '.join(_COLOUR)}"
+            Reason.ENCODING, f"colour image has encoding '{image.encoding}', known are {', '.join(_COLOUR)}"
         )
     size, channels = _COLOUR[image.encoding]
     pixels = _pixels("colour", image, np.dtype([("channels", "u1", (size,))]))["channels"][kept]

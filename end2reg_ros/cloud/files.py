@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from end2reg_ros.cloud.ply import PlyPoints, read_ply
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 SUFFIXES = (".ply", ".pcd", ".npy", ".xyz")
 _LARGEST_SCENE_M = 50.0
@@ -26,7 +27,7 @@ def read_cloud(path: str | Path, frame_id: str = "camera") -> Cloud:
     """
     path = Path(path)
     if not path.is_file():
-        raise CloudError("unreadable", f"{path}: no such file")
+        raise CloudError(Reason.UNREADABLE, f"{path}: no such file")
     suffix = path.suffix.lower()
     if suffix == ".ply":
         content = read_ply(path)
@@ -35,12 +36,14 @@ def read_cloud(path: str | Path, frame_id: str = "camera") -> Cloud:
     elif suffix in (".npy", ".xyz"):
         content = _from_columns(path, _read_columns(path, suffix))
     else:
-        raise CloudError("unreadable", f"{path}: unknown kind of point file (known: {', '.join(SUFFIXES)})")
+        raise CloudError(
+            Reason.UNREADABLE, f"{path}: unknown kind of point file (known: {', '.join(SUFFIXES)})"
+        )
     if len(content.points) == 0:
-        raise CloudError("empty_cloud", f"{path}: has no points")
+        raise CloudError(Reason.EMPTY_CLOUD, f"{path}: has no points")
     valid = np.flatnonzero(np.isfinite(content.points).all(axis=1) & content.points.any(axis=1))
     if valid.size == 0:
-        raise CloudError("all_invalid", f"{path}: none of its {len(content.points)} points is valid")
+        raise CloudError(Reason.ALL_INVALID, f"{path}: none of its {len(content.points)} points is valid")
     points = content.points[valid]
     check_metres(path, points)
     colours = None if content.colours is None else content.colours[valid]
@@ -58,7 +61,7 @@ def check_metres(path: Path, points: NDArray[np.floating]) -> None:
     extent = float((high - low).max())
     if extent > _LARGEST_SCENE_M:
         text = f"{path}: extends over {extent:.0f} m: its unit seems to be mm, metres are needed"
-        raise CloudError("unit_mm", text)
+        raise CloudError(Reason.UNIT_MM, text)
 
 
 def _read_pcd(path: Path) -> PlyPoints:
@@ -68,7 +71,7 @@ def _read_pcd(path: Path) -> PlyPoints:
         cloud = o3d.io.read_point_cloud(path, remove_nan_points=False, remove_infinite_points=False)
     points = np.asarray(cloud.points, dtype=np.float32)
     if len(points) == 0:
-        raise CloudError("unreadable", f"{path}: is not a PCD file with points")
+        raise CloudError(Reason.UNREADABLE, f"{path}: is not a PCD file with points")
     colours = np.rint(np.asarray(cloud.colors) * 255.0).astype(np.uint8) if cloud.has_colors() else None
     return PlyPoints(points, colours)
 
@@ -80,14 +83,16 @@ def _read_columns(path: Path, suffix: str) -> NDArray:
         text = path.read_text(encoding="utf-8").replace(",", " ")
         return np.loadtxt(text.splitlines(), ndmin=2) if text.strip() else np.zeros((0, 3))
     except (ValueError, OSError, EOFError) as error:
-        raise CloudError("unreadable", f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+        raise CloudError(
+            Reason.UNREADABLE, f"{path}: cannot be read ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def _from_columns(path: Path, columns: NDArray) -> PlyPoints:
     if columns.ndim != 2 or columns.shape[1] not in (3, 6) or columns.dtype.kind not in "fiu":
         shape = "x".join(str(n) for n in columns.shape)
         raise CloudError(
-            "no_xyz_fields", f"{path}: must hold (N, 3) or (N, 6) numbers, not {shape} {columns.dtype}"
+            Reason.NO_XYZ_FIELDS, f"{path}: must hold (N, 3) or (N, 6) numbers, not {shape} {columns.dtype}"
         )
     colours = None
     if columns.shape[1] == 6:

@@ -8,6 +8,7 @@ from typing import Any
 
 from end2reg_ros.cloud.messages import stamp_ns
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 Corner = tuple[float, float, float]
 
@@ -50,11 +51,13 @@ def check_header(message: Any, limits: CloudLimits) -> None:
     """
     frame = str(message.header.frame_id)
     if limits.require_header and not frame:
-        raise CloudError("empty_frame", "frame_id is empty: the camera's driver must name its optical frame")
+        raise CloudError(
+            Reason.EMPTY_FRAME, "frame_id is empty: the camera's driver must name its optical frame"
+        )
     if limits.expected_frame and frame != limits.expected_frame:
-        raise CloudError("wrong_frame", f"frame_id is '{frame}', expected '{limits.expected_frame}'")
+        raise CloudError(Reason.WRONG_FRAME, f"frame_id is '{frame}', expected '{limits.expected_frame}'")
     if limits.require_header and stamp_ns(message) == 0:
-        raise CloudError("zero_stamp", "stamp is zero: a pose needs the time of the image")
+        raise CloudError(Reason.ZERO_STAMP, "stamp is zero: a pose needs the time of the image")
 
 
 def grid_stride(height: int, width: int, max_points: int) -> tuple[int, int]:

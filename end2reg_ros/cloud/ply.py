@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
@@ -78,13 +79,13 @@ def read_ply(path: Path) -> PlyPoints:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise CloudError("unreadable", f"{path}: cannot be read ({error.strerror})") from error
+        raise CloudError(Reason.UNREADABLE, f"{path}: cannot be read ({error.strerror})") from error
     header = _parse_header(path, raw)
     if header.count == 0:
-        raise CloudError("empty_cloud", f"{path}: has no points")
+        raise CloudError(Reason.EMPTY_CLOUD, f"{path}: has no points")
     if any(axis not in header.names for axis in "xyz"):
         names = ", ".join(header.names) or "none"
-        raise CloudError("no_xyz_fields", f"{path}: has no x, y, z properties (its properties: {names})")
+        raise CloudError(Reason.NO_XYZ_FIELDS, f"{path}: has no x, y, z properties (its properties: {names})")
     table = _binary_table(path, raw, header) if header.order else _ascii_table(path, raw, header)
     with np.errstate(invalid="ignore", over="ignore"):
         points = np.stack([table[axis].astype(np.float32) for axis in "xyz"], axis=1)
@@ -97,7 +98,7 @@ def read_ply(path: Path) -> PlyPoints:
 def _parse_header(path: Path, raw: bytes) -> _Header:
     end = raw.find(b"end_header", 0, _HEADER_LIMIT)
     if not raw.startswith(b"ply") or end < 0:
-        raise CloudError("unreadable", f"{path}: is not a PLY file (no 'ply ... end_header')")
+        raise CloudError(Reason.UNREADABLE, f"{path}: is not a PLY file (no 'ply ... end_header')")
     size = raw.find(b"\n", end) + 1 or len(raw)
     order, count = "", -1
     names: list[str] = []
@@ -119,9 +120,9 @@ def _parse_header(path: Path, raw: bytes) -> _Header:
                 formats.append(_TYPES[words[1]])  # a list property is a KeyError: no point cloud has one
                 names.append(words[2])
     except (KeyError, IndexError, ValueError) as error:
-        raise CloudError("unreadable", f"{path}: PLY header not understood ({error})") from error
+        raise CloudError(Reason.UNREADABLE, f"{path}: PLY header not understood ({error})") from error
     if count < 0:
-        raise CloudError("unreadable", f"{path}: PLY header not understood (no element vertex)")
+        raise CloudError(Reason.UNREADABLE, f"{path}: PLY header not understood (no element vertex)")
     return _Header(order, count, names, formats, size)
 
 
@@ -129,7 +130,9 @@ def _binary_table(path: Path, raw: bytes, header: _Header) -> NDArray[np.void]:
     dtype = np.dtype([(n, header.order + f) for n, f in zip(header.names, header.formats, strict=True)])
     found = (len(raw) - header.size) // dtype.itemsize
     if found < header.count:
-        raise CloudError("truncated", f"{path}: is truncated, {found} of {header.count} points are there")
+        raise CloudError(
+            Reason.TRUNCATED, f"{path}: is truncated, {found} of {header.count} points are there"
+        )
     return np.frombuffer(raw, dtype, header.count, header.size)
 
 
@@ -138,12 +141,14 @@ def _ascii_table(path: Path, raw: bytes, header: _Header) -> NDArray[np.void]:
     lines = [line for line in lines if line.strip()][: header.count]
     if len(lines) < header.count:
         text = f"{path}: is truncated, {len(lines)} of {header.count} points are there"
-        raise CloudError("truncated", text)
+        raise CloudError(Reason.TRUNCATED, text)
     try:
         numbers = BytesIO("\n".join(lines).encode("ascii", "replace"))
         columns = np.loadtxt(numbers, dtype=np.float64, ndmin=2, usecols=range(len(header.names)))
     except ValueError as error:
-        raise CloudError("unreadable", f"{path}: not {len(header.names)} numbers on every line") from error
+        raise CloudError(
+            Reason.UNREADABLE, f"{path}: not {len(header.names)} numbers on every line"
+        ) from error
     table = np.empty(header.count, np.dtype(list(zip(header.names, header.formats, strict=True))))
     with np.errstate(invalid="ignore", over="ignore"):
         for index, name in enumerate(header.names):

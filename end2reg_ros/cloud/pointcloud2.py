@@ -12,6 +12,7 @@ from end2reg_ros.cloud.messages import POINT_FIELD_TYPES, PointCloud2Like, Point
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.valid import select_points
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 _DEFAULT = CloudLimits()
 _PACKED = ("rgb", "rgba")
@@ -66,14 +67,14 @@ def point_layout(fields: Sequence[PointFieldLike], point_step: int, is_bigendian
         by_name.setdefault(field.name, field)
     if any(axis not in by_name for axis in "xyz"):
         names = ", ".join(by_name) or "none"
-        raise CloudError("no_xyz_fields", f"the cloud has no x, y, z fields (its fields: {names})")
+        raise CloudError(Reason.NO_XYZ_FIELDS, f"the cloud has no x, y, z fields (its fields: {names})")
     wanted = {axis: by_name[axis] for axis in "xyz"}
     for axis, field in wanted.items():
         if field.datatype not in (7, 8):
             text = (
                 f"field {axis} has datatype {field.datatype}, but x, y, z must be FLOAT32 (7) or FLOAT64 (8)"
             )
-            raise CloudError("no_xyz_fields", text)
+            raise CloudError(Reason.NO_XYZ_FIELDS, text)
     order = ">" if is_bigendian else "<"
     formats = {axis: order + POINT_FIELD_TYPES[field.datatype] for axis, field in wanted.items()}
     packed = next((by_name[name] for name in _PACKED if name in by_name), None)
@@ -88,7 +89,7 @@ def point_layout(fields: Sequence[PointFieldLike], point_step: int, is_bigendian
         end = field.offset + np.dtype(formats[name]).itemsize
         if field.offset < 0 or end > point_step:
             text = f"point_step is {point_step} bytes, but field {field.name} ends at byte {end}"
-            raise CloudError("bad_point_step", text)
+            raise CloudError(Reason.BAD_POINT_STEP, text)
     return np.dtype(
         {
             "names": list(wanted),
@@ -103,17 +104,17 @@ def _grid(message: PointCloud2Like, layout: np.dtype[np.void]) -> NDArray[np.voi
     """(height, width) records in place: no copy."""
     height, width, data = int(message.height), int(message.width), as_bytes(message.data)
     if height * width == 0:
-        raise CloudError("empty_cloud", f"the cloud has no points (width {width}, height {height})")
+        raise CloudError(Reason.EMPTY_CLOUD, f"the cloud has no points (width {width}, height {height})")
     row_bytes = width * layout.itemsize
     row_step = int(message.row_step)
     if height == 1:
         row_step = max(row_step, row_bytes)  # of no use for a single row, and some drivers leave it unset
     if row_step < row_bytes:
         text = f"row_step is {row_step} bytes, but {width} points of {layout.itemsize} bytes take {row_bytes}"
-        raise CloudError("bad_row_step", text)
+        raise CloudError(Reason.BAD_ROW_STEP, text)
     if data.size < row_step * height:
         text = f"the cloud's data has {data.size} bytes, but row_step * height is {row_step * height}"
-        raise CloudError("short_data", text)
+        raise CloudError(Reason.SHORT_DATA, text)
     return np.ndarray((height, width), layout, buffer=data, strides=(row_step, layout.itemsize))
 
 

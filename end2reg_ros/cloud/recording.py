@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 IMAGE = "sensor_msgs/msg/Image"
@@ -46,15 +47,15 @@ class Recording:
         self.path = path
         folder = path if path.is_dir() else path.parent
         if not path.exists():
-            raise CloudError("unreadable", f"{path}: no such recording")
+            raise CloudError(Reason.UNREADABLE, f"{path}: no such recording")
         if path.is_dir() and not (folder / "metadata.yaml").is_file():
-            raise CloudError("unreadable", f"{path}: is not a rosbag2 (no metadata.yaml)")
+            raise CloudError(Reason.UNREADABLE, f"{path}: is not a rosbag2 (no metadata.yaml)")
         try:
             # sqlite3 recordings do not carry their message types: Jazzy's are the fallback.
             self._reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
             self._reader.open()
         except (AnyReaderError, OSError, ValueError, KeyError, AssertionError) as error:
-            raise CloudError("unreadable", f"{path}: cannot be read ({_first_line(error)})") from error
+            raise CloudError(Reason.UNREADABLE, f"{path}: cannot be read ({_first_line(error)})") from error
         self.topics = tuple(
             Topic(name, info.msgtype or "", info.msgcount)
             for name, info in sorted(self._reader.topics.items())
@@ -79,16 +80,16 @@ class Recording:
         if wanted is not None:
             if wanted not in candidates:
                 text = f"{self.path}: no topic '{wanted}' of type {message_type} (there are: {listed})"
-                raise CloudError("no_topic", text)
+                raise CloudError(Reason.NO_TOPIC, text)
             return wanted
         if not candidates:
             others = ", ".join(f"{topic.name} [{topic.type}]" for topic in self.topics) or "no topics at all"
             raise CloudError(
-                "no_topic", f"{self.path}: no topic of type {message_type} (there are: {others})"
+                Reason.NO_TOPIC, f"{self.path}: no topic of type {message_type} (there are: {others})"
             )
         if len(candidates) > 1:
             text = f"{self.path}: {len(candidates)} topics of type {message_type}, name one of them: {listed}"
-            raise CloudError("many_topics", text)
+            raise CloudError(Reason.MANY_TOPICS, text)
         return candidates[0]
 
     def count(self, *topics: str) -> int:
@@ -110,7 +111,9 @@ class Recording:
             except StopIteration:
                 return
             except Exception as error:  # whatever a damaged file makes rosbags raise
-                raise CloudError("unreadable", f"{self.path}: is damaged ({_first_line(error)})") from error
+                raise CloudError(
+                    Reason.UNREADABLE, f"{self.path}: is damaged ({_first_line(error)})"
+                ) from error
             yield Recorded(connection.topic, stamp_ns, message)
 
 

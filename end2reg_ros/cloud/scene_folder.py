@@ -16,6 +16,7 @@ from end2reg_ros import se3
 from end2reg_ros.cloud.ply import PlyPoints, read_ply, write_ply
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 Array = NDArray[np.float64]
 SCENE_FILE = "scene.json"
@@ -94,7 +95,7 @@ def read_scene(folder: Path) -> Scene:
     valid = np.flatnonzero(np.isfinite(stored.points).all(axis=1) & stored.points.any(axis=1))
     if valid.size == 0:
         text = f"{folder / cloud_name}: none of its {len(stored.points)} points is valid"
-        raise CloudError("all_invalid", text)
+        raise CloudError(Reason.ALL_INVALID, text)
     colours = None if stored.colours is None else stored.colours[valid]
     return Scene(
         name=folder.resolve().name,
@@ -115,22 +116,22 @@ def find_scenes(folder: Path) -> list[Path]:
         CloudError: ``no_scene``.
     """
     if not folder.is_dir():
-        raise CloudError("no_scene", f"{folder}: is not a folder")
+        raise CloudError(Reason.NO_SCENE, f"{folder}: is not a folder")
     found = sorted(path.parent for path in folder.rglob(SCENE_FILE))
     if not found:
-        raise CloudError("no_scene", f"{folder}: holds no scene folder (a folder with a {SCENE_FILE})")
+        raise CloudError(Reason.NO_SCENE, f"{folder}: holds no scene folder (a folder with a {SCENE_FILE})")
     return found
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
-        raise CloudError("no_scene", f"{path.parent}: is not a scene folder (no {SCENE_FILE})")
+        raise CloudError(Reason.NO_SCENE, f"{path.parent}: is not a scene folder (no {SCENE_FILE})")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CloudError("bad_scene", f"{path}: is not JSON ({error})") from error
+        raise CloudError(Reason.BAD_SCENE, f"{path}: is not JSON ({error})") from error
     if not isinstance(content, dict):
-        raise CloudError("bad_scene", f"{path}: must hold one JSON object")
+        raise CloudError(Reason.BAD_SCENE, f"{path}: must hold one JSON object")
     return content
 
 
@@ -150,7 +151,7 @@ def _transform(folder: Path, name: str, value: Any) -> Array:
 
 
 def _fault(folder: Path, text: str) -> CloudError:
-    return CloudError("bad_scene", f"{folder / SCENE_FILE}: {text}")
+    return CloudError(Reason.BAD_SCENE, f"{folder / SCENE_FILE}: {text}")
 
 
 def _numbers(T: Array) -> list[float]:

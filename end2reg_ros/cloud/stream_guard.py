@@ -7,6 +7,7 @@ from typing import Any
 
 from end2reg_ros.cloud.messages import same_bytes
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class StreamSettings:
 class Restart:
     """The stream began anew: what was tracked before does not hold any more."""
 
-    reason_code: str
+    reason_code: Reason
     reason: str
 
 
@@ -56,18 +57,24 @@ class StreamGuard:
 
     def _compare(self, frame_id: str, stamp_ns: int, before_ns: int) -> Restart | None:
         if frame_id != self._frame_id:
-            return Restart("frame_changed", f"the frame_id changed from '{self._frame_id}' to '{frame_id}'")
+            return Restart(
+                Reason.FRAME_CHANGED, f"the frame_id changed from '{self._frame_id}' to '{frame_id}'"
+            )
         back_s = (before_ns - stamp_ns) * 1e-9
         if back_s > self._settings.jump_back_s:
             return Restart(
-                "clock_jumped_back", f"stamps jumped back by {back_s:.1f} s: a recording or clock restarted"
+                Reason.CLOCK_JUMPED_BACK,
+                f"stamps jumped back by {back_s:.1f} s: a recording or clock restarted",
             )
         if back_s > 0:
             raise CloudError(
-                "stamp_backwards", f"the stamp is {back_s * 1e3:.0f} ms older than that of the cloud before"
+                Reason.STAMP_BACKWARDS,
+                f"the stamp is {back_s * 1e3:.0f} ms older than that of the cloud before",
             )
         if back_s == 0:
-            raise CloudError("frozen", "the stamp equals that of the cloud before: the camera repeats itself")
+            raise CloudError(
+                Reason.FROZEN, "the stamp equals that of the cloud before: the camera repeats itself"
+            )
         return None
 
     def check_data(self, data: Any) -> None:
@@ -79,5 +86,5 @@ class StreamGuard:
         before, self._data = self._data, data
         if self._settings.check_frozen and before is not None and same_bytes(data, before):
             raise CloudError(
-                "frozen", "the data equal those of the cloud before: the camera's picture is frozen"
+                Reason.FROZEN, "the data equal those of the cloud before: the camera's picture is frozen"
             )

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 FloatVector = NDArray[np.float32]
 
@@ -50,11 +51,11 @@ def _explain_nothing_left(x: FloatVector, y: FloatVector, z: FloatVector, limits
     finite = np.isfinite(x) & np.isfinite(y) & np.isfinite(z) & ((x != 0) | (y != 0) | (z != 0))
     count = int(finite.sum())
     if count == 0:
-        raise CloudError("all_invalid", f"none of the {x.size} points is valid (all NaN, Inf or zero)")
+        raise CloudError(Reason.ALL_INVALID, f"none of the {x.size} points is valid (all NaN, Inf or zero)")
     box = "" if limits.crop is None else " and the crop box"
     low, high = float(z[finite].min()), float(z[finite].max())
     text = (
         f"none of the {count} valid points is within z {limits.z_min:g} to {limits.z_max:g} m{box}; "
         f"their z is {low:.3g} to {high:.3g} (is this an optical frame, in metres?)"
     )
-    raise CloudError("out_of_range", text)
+    raise CloudError(Reason.OUT_OF_RANGE, text)

@@ -27,6 +27,7 @@ from end2reg_ros.evaluation.metrics import (
 )
 from end2reg_ros.evaluation.regions import Region, RegionFinder, cloud_of_region, found_cloud
 from end2reg_ros.evaluation.scenes import true_pose
+from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.types import Prior, Registrar
 
 Array = NDArray[np.float64]
@@ -183,7 +184,7 @@ def run_trial(given: Given, bench: CaseBench, method: str, truth: Pose) -> Trial
     timings_ms = {"region": given.region_ms} if given.region == "found" else {}
     if given.cloud is None:
         return Trial(
-            success=False, reason_code="no_region", errors=None, level_errors=None, wall_ms=given.region_ms,
+            success=False, reason_code=Reason.NO_REGION, errors=None, level_errors=None, wall_ms=given.region_ms,
             timings_ms=timings_ms, **about,
         )  # fmt: skip
     started = perf_counter()

@@ -15,6 +15,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.scene_folder import Scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
+from end2reg_ros.reasons import Reason
 
 Region = Literal["view", "found", "bone"]
 RegionFinder = Callable[[Cloud], NDArray[np.int64] | None]
@@ -61,10 +62,12 @@ def cloud_of_region(scene: Scene, region: Region) -> Cloud:
         return scene.cloud
     if scene.bone is None:
         raise CloudError(
-            "no_bone_label", f"scene {scene.name}: has no bone label, which --regions bone needs"
+            Reason.NO_BONE_LABEL, f"scene {scene.name}: has no bone label, which --regions bone needs"
         )
     if not scene.bone.any():
-        raise CloudError("no_bone_label", f"scene {scene.name}: no point is bone, which --regions bone needs")
+        raise CloudError(
+            Reason.NO_BONE_LABEL, f"scene {scene.name}: no point is bone, which --regions bone needs"
+        )
     return points_of_cloud(scene.cloud, np.flatnonzero(scene.bone))
 
 

@@ -10,6 +10,7 @@ from end2reg_ros.cloud.scene_folder import Scene, read_scene
 from end2reg_ros.errors import CloudError
 from end2reg_ros.evaluation.metrics import Pose, Targets, targets_from_case
 from end2reg_ros.evaluation.regions import Region, cloud_of_region
+from end2reg_ros.reasons import Reason
 
 
 def check_scenes(
@@ -33,7 +34,7 @@ def check_scenes(
         if scene.case_hash and scene.case_hash != case.hash:
             hashes = f"hash {scene.case_hash[:12]}, now {case.hash[:12]}"
             text = f"scene {scene.name}: was made with another version of case {case.path} ({hashes})"
-            raise CloudError("stale_scene", text)
+            raise CloudError(Reason.STALE_SCENE, text)
         true_pose(scene, targets_from_case(case))
         for region in regions:
             cloud_of_region(scene, region)
@@ -49,6 +50,6 @@ def true_pose(scene: Scene, targets: Targets) -> Pose:
     if scene.T_camera_levels and not known:
         ours, theirs = ", ".join(targets.T_model_levels), ", ".join(scene.T_camera_levels)
         raise CloudError(
-            "bad_scene", f"scene {scene.name}: its levels ({theirs}) are not the case's ({ours})"
+            Reason.BAD_SCENE, f"scene {scene.name}: its levels ({theirs}) are not the case's ({ours})"
         )
     return Pose(scene.T_camera_model, known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.ros.parameters import START, parameter
 from end2reg_ros.simulation.camera import SENSORS
 from end2reg_ros.simulation.motion import SCENARIOS
@@ -34,7 +35,7 @@ class CameraParameters:
         maximum=60.0,
         when=START,
     )
-    frame_id: str = parameter("camera_depth_optical_frame", "Frame of the clouds.", when=START)
+    frame_id: str = parameter(CAMERA_FRAME, "Frame of the clouds.", when=START)
     ordered: bool = parameter(False, "Organised clouds with (0, 0, 0) where there is no depth.", when=START)
     articulation_deg: float = parameter(
         0.0,

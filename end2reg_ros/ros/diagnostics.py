@@ -7,6 +7,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from std_msgs.msg import Header
 
+from end2reg_ros.reasons import Reason
 from end2reg_ros.ros import qos
 from end2reg_ros.runtime.health import Health
 from end2reg_ros.tracking.types import State
@@ -23,7 +24,7 @@ def diagnostic_array(name: str, stamp: Time, health: Health) -> DiagnosticArray:
     """All of a node's health as one diagnostic status."""
     judgement, identity, counters = health.judgement, health.identity, health.counters
     level = _LEVEL[judgement.state]
-    if judgement.reason_code == "no_cloud" and counters.received:
+    if judgement.reason_code == Reason.NO_CLOUD and counters.received:
         level = DiagnosticStatus.ERROR  # a camera that spoke and stopped, whatever was tracked
     values = {
         "state": judgement.state.name,

@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from end2reg_ros.cloud.decoding import DepthFrame
 from end2reg_ros.cloud.pairing import ImagePairer
+from end2reg_ros.reasons import Reason
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.settings import TrackerParameters
 
@@ -23,7 +24,7 @@ class Receiver(Protocol):
     """What a camera's topics ask of a ``TrackerRuntime``."""
 
     def receive(self, message: Any) -> None: ...
-    def drop(self, reason_code: str, reason: str) -> None: ...
+    def drop(self, reason_code: Reason, reason: str) -> None: ...
     def count_lost(self, total: int) -> None: ...
 
 
@@ -74,7 +75,9 @@ class CameraInput:
 
     def _give(self, pair: Any) -> None:
         for _ in range(self._pairer.unpaired_depth):
-            self._receiver.drop("no_colour_image", "a depth image came without a color/image of its stamp")
+            self._receiver.drop(
+                Reason.NO_COLOUR_IMAGE, "a depth image came without a color/image of its stamp"
+            )
         self._pairer.unpaired_depth = 0
         if pair is not None:
             self._receiver.receive(DepthFrame(pair.depth, self._info, pair.colour))

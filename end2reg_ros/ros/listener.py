@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation.frame_log import PUBLISHING, FrameRow, landmark_errors_mm
+from end2reg_ros.names import SPINE, TRUTH_PREFIX
+from end2reg_ros.reasons import Reason
 
 Array = NDArray[np.float64]
-TRUTH_PREFIX = "ground_truth/"
-NO_SPINE = "no_spine"  # reason code of a truth without a spine: no transforms belong to it
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class FrameMatcher:
         self._start_ns: int | None = None
         self._last_status: StatusHeard | None = None
         prefix = self._settings.frame_prefix
-        self._poses_of_tracker = {f"{prefix}spine", *(f"{prefix}{level}" for level in case.levels)}
+        self._poses_of_tracker = {prefix + SPINE, *(f"{prefix}{level}" for level in case.levels)}
 
     def hear_transforms(self, transforms: Iterable[StampedTransform], now_ns: int) -> None:
         """Transforms of one TF message; ``now_ns`` is when it arrived (same clock as the stamps)."""
@@ -215,7 +215,7 @@ class FrameMatcher:
     def _complete(self, pending: _Pending) -> bool:
         if pending.truth is None or pending.status is None:
             return False
-        if pending.truth.reason_code != NO_SPINE and not all(
+        if pending.truth.reason_code != Reason.NO_SPINE and not all(
             f"{self._settings.truth_prefix}{level}" in pending.transforms for level in self._levels
         ):
             return False

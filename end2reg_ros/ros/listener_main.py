@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
+from end2reg_ros import names
 from end2reg_ros.case.store import load_case
 from end2reg_ros.evaluation.frame_log import to_line
 from end2reg_ros.msg import TrackingStatus
@@ -42,16 +43,16 @@ class Listener(Node):
         super().__init__("listener")
         case = str(self.declare_parameter("case", "").value)
         prefix = str(self.declare_parameter("frame_prefix", "").value)
-        truth = str(self.declare_parameter("truth_prefix", "ground_truth/").value)
+        truth = str(self.declare_parameter("truth_prefix", names.TRUTH_PREFIX).value)
         self._matcher = FrameMatcher(load_case(case), MatcherSettings(prefix, truth))
         # Deep queues: this process must not lose a message that it would then count against the tracker.
         latched = DurabilityPolicy.TRANSIENT_LOCAL
         status_qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=latched)
         deep = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
-        self.create_subscription(TFMessage, "/tf", self._on_tf, deep)
-        self.create_subscription(PoseStamped, "spine/network_pose", self._on_network, deep)
-        self.create_subscription(TrackingStatus, "status", self._on_status, status_qos)
-        self.create_subscription(TrackingStatus, "/ground_truth/status", self._on_truth, deep)
+        self.create_subscription(TFMessage, names.TF, self._on_tf, deep)
+        self.create_subscription(PoseStamped, names.NETWORK_POSE, self._on_network, deep)
+        self.create_subscription(TrackingStatus, names.STATUS, self._on_status, status_qos)
+        self.create_subscription(TrackingStatus, names.TRUTH_STATUS, self._on_truth, deep)
         self.create_timer(0.05, self._give)
 
     def _on_tf(self, message: TFMessage) -> None:

@@ -14,14 +14,14 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from end2reg_ros import se3
+from end2reg_ros import names, se3
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.msg import TrackingStatus
+from end2reg_ros.reasons import Reason
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.camera_settings import CameraParameters
 from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped, transform_stamped
-from end2reg_ros.ros.listener import NO_SPINE
 from end2reg_ros.ros.parameters import declare
 from end2reg_ros.simulation.articulation import Articulation
 from end2reg_ros.simulation.camera import SENSORS
@@ -30,7 +30,6 @@ from end2reg_ros.simulation.pointcloud2_fields import EncodedCloud, encode_reals
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
 from end2reg_ros.tracking.types import State
 
-TRUTH = "ground_truth/"
 STOP_S = 1.5
 
 
@@ -50,10 +49,10 @@ class SimulatedCamera(Node):
             articulation=Articulation(p.articulation_deg, p.articulation_m, p.seed) if moved else None,
         )
         self._sequence = SimulatedSequence(self._case, settings)
-        self._cloud = self.create_publisher(PointCloud2, "/camera/depth/color/points", qos.result())
-        self._truth = self.create_publisher(TrackingStatus, "/ground_truth/status", qos.tf())
-        self._tf = self.create_publisher(TFMessage, "/tf", qos.tf())
-        self._pose = self.create_publisher(PoseWithCovarianceStamped, "initial_pose", qos.prior())
+        self._cloud = self.create_publisher(PointCloud2, names.SIMULATED_POINTS, qos.result())
+        self._truth = self.create_publisher(TrackingStatus, names.TRUTH_STATUS, qos.tf())
+        self._tf = self.create_publisher(TFMessage, names.TF, qos.tf())
+        self._pose = self.create_publisher(PoseWithCovarianceStamped, names.INITIAL_POSE, qos.prior())
         self.create_service(Trigger, "~/pick", self._on_pick)
         self._pick_wanted = p.simulate_picks
         self._picks_made = 0
@@ -117,13 +116,15 @@ class SimulatedCamera(Node):
             self._send_pick(frame, stamp_ns)
 
     def _send_truth(self, frame: SimulatedFrame, stamp_ns: int) -> None:
-        frame_id, spine = self.parameters.frame_id, TRUTH + "spine"
+        frame_id, spine = self.parameters.frame_id, names.TRUTH_PREFIX + names.SPINE
         T_model_camera = se3.inverse(frame.T_camera_model)
         if frame.tags["spine"]:  # else there is nothing of which a place could be told
             transforms = [transform_stamped(frame_id, spine, frame.T_camera_model, stamp_ns)]
             for level, T_camera_level in frame.T_camera_levels.items():
                 transforms.append(
-                    transform_stamped(spine, TRUTH + level, T_model_camera @ T_camera_level, stamp_ns)
+                    transform_stamped(
+                        spine, names.TRUTH_PREFIX + level, T_model_camera @ T_camera_level, stamp_ns
+                    )
                 )
             self._tf.publish(TFMessage(transforms=transforms))
         self._truth.publish(truth_status(frame, header(frame_id, stamp_ns), self._case.name, self._case.hash))
@@ -152,13 +153,13 @@ def truth_status(frame: SimulatedFrame, head: Any, case_name: str, case_hash: st
     """What is true of one frame: TRACKING when any of the spine is in view; ``no_spine`` when the scene has none."""
     in_view = frame.bone_pixels > 0
     state = State.TRACKING if in_view else State.SEARCHING
-    hidden = "not_in_view" if frame.tags["spine"] else NO_SPINE
+    hidden = Reason.NOT_IN_VIEW if frame.tags["spine"] else Reason.NO_SPINE
     nan = float("nan")
     return TrackingStatus(
         header=head,
         state=int(state),
         state_name=state.name,
-        reason_code="ok" if in_view else hidden,
+        reason_code=Reason.OK if in_view else hidden,
         reason="truth of the simulation" if in_view else "truth of the simulation: no bone is in view",
         method="ground_truth",
         case_name=case_name,

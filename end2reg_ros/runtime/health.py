@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.runtime.counters import CounterSnapshot
 from end2reg_ros.tracking.transitions import History
@@ -38,7 +39,7 @@ class Judgement:
     """
 
     state: State = State.SEARCHING
-    reason_code: str = "inactive"
+    reason_code: str = Reason.INACTIVE
     reason: str = "the node is not active"
     frame_id: str = ""
     stamp_ns: int = 0

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.stream_guard import StreamSettings
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.find.initial_pose import PriorRules
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.runtime.health import Health, Identity
@@ -24,7 +25,7 @@ class Output(Protocol):
     def segmentation(self, cloud: Cloud, registration: Registration | None) -> None: ...
     def show(self, state: State) -> None: ...
     def status(self, health: Health) -> None: ...
-    def warn(self, reason_code: str, text: str) -> None: ...
+    def warn(self, reason_code: Reason, text: str) -> None: ...
 
 
 @dataclass(frozen=True)

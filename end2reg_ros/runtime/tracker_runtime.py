@@ -19,6 +19,7 @@ from end2reg_ros.cloud.period import PeriodMeter
 from end2reg_ros.cloud.stream_guard import Restart, StreamGuard
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.frame import Arrival, FrameProcess, Outcome
+from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.find.initial_pose import Lookup, PriorRequest, no_lookup
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.runtime.health import Judgement
@@ -53,7 +54,7 @@ class TrackerRuntime:
         self._enabled = True
         self._starts = Starts(tracker, settings.prior, lookup)
         self._stamps = PeriodMeter()
-        self._silence: str | None = None  # reason code of the silence told since the last cloud registered
+        self._silence: Reason | None = None  # reason code of the silence told since the last cloud registered
         self._is_asked = False  # the working thread is yet to tell a silence
         self._worker.start()
 
@@ -71,22 +72,22 @@ class TrackerRuntime:
         with self._gate:
             self._active = self._enabled = True
             self._watchdog = Watchdog(self._settings.watchdog, perf_counter())
-        self._worker.call(partial(self._begin, "waiting", "active, waiting for the first cloud"))
+        self._worker.call(partial(self._begin, Reason.WAITING, "active, waiting for the first cloud"))
 
     def deactivate(self) -> None:
         """No pose leaves after this call has returned."""
         with self._gate:
             self._active = False
-        self._worker.call(partial(self._begin, "inactive", "the node is not active"))
+        self._worker.call(partial(self._begin, Reason.INACTIVE, "the node is not active"))
 
     def enable(self, enabled: bool) -> None:
         """Stop or start the work; a stopped track is LOST. A start that was offered meanwhile is not used."""
         with self._gate:
             self._enabled = enabled
             self._watchdog = Watchdog(self._settings.watchdog, perf_counter())
-        told = Silence("waiting", "enabled, waiting for a cloud")
+        told = Silence(Reason.WAITING, "enabled, waiting for a cloud")
         if not enabled:
-            told = Silence("disabled", "stopped on request")
+            told = Silence(Reason.DISABLED, "stopped on request")
         self._worker.call(partial(self._switch, told))
 
     def close(self, timeout_s: float) -> bool:
@@ -108,7 +109,7 @@ class TrackerRuntime:
         self.voice.frame_budget_ms = 1e3 * self._stamps.period_s
         self._worker.submit(Arrival(message, now))
 
-    def drop(self, reason_code: str, reason: str) -> None:
+    def drop(self, reason_code: Reason, reason: str) -> None:
         """A frame was lost before it was whole (a depth image without its colour image)."""
         self.voice.counters.receive()
         self.voice.counters.drop(reason_code)
@@ -130,14 +131,14 @@ class TrackerRuntime:
 
     def reset(self) -> None:
         """Forget everything that was seen of the stream, before the next cloud."""
-        self._worker.call(partial(self._begin, "reset", "reset on request: everything is forgotten"))
+        self._worker.call(partial(self._begin, Reason.RESET, "reset on request: everything is forgotten"))
 
     def offer_prior(self, request: PriorRequest) -> None:
         """Use a pose as the start, with the next cloud; dropped while no work is done."""
         if self._active and self._enabled:
             self._worker.call(partial(self._starts.keep, Offer(request, perf_counter())))
         else:
-            self._output.warn("prior_refused", "initial_pose refused: the tracker is stopped")
+            self._output.warn(Reason.PRIOR_REFUSED, "initial_pose refused: the tracker is stopped")
 
     def refuse_prior(self, why: str) -> None:
         """A pose that is no pose."""
@@ -160,18 +161,18 @@ class TrackerRuntime:
         self.voice.lost_in_transport = total
 
     def _superseded(self, arrival: Arrival) -> None:
-        self.voice.counters.drop("superseded")
+        self.voice.counters.drop(Reason.SUPERSEDED)
 
     # In the working thread.
 
     def _work(self, arrival: Arrival) -> None:
         if not (self._active and self._enabled):
-            self.voice.counters.drop("disabled" if self._active else "inactive")
+            self.voice.counters.drop(Reason.DISABLED if self._active else Reason.INACTIVE)
             return
         try:
             outcome = self._frames.run(arrival, self._apply_start)
         except Exception:
-            self.voice.counters.drop("internal_error")
+            self.voice.counters.drop(Reason.INTERNAL_ERROR)
             raise
         if outcome.drop is not None:
             self._refuse(outcome)
@@ -209,8 +210,8 @@ class TrackerRuntime:
             update.registration,
             *self._stddevs(update.registration),
         )
-        if update.reason_code == "no_prior" and self._starts.refusal is not None:
-            judgement = replace(judgement, reason_code="prior_refused", reason=self._starts.refusal)
+        if update.reason_code == Reason.NO_PRIOR and self._starts.refusal is not None:
+            judgement = replace(judgement, reason_code=Reason.PRIOR_REFUSED, reason=self._starts.refusal)
         with self._gate:
             if not (self._active and self._enabled):
                 return
@@ -240,8 +241,8 @@ class TrackerRuntime:
 
     def _refuse_prior(self, why: str) -> None:
         text = self._starts.refuse(why)
-        self._output.warn("prior_refused", text)
-        self._say("prior_refused", text)
+        self._output.warn(Reason.PRIOR_REFUSED, text)
+        self._say(Reason.PRIOR_REFUSED, text)
 
     def _restart(self, restart: Restart) -> None:
         self._starts.refusal = None
@@ -251,9 +252,9 @@ class TrackerRuntime:
     def _relocalize(self) -> None:
         self._starts.forget()
         self._tracker.relocalize()
-        self._say("relocalize", "track and start forgotten on request")
+        self._say(Reason.RELOCALIZE, "track and start forgotten on request")
 
-    def _begin(self, reason_code: str, reason: str) -> None:
+    def _begin(self, reason_code: Reason, reason: str) -> None:
         self._starts.forget()
         self._tracker.reset(reason_code, reason)
         self._silence = None
@@ -289,7 +290,7 @@ class TrackerRuntime:
         last = self.voice.judgement
         self._tracker.silence(last.stamp_ns, last.frame_id, silence.reason, silence.reason_code)
 
-    def _say(self, reason_code: str, reason: str, timings_ms: dict[str, float] | None = None) -> None:
+    def _say(self, reason_code: Reason, reason: str, timings_ms: dict[str, float] | None = None) -> None:
         """Something other than a registered cloud has to be told: the last such cloud's stamp and frame stay."""
         last, state = self.voice.judgement, self._tracker.state
         told = Judgement(
@@ -298,5 +299,5 @@ class TrackerRuntime:
         self.voice.judge(told)
 
     def _fault(self, fault: Exception) -> None:
-        self._output.warn("internal_error", f"{type(fault).__name__}: {fault}")
-        self._tell(Silence("internal_error", f"a cloud could not be processed: {type(fault).__name__}"))
+        self._output.warn(Reason.INTERNAL_ERROR, f"{type(fault).__name__}: {fault}")
+        self._tell(Silence(Reason.INTERNAL_ERROR, f"a cloud could not be processed: {type(fault).__name__}"))

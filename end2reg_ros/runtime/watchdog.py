@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from end2reg_ros.cloud.period import PeriodMeter
+from end2reg_ros.reasons import Reason
 
 # Of the camera's period: a cloud may be late by half of it, and one may be lost, without an alarm.
 PATIENCE_PERIODS = 2.5
@@ -38,7 +39,7 @@ class WatchdogSettings:
 class Silence:
     """What the watchdog noticed: a reason code and a sentence."""
 
-    reason_code: str
+    reason_code: Reason
     reason: str
 
 
@@ -73,11 +74,11 @@ class Watchdog:
             self._unusable = None
             self._frozen = 0
 
-    def refused(self, reason_code: str, reason: str) -> None:
+    def refused(self, reason_code: Reason, reason: str) -> None:
         """A cloud could not be used."""
         with self._lock:
             self._unusable = Silence(reason_code, reason)
-            self._frozen = self._frozen + 1 if reason_code == "frozen" else 0
+            self._frozen = self._frozen + 1 if reason_code is Reason.FROZEN else 0
 
     def tick(self, now_s: float) -> None:
         """The receiving thread is alive; to be told some forty times a second."""
@@ -100,12 +101,12 @@ class Watchdog:
                 if waited <= s.first_s:
                     return None
                 text = f"nothing has arrived on {s.source} in {waited:.1f} s: does the camera run, is the topic right?"
-                return Silence("no_cloud", text)
+                return Silence(Reason.NO_CLOUD, text)
             gap, patience = now_s - self._arrived_s, self._patience_s()
             heard_for = min(gap, now_s - self._woke_s)  # without the time in which nobody listened
             if gap > s.gap_s or heard_for > patience:
                 text = f"nothing on {s.source} for {gap:.2f} s: the camera stopped, or its connection"
-                return Silence("no_cloud", text)
+                return Silence(Reason.NO_CLOUD, text)
             unused = now_s - (self._used_s if self._used_s is not None else self._started_s)
             return self._unusable if unused > patience or self._frozen >= FROZEN_CLOUDS else None
 

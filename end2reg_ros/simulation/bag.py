@@ -12,16 +12,12 @@ import numpy as np
 
 from end2reg_ros import se3
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.simulation.benchmark import FRAME_ID
+from end2reg_ros.names import CAMERA_FRAME, INITIAL_POSE, SIMULATED_POINTS, SPINE, TF, TRUTH_PREFIX
 from end2reg_ros.simulation.picked_prior import picked_prior, prior_covariance
 from end2reg_ros.simulation.picks import PICK_RMS_M
 from end2reg_ros.simulation.pointcloud2_fields import encode_realsense
 from end2reg_ros.simulation.sequence import SimulatedFrame, SimulatedSequence
 
-POINTS_TOPIC = "/camera/depth/color/points"
-TF_TOPIC = "/tf"
-INITIAL_POSE_TOPIC = "/initial_pose"
-TRUTH_PREFIX = "ground_truth/"
 START_NS = (
     1_700_000_000_000_000_000  # stamps of recordings start here: a stamp of zero means "no time" to ROS
 )
@@ -45,7 +41,7 @@ class BagSettings:
     rate_hz: float = 15.0
     duration_s: float = 20.0
     ordered: bool = False
-    frame_id: str = FRAME_ID
+    frame_id: str = CAMERA_FRAME
 
     def frame_count(self) -> int:
         """Number of frames.
@@ -90,11 +86,11 @@ def write_bag(
     store = _typestore()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        points = writer.add_connection(POINTS_TOPIC, "sensor_msgs/msg/PointCloud2", typestore=store)
+        points = writer.add_connection(SIMULATED_POINTS, "sensor_msgs/msg/PointCloud2", typestore=store)
         start = writer.add_connection(
-            INITIAL_POSE_TOPIC, "geometry_msgs/msg/PoseWithCovarianceStamped", typestore=store
+            f"/{INITIAL_POSE}", "geometry_msgs/msg/PoseWithCovarianceStamped", typestore=store
         )
-        tf = writer.add_connection(TF_TOPIC, "tf2_msgs/msg/TFMessage", typestore=store)
+        tf = writer.add_connection(TF, "tf2_msgs/msg/TFMessage", typestore=store)
         for k in range(count):
             frame = sequence.frame(k / settings.rate_hz)
             stamp = START_NS + round(frame.t_s * 1e9)
@@ -147,7 +143,7 @@ def _truth(types: Any, frame: SimulatedFrame, frame_id: str, stamp_ns: int) -> A
     """The TF tree of the truth: camera -> ground_truth/spine -> ground_truth/L1, ...; none without a spine."""
     transforms = []
     if frame.tags["spine"]:
-        spine = TRUTH_PREFIX + "spine"
+        spine = TRUTH_PREFIX + SPINE
         transforms.append(_transform(types, frame_id, spine, frame.T_camera_model, stamp_ns))
         T_model_camera = se3.inverse(frame.T_camera_model)
         for level, T_camera_level in frame.T_camera_levels.items():

@@ -12,6 +12,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.scene_folder import Scene, write_scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.simulation.articulation import Articulation, articulation_tags
 from end2reg_ros.simulation.camera import SENSORS, CameraPlacement, SensorSettings
 from end2reg_ros.simulation.field_settings import SUITES, Suite, draw_field_settings
@@ -19,7 +20,6 @@ from end2reg_ros.simulation.motion import Pass
 from end2reg_ros.simulation.occluders import Kind
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
 
-FRAME_ID = "camera_depth_optical_frame"
 TRIES = 12
 
 
@@ -171,7 +171,11 @@ def _tags(
 
 
 def scene_of_frame(
-    name: str, frame: SimulatedFrame, tags: dict[str, Any], case_path: Path | None, frame_id: str = FRAME_ID
+    name: str,
+    frame: SimulatedFrame,
+    tags: dict[str, Any],
+    case_path: Path | None,
+    frame_id: str = CAMERA_FRAME,
 ) -> Scene:
     """A frame as a scene of an unorganised cloud: the valid points, in image order."""
     valid = np.isfinite(frame.points[..., 2])

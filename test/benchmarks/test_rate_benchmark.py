@@ -21,7 +21,6 @@ from benchmarks.camera_rate.figures import Truth
 from benchmarks.camera_rate.log import RateRun, SentCloud
 from benchmarks.camera_rate.run import RateSettings, node_specs
 from benchmarks.camera_rate.stream import (
-    FRAME_ID,
     Playback,
     PlaybackError,
     bounce,
@@ -32,6 +31,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.case.store import load_case
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.pointcloud2 import decode
+from end2reg_ros.names import CAMERA_FRAME
 
 SECOND, MS = 1_000_000_000, 1_000_000
 START = 1_700_000_000 * SECOND
@@ -72,7 +72,7 @@ def test_a_sequence_survives_the_disk(playback: Playback, tmp_path: Path) -> Non
         )
         np.testing.assert_array_equal(ours.T_camera_levels["L2"], theirs.T_camera_levels["L2"])
     message = again.frames[1].message(START)
-    assert (message.width, message.header.frame_id, len(message.data)) == (301, FRAME_ID, 6020)
+    assert (message.width, message.header.frame_id, len(message.data)) == (301, CAMERA_FRAME, 6020)
 
 
 def test_a_frame_seen_again_is_no_frozen_one(playback: Playback) -> None:

@@ -12,12 +12,13 @@ import pytest
 from boxes_case import boxes_case
 from playbacks import T_TRUE, made_up
 
-from benchmarks.camera_rate.stream import FRAME_ID, Playback
+from benchmarks.camera_rate.stream import Playback
 from benchmarks.soak_study.feed import EVENTS, Course, event_at, walk
 from benchmarks.soak_study.record import Sample, SoakRecord, figures, memory_figures, problems
 from benchmarks.soak_study.run import Soak
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.registration.types import Prior, Quality, Registration
 from end2reg_ros.ros.settings import TrackerParameters
 
@@ -61,7 +62,7 @@ class StandIn:
 
 
 COURSE = Course(clouds=120, event_every=100, full_every=2)
-PARAMETERS = TrackerParameters(method="icp", expected_frame=FRAME_ID)
+PARAMETERS = TrackerParameters(method="icp", expected_frame=CAMERA_FRAME)
 
 
 def soaked(case: Case, playback: Playback, registrar: StandIn, course: Course = COURSE) -> SoakRecord:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "config" / "fastdds.xml"
-CLOUD_TOPIC = "/camera/depth/color/points"
 # A node ends within two seconds of a signal: one test holds it to that. The others allow for a busy machine.
 PROMISED_END_S, END_LIMIT_S = 2.0, 6.0
 Array = NDArray[np.float64]

@@ -11,7 +11,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from ros_rig import CLOUD_TOPIC, Process, free_domain, wait
+from ros_rig import Process, free_domain, wait
+
+from end2reg_ros.names import SIMULATED_POINTS
 
 pytestmark = pytest.mark.ros
 
@@ -23,7 +25,7 @@ EXAMPLE = "examples.follow_tf"
 def domain() -> Iterator[int]:
     """A domain with a tracker at work."""
     number = free_domain()
-    remap = ("-r", f"points:={CLOUD_TOPIC}")
+    remap = ("-r", f"points:={SIMULATED_POINTS}")
     tracker = Process(number, "end2reg_ros.ros.tracker_main", *remap, "-p", "method:=icp")
     camera = Process(
         number, "end2reg_ros.ros.simulated_camera_main", "-p", "scenario:=still", "-p", "rate:=10"

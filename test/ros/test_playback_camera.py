@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from boxes_case import boxes_case
 from playbacks import T_TRUE, made_up
-from ros_rig import CLOUD_TOPIC, END_LIMIT_S, Ear, Process, free_domain, wait
+from ros_rig import END_LIMIT_S, Ear, Process, free_domain, wait
 
 from benchmarks.camera_rate.log import read_heard, read_sent
-from benchmarks.camera_rate.stream import FRAME_ID, Playback, PlaybackError
+from benchmarks.camera_rate.stream import Playback, PlaybackError
+from end2reg_ros.names import CAMERA_FRAME, SIMULATED_POINTS
 
 pytestmark = pytest.mark.ros
 CAMERA = "benchmarks.camera_rate.playback_camera"
@@ -49,14 +50,14 @@ def test_the_camera_sends_stored_clouds_at_its_rate(
     from end2reg_ros.registration.find.initial_pose import matrix_from_pose
     from end2reg_ros.ros import qos
 
-    ear.hear(PointCloud2, CLOUD_TOPIC, qos.tf())
+    ear.hear(PointCloud2, SIMULATED_POINTS, qos.tf())
     ear.hear(PoseWithCovarianceStamped, "initial_pose", qos.prior())
     log = tmp_path / "sent.txt"
     arguments = [f"stream:={tmp_path}", "rate:=20.0", "duration:=1.0", "send_start:=true", f"log:={log}"]
     camera = Process(domain, CAMERA, *(word for a in arguments for word in ("-p", a)))
     try:
         wait(lambda: '"done"' in camera.output, 30.0, lambda: camera.output)
-        clouds = ear.heard[CLOUD_TOPIC]
+        clouds = ear.heard[SIMULATED_POINTS]
         sent = read_sent(log)
         wait(lambda: len(clouds) == len(sent), 3.0, lambda: f"{len(clouds)} of {len(sent)}")
         assert camera.popen.poll() is None  # it stays: what it sent last lives in its memory
@@ -79,7 +80,7 @@ def test_the_camera_sends_stored_clouds_at_its_rate(
         data, stored = bytes(cloud.data), playback.frames[number].path.read_bytes()
         assert data[:12] + bytes(4) + data[16:] == stored
         assert 0 < took_ms < 1000
-        assert (cloud.header.frame_id, cloud.width, cloud.height) == (FRAME_ID, 300 + number, 1)
+        assert (cloud.header.frame_id, cloud.width, cloud.height) == (CAMERA_FRAME, 300 + number, 1)
     (start,) = ear.heard["initial_pose"]
     np.testing.assert_allclose(matrix_from_pose(start.pose.pose), T_TRUE, atol=1e-9)
 
@@ -107,7 +108,7 @@ def test_the_recorder_writes_what_it_heard(domain: int, ear: Ear, tmp_path: Path
     recorder = Process(domain, RECORDER, "-p", f"out:={out}")
     try:
         told = TrackingStatus(
-            header=header(FRAME_ID, 7 * SECOND),
+            header=header(CAMERA_FRAME, 7 * SECOND),
             state_name="TRACKING",
             reason_code="ok",
             pose_age_ms=31.5,
@@ -123,10 +124,10 @@ def test_the_recorder_writes_what_it_heard(domain: int, ear: Ear, tmp_path: Path
         status.publish(told)
         wait(lambda: '"heard"' in recorder.output, 30.0, lambda: recorder.output)
         wait(lambda: vertebrae.get_subscription_count() and pose.get_subscription_count(), 10.0)
-        pose.publish(PoseWithCovarianceStamped(header=header(FRAME_ID, 7 * SECOND)))
+        pose.publish(PoseWithCovarianceStamped(header=header(CAMERA_FRAME, 7 * SECOND)))
         entry = VertebraPose(level="L1", pose=pose_with_covariance(T_TRUE, np.eye(6)))
         assert entry.pose.pose == pose_from_matrix(T_TRUE)
-        vertebrae.publish(VertebraPoseArray(header=header(FRAME_ID, 7 * SECOND), vertebrae=[entry]))
+        vertebrae.publish(VertebraPoseArray(header=header(CAMERA_FRAME, 7 * SECOND), vertebrae=[entry]))
         threading.Event().wait(0.5)  # it says nothing of what it hears
         assert recorder.end()[0] == 0
     finally:

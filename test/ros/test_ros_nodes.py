@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ros_rig import CLOUD_TOPIC, END_LIMIT_S, PROMISED_END_S, Ear, Process, free_domain, wait
+from ros_rig import END_LIMIT_S, PROMISED_END_S, Ear, Process, free_domain, wait
 
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.names import SIMULATED_POINTS
 
 pytestmark = pytest.mark.ros
 
@@ -76,7 +77,7 @@ def scene() -> Iterator[Scene]:
     from end2reg_ros.ros import qos
 
     domain = free_domain()
-    remap = ("-r", f"points:={CLOUD_TOPIC}")
+    remap = ("-r", f"points:={SIMULATED_POINTS}")
     # The classical method: what is tested here is the node around it, and it is the quicker one.
     tracker = Process(domain, TRACKER, *remap, "-p", f"expected_frame:={FRAME}", "-p", "method:=icp")
     camera = Process(domain, CAMERA, "-p", "scenario:=still", "-p", "seed:=1", "-p", "rate:=10")
@@ -260,7 +261,7 @@ def test_diagnostics_come_once_a_second(scene: Scene) -> None:
 
 
 def test_a_second_tracker_of_the_same_name_is_refused(scene: Scene) -> None:
-    second = Process(scene.domain, TRACKER, "-r", f"points:={CLOUD_TOPIC}")
+    second = Process(scene.domain, TRACKER, "-r", f"points:={SIMULATED_POINTS}")
     try:
         code = second.popen.wait(30)
         output = second.output
@@ -370,7 +371,7 @@ def test_the_camera_stops_and_the_watchdog_says_so(scene: Scene) -> None:
     wait(lambda: scene.last.reason_code == "no_cloud", 3, scene.say)
     status = scene.last
     assert status.state_name == "LOST"
-    assert status.reason.startswith(f"nothing on {CLOUD_TOPIC} for ")
+    assert status.reason.startswith(f"nothing on {SIMULATED_POINTS} for ")
     poses, said = scene.poses(), len(scene.statuses)
     time.sleep(1.3)
     assert scene.poses() == poses
@@ -385,7 +386,7 @@ def test_bad_clouds_are_counted_by_reason_and_give_no_pose(scene: Scene) -> None
     from end2reg_ros.ros.conversions import header
 
     scene.camera.end()
-    publisher = scene.ear.node.create_publisher(PointCloud2, CLOUD_TOPIC, qos.result())
+    publisher = scene.ear.node.create_publisher(PointCloud2, SIMULATED_POINTS, qos.result())
     wait(lambda: publisher.get_subscription_count() > 0, 10, scene.say)
     fields = [PointField(name=n, offset=4 * k, datatype=7, count=1) for k, n in enumerate("xyz")]
     random = np.random.default_rng(0)
@@ -438,7 +439,7 @@ def test_sigint_ends_the_tracker_within_two_seconds_without_a_traceback(scene: S
         if took:  # the machine may have been busy with something else: once more, with a new tracker
             said = len(scene.statuses)
             scene.tracker = Process(
-                scene.domain, TRACKER, "-p", "method:=icp", "-r", f"points:={CLOUD_TOPIC}"
+                scene.domain, TRACKER, "-p", "method:=icp", "-r", f"points:={SIMULATED_POINTS}"
             )
             wait(lambda said=said: len(scene.statuses) > said, 60, scene.say)  # type: ignore[misc]
         code, seconds = scene.tracker.end(signal.SIGINT)

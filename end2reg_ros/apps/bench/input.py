@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.messages import Header, PointCloud2Data, Stamp
+from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.simulation.camera import SENSORS, SensorSettings
 from end2reg_ros.simulation.picked_prior import picked_prior
@@ -26,7 +27,6 @@ from end2reg_ros.simulation.sequence import (
 )
 
 Array = NDArray[np.float64]
-FRAME_ID = "camera_depth_optical_frame"
 START_NS = 1_700_000_000_000_000_000  # a stamp of zero means "no time" to ROS
 FIRST_VIEW_SEED = 1000  # of the places from which a start from nothing is tried
 
@@ -69,7 +69,7 @@ class StoredFrame:
 
     def message(self) -> PointCloud2Data:
         """The message, read from disk."""
-        header = Header(Stamp.from_ns(self.stamp_ns), FRAME_ID)
+        header = Header(Stamp.from_ns(self.stamp_ns), CAMERA_FRAME)
         data = self.path.read_bytes()
         return PointCloud2Data(
             header, 1, self.points, FIELDS, False, POINT_STEP, self.points * POINT_STEP, data, True

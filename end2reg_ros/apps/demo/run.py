@@ -26,8 +26,8 @@ from end2reg_ros.apps.demo.processes import (
 from end2reg_ros.apps.demo.record import Usage
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.evaluation.frame_log import FrameRow, from_dict, latest
+from end2reg_ros.names import SIMULATED_POINTS
 
-CLOUD_TOPIC = "/camera/depth/color/points"
 START_SECONDS = 120.0  # a cold disk and a busy machine: loading Open3D alone can take 20 s
 BUILD_SECONDS = 900.0  # the first start of all makes the engine; TensorRT needs minutes for its plans
 SILENCE_SECONDS = 10.0
@@ -180,7 +180,7 @@ def node_specs(settings: RunSettings) -> tuple[NodeSpec, NodeSpec, NodeSpec]:
             "engine_threads": settings.threads,
         },
         settings.logs,
-        {"points": CLOUD_TOPIC},
+        {"points": SIMULATED_POINTS},
     )
     listener = NodeSpec("listener", "end2reg_ros.ros.listener_main", {"case": case}, settings.logs, pipe=True)
     return camera, tracker, listener

@@ -19,6 +19,7 @@ from end2reg_ros.cloud.stream_guard import StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.frame import Arrival, FrameProcess, Outcome
+from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.find.initial_pose import PriorRefused, PriorRules, prior_for, request_of
 from end2reg_ros.tracking.tracker import Tracker
 from end2reg_ros.tracking.types import TrackingUpdate
@@ -71,7 +72,7 @@ def choose_input(recording: Recording, topic: str | None) -> OfflineInput:
     infos = [name for name, kind in types.items() if kind == CAMERA_INFO]
     if not infos:
         raise CloudError(
-            "no_camera_info", f"{recording.path}: no camera_info for the depth images of {topic}"
+            Reason.NO_CAMERA_INFO, f"{recording.path}: no camera_info for the depth images of {topic}"
         )
     # Drivers keep an image and its calibration in one branch of the topic tree: the longest common beginning wins.
     nearest = max(infos, key=lambda name: len(os.path.commonpath([name, topic])))

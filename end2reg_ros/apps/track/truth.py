@@ -22,12 +22,12 @@ from end2reg_ros.cloud.recording import Recording
 from end2reg_ros.errors import CloudError
 from end2reg_ros.evaluation.metrics import Pose, Targets, level_transform, point_errors_mm, targets_from_case
 from end2reg_ros.evaluation.spread import spread
+from end2reg_ros.names import SPINE, TRUTH_PREFIX
 from end2reg_ros.se3 import from_rotation_translation, rotation_from_quaternion
 
 Array = NDArray[np.float64]
 
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"
-TRUTH_PREFIX = "ground_truth/"
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def read_truth(recording: Recording, levels: Iterable[str]) -> dict[int, TrueFra
         for _, _, message in recording.messages(*topics) if topics else ():
             for transform in message.transforms:
                 child, stamp = transform.child_frame_id, stamp_ns(transform)
-                if child == TRUTH_PREFIX + "spine":
+                if child == TRUTH_PREFIX + SPINE:
                     spines[stamp] = (transform.header.frame_id, matrix_of(transform.transform))
-                elif child in wanted and transform.header.frame_id == TRUTH_PREFIX + "spine":
+                elif child in wanted and transform.header.frame_id == TRUTH_PREFIX + SPINE:
                     relative.setdefault(stamp, {})[wanted[child]] = matrix_of(transform.transform)
     except CloudError:
         pass  # whoever tracked it has heard of the damage

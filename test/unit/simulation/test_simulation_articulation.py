@@ -17,6 +17,7 @@ from end2reg_ros.cli.main import main
 from end2reg_ros.cloud.recording import Recording
 from end2reg_ros.cloud.scene_folder import read_scene
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.names import TF
 from end2reg_ros.simulation import articulation as module
 from end2reg_ros.simulation.articulation import (
     Articulation,
@@ -26,7 +27,6 @@ from end2reg_ros.simulation.articulation import (
     moved_case,
     rigid_part,
 )
-from end2reg_ros.simulation.bag import TF_TOPIC
 from end2reg_ros.simulation.camera import SENSORS
 from end2reg_ros.simulation.contact import TOLERANCE_M, ContactCheck
 from end2reg_ros.simulation.field_settings import FieldSettings
@@ -250,7 +250,7 @@ def test_command_writes_the_truth_of_every_level(
     args = ["--bag", str(bag), "--duration", "0.1", "--rate", "10", "--scenario", "theatre"]
     assert main(["simulate", *args, *moved]) == 0
     with Recording(bag) as recording:
-        (truth,) = recording.messages(TF_TOPIC)
+        (truth,) = recording.messages(TF)
     links = {t.child_frame_id: t.transform for t in truth.message.transforms}
     for v in case.vertebrae:
         link = links[f"ground_truth/{v.level}"]

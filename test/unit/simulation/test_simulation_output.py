@@ -19,16 +19,13 @@ from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.recording import Recording
 from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.names import CAMERA_FRAME, INITIAL_POSE, SIMULATED_POINTS, TF
 from end2reg_ros.simulation.bag import (
-    INITIAL_POSE_TOPIC,
-    POINTS_TOPIC,
     START_NS,
-    TF_TOPIC,
     BagSettings,
     write_bag,
 )
 from end2reg_ros.simulation.benchmark import (
-    FRAME_ID,
     RANGES,
     SceneSettings,
     simulate_scene,
@@ -111,27 +108,27 @@ def test_recording_reads_back_with_its_truth(sequence: SimulatedSequence, tmp_pa
     assert done == [(1, 3), (2, 3), (3, 3)]
     with Recording(tmp_path / "bag") as recording:
         assert [(t.name, t.type, t.count) for t in recording.topics] == [
-            (POINTS_TOPIC, "sensor_msgs/msg/PointCloud2", 3),
-            (INITIAL_POSE_TOPIC, "geometry_msgs/msg/PoseWithCovarianceStamped", 1),
-            (TF_TOPIC, "tf2_msgs/msg/TFMessage", 3),
+            (SIMULATED_POINTS, "sensor_msgs/msg/PointCloud2", 3),
+            (f"/{INITIAL_POSE}", "geometry_msgs/msg/PoseWithCovarianceStamped", 1),
+            (TF, "tf2_msgs/msg/TFMessage", 3),
         ]
         messages = list(recording.messages())
-    clouds = [m for m in messages if m.topic == POINTS_TOPIC]
-    truths = [m for m in messages if m.topic == TF_TOPIC]
+    clouds = [m for m in messages if m.topic == SIMULATED_POINTS]
+    truths = [m for m in messages if m.topic == TF]
     for k, (recorded, truth) in enumerate(zip(clouds, truths, strict=True)):
         frame = sequence.frame(k / 10.0)
         cloud = decode(recorded.message)
         valid = np.isfinite(frame.points[..., 2])
         np.testing.assert_array_equal(cloud.points, frame.points[valid])
         np.testing.assert_array_equal(cloud.colours, frame.colours[valid])
-        assert cloud.stamp_ns == START_NS + k * 100_000_000 and cloud.frame_id == FRAME_ID
+        assert cloud.stamp_ns == START_NS + k * 100_000_000 and cloud.frame_id == CAMERA_FRAME
         links = {t.child_frame_id: t for t in truth.message.transforms}
         assert list(links) == [
             "ground_truth/spine",
             *(f"ground_truth/{name}" for name in frame.T_camera_levels),
         ]
         T_camera_spine = matrix(links["ground_truth/spine"])
-        assert links["ground_truth/spine"].header.frame_id == FRAME_ID
+        assert links["ground_truth/spine"].header.frame_id == CAMERA_FRAME
         np.testing.assert_allclose(T_camera_spine, frame.T_camera_model, atol=1e-12)
         for level, T in frame.T_camera_levels.items():
             link = links[f"ground_truth/{level}"]
@@ -149,7 +146,7 @@ def test_recording_without_a_spine_has_no_truth(case: Case, tmp_path: Path) -> N
     empty = SimulatedSequence(case, SequenceSettings(scenario="empty", sensor=SMALL))
     write_bag(tmp_path / "bag", empty, BagSettings(rate_hz=5.0, duration_s=0.2))
     with Recording(tmp_path / "bag") as recording:
-        (truth,) = recording.messages(TF_TOPIC)
+        (truth,) = recording.messages(TF)
     assert len(truth.message.transforms) == 0
 
 
@@ -191,7 +188,7 @@ def test_scenes_keep_to_their_suite(case: Case, suite: str) -> None:
 def test_scene_folder_reads_back(case: Case, tmp_path: Path) -> None:
     tags = write_simulated_scene(tmp_path / "s0", case, SceneSettings("standard", 4, SMALL_FAR))
     scene = read_scene(tmp_path / "s0")
-    assert scene.tags == tags and scene.cloud.frame_id == FRAME_ID
+    assert scene.tags == tags and scene.cloud.frame_id == CAMERA_FRAME
     assert scene.case_hash == case.hash
     assert scene.case_path is not None and scene.case_path.resolve() == case.path.resolve()
     assert scene.bone is not None and len(scene.bone) == len(scene.cloud.points)
@@ -243,7 +240,7 @@ def test_command_writes_a_recording(tmp_path: Path, capsys: pytest.CaptureFixtur
     expected = f"2 clouds on /camera/depth/color/points in {bag} (scenario 'leave', seed 0)\n"
     assert capsys.readouterr().out == expected
     with Recording(bag) as recording:
-        assert recording.count(POINTS_TOPIC) == 2
+        assert recording.count(SIMULATED_POINTS) == 2
 
 
 @pytest.mark.parametrize(
