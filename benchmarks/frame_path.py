@@ -180,7 +180,7 @@ def camera(count: int) -> list[Any]:
     """Clouds as a driver's messages, stamped so far apart that tracing does not make the watchdog speak."""
     from end2reg_ros.case import load_case
     from end2reg_ros.case.bundled import bundled_case_path
-    from end2reg_ros.simulation.pointcloud2_fields import cloud_message, encode_realsense
+    from end2reg_ros.simulation.camera.realsense import cloud_message, encode_realsense
     from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
     sequence = SimulatedSequence(load_case(bundled_case_path()), SequenceSettings(seed=3, scenario="still"))

@@ -13,7 +13,7 @@ from time import perf_counter
 
 from benchmarks.paper.suites import Individual, procedural_individuals, write_suite
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.simulation.field_settings import SUITES
+from end2reg_ros.simulation.field.settings import SUITES
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration import Prior, create_registrar
 from end2reg_ros.se3 import apply, from_rotation_translation
-from end2reg_ros.simulation.field_settings import FieldSettings
+from end2reg_ros.simulation.field.settings import FieldSettings
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 EXPOSURES = (("L2",), ("L4",), ("L2", "L3"), ("L1", "L2"), ("L4", "L5"), ("L2", "L3", "L4"), ())

@@ -27,7 +27,7 @@ from end2reg_ros.evaluation.regions import region_finder_of
 from end2reg_ros.evaluation.statistics import Comparison, Selection, compare_documents
 from end2reg_ros.evaluation.tables import environment, finite
 from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, rows_of_document, table_1, table_2, table_3
-from end2reg_ros.simulation.field_settings import SUITES
+from end2reg_ros.simulation.field.settings import SUITES
 
 
 def main() -> int:

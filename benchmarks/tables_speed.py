@@ -38,7 +38,7 @@ from end2reg_ros.registration.find.local_scene import (
 from end2reg_ros.registration.fit.region import Box
 from end2reg_ros.registration.fit.surface import build_model_surface
 from end2reg_ros.se3 import apply, inverse
-from end2reg_ros.simulation.benchmark import SceneSettings, scene_of_frame, simulate_scene
+from end2reg_ros.simulation.random_scenes import SceneSettings, scene_of_frame, simulate_scene
 
 Actions = dict[str, Callable[[], Any]]
 

@@ -31,7 +31,7 @@ from end2reg_ros.ros import qos
 from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped
 from end2reg_ros.ros.parameters import START, declare, parameter
 from end2reg_ros.ros.process import NodeApplication, leave, run
-from end2reg_ros.simulation.pointcloud2_fields import FIELDS, POINT_STEP
+from end2reg_ros.simulation.camera.realsense import FIELDS, POINT_STEP
 
 READ_AHEAD = 4  # clouds
 DISCOVERY_S = 0.5  # both sides must know of each other: the writer learns first

@@ -16,11 +16,10 @@ from benchmarks.camera_rate.stream import (
     write_playback,
 )
 from end2reg_ros.case.model import Case
-from end2reg_ros.simulation.camera import SENSORS
+from end2reg_ros.simulation.camera.realsense import encode_realsense
+from end2reg_ros.simulation.camera.sensor import SENSORS
 from end2reg_ros.simulation.motion import SCENARIOS, Pass
-from end2reg_ros.simulation.picked_prior import picked_prior
-from end2reg_ros.simulation.picks import PICK_RMS_M
-from end2reg_ros.simulation.pointcloud2_fields import encode_realsense
+from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 CALM = "calm"

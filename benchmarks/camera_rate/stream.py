@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from end2reg_ros.cloud.messages import Header, PointCloud2Data, Stamp
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.names import CAMERA_FRAME
-from end2reg_ros.simulation.pointcloud2_fields import FIELDS, POINT_STEP
+from end2reg_ros.simulation.camera.realsense import FIELDS, POINT_STEP
 
 Array = NDArray[np.float64]
 DOCUMENT = "stream.json"

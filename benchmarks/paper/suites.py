@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from end2reg_ros.errors import CaseError, End2RegError
-from end2reg_ros.simulation.field_settings import SUITES, Suite
+from end2reg_ros.simulation.field.settings import SUITES, Suite
 
 if TYPE_CHECKING:
     from end2reg_ros.case.model import Case
@@ -131,7 +131,7 @@ def write_suite(
 def _write_scene(folder: Path, case: Case, planned: PlannedScene) -> int:
     """Write one scene unless it is there; the seed that gave a usable view."""
     from end2reg_ros.cloud.scene_folder import SCENE_FILE
-    from end2reg_ros.simulation.benchmark import SceneSettings, write_simulated_scene
+    from end2reg_ros.simulation.random_scenes import SceneSettings, write_simulated_scene
 
     seeds = (planned.seed, planned.seed + SPARE)
     if (folder / SCENE_FILE).is_file():

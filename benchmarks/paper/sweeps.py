@@ -29,10 +29,10 @@ from end2reg_ros.evaluation.regions import Region
 from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import from_rotation_translation, rotation_from_vector
-from end2reg_ros.simulation.benchmark import RANGES, scene_of_frame
-from end2reg_ros.simulation.camera import CameraPlacement
-from end2reg_ros.simulation.field_settings import FieldSettings, draw_field_settings
+from end2reg_ros.simulation.camera.sensor import CameraPlacement
+from end2reg_ros.simulation.field.settings import FieldSettings, draw_field_settings
 from end2reg_ros.simulation.motion import Pass
+from end2reg_ros.simulation.random_scenes import RANGES, scene_of_frame
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
 
 SweepName = Literal["misalignment", "occlusion", "levels", "noise", "film"]

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.camera_rate.stream import Playback, PlaybackFrame
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
-from end2reg_ros.simulation.pointcloud2_fields import POINT_DTYPE
+from end2reg_ros.simulation.camera.realsense import POINT_DTYPE
 
 CLEAR = 0.5  # share of the exposed spine that the calm rounds never fall below
 BURST = 3  # clouds while one is worked on: all but the newest are superseded

@@ -29,8 +29,7 @@ from end2reg_ros.runtime.health import Identity
 from end2reg_ros.runtime.memory import give_back_freed_memory
 from end2reg_ros.runtime.runtime_types import RuntimeSettings
 from end2reg_ros.runtime.tracker_runtime import TrackerRuntime
-from end2reg_ros.simulation.picked_prior import picked_prior
-from end2reg_ros.simulation.picks import PICK_RMS_M
+from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 from end2reg_ros.tracking import State, Tracker
 
 STUCK_S = 120.0

@@ -15,7 +15,7 @@ from benchmarks.tracking_study.units import Unit
 from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.spread import Spread, spread, wilson
-from end2reg_ros.simulation.camera import CameraPlacement
+from end2reg_ros.simulation.camera.sensor import CameraPlacement
 
 ROLLS_DEG = tuple(range(0, 360, 30))
 TILTS_DEG: tuple[tuple[float, float], ...] = ((0.0, 0.0), (20.0, 20.0), (40.0, 45.0))  # drawn from and to

@@ -13,8 +13,7 @@ from benchmarks.tracking_study.setup import Cases, Methods, SequencePlan, case_k
 from benchmarks.tracking_study.units import Unit
 from end2reg_ros.case.model import Case
 from end2reg_ros.frame import TrackerLike
-from end2reg_ros.simulation.picked_prior import picked_prior
-from end2reg_ros.simulation.picks import PICK_RMS_M
+from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 from end2reg_ros.tracking.tracker import Tracker
 
 

@@ -18,8 +18,8 @@ from end2reg_ros.registration import LEARNED, RegistrationSettings, create_regis
 from end2reg_ros.registration.settings import NetworkPasses
 from end2reg_ros.registration.types import Registrar
 from end2reg_ros.registration.weights_path import choose_weights
-from end2reg_ros.simulation.camera import CameraPlacement
-from end2reg_ros.simulation.field_settings import Suite, draw_field_settings
+from end2reg_ros.simulation.camera.sensor import CameraPlacement
+from end2reg_ros.simulation.field.settings import Suite, draw_field_settings
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 from end2reg_ros.tracking.tracker import Tracker
 

@@ -68,8 +68,8 @@ class Simulate:
         return asked if asked.deg or asked.shift_m else None
 
     def _scenes(self, case: Any, out: Path) -> int:
-        from end2reg_ros.simulation.benchmark import SceneSettings, write_simulated_scene
-        from end2reg_ros.simulation.camera import SENSORS
+        from end2reg_ros.simulation.camera.sensor import SENSORS
+        from end2reg_ros.simulation.random_scenes import SceneSettings, write_simulated_scene
 
         written: list[dict[str, Any]] = []
         with _progress() as bar:
@@ -92,7 +92,7 @@ class Simulate:
 
     def _recording(self, case: Any) -> int:
         from end2reg_ros.simulation.bag import BagSettings, write_bag
-        from end2reg_ros.simulation.camera import SENSORS
+        from end2reg_ros.simulation.camera.sensor import SENSORS
         from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
         assert self.bag is not None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.ros.parameters import START, parameter
-from end2reg_ros.simulation.camera import SENSORS
+from end2reg_ros.simulation.camera.sensor import SENSORS
 from end2reg_ros.simulation.motion import SCENARIOS
 
 

@@ -24,9 +24,9 @@ from end2reg_ros.ros.camera_settings import CameraParameters
 from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped, transform_stamped
 from end2reg_ros.ros.parameters import declare
 from end2reg_ros.simulation.articulation import Articulation
-from end2reg_ros.simulation.camera import SENSORS
-from end2reg_ros.simulation.picked_prior import picked_prior, prior_covariance
-from end2reg_ros.simulation.pointcloud2_fields import EncodedCloud, encode_realsense
+from end2reg_ros.simulation.camera.realsense import EncodedCloud, encode_realsense
+from end2reg_ros.simulation.camera.sensor import SENSORS
+from end2reg_ros.simulation.picks import picked_prior, prior_covariance
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
 from end2reg_ros.tracking.types import State
 

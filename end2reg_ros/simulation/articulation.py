@@ -14,7 +14,7 @@ from end2reg_ros.case.model import Case, Landmarks, Vertebra
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.kabsch import kabsch
 from end2reg_ros.simulation.contact import ContactCheck
-from end2reg_ros.simulation.surfaces import Array
+from end2reg_ros.simulation.field.surfaces import Array
 
 TRIES = 24  # draws of one joint's direction
 SHRINK = 0.85  # of a motion that would press the bones together

@@ -13,9 +13,8 @@ import numpy as np
 from end2reg_ros import se3
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.names import CAMERA_FRAME, INITIAL_POSE, SIMULATED_POINTS, SPINE, TF, TRUTH_PREFIX
-from end2reg_ros.simulation.picked_prior import picked_prior, prior_covariance
-from end2reg_ros.simulation.picks import PICK_RMS_M
-from end2reg_ros.simulation.pointcloud2_fields import encode_realsense
+from end2reg_ros.simulation.camera.realsense import encode_realsense
+from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior, prior_covariance
 from end2reg_ros.simulation.sequence import SimulatedFrame, SimulatedSequence
 
 START_NS = (

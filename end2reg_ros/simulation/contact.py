@@ -8,7 +8,7 @@ import numpy as np
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Mesh
-from end2reg_ros.simulation.surfaces import Array
+from end2reg_ros.simulation.field.surfaces import Array
 
 TOLERANCE_M = 0.001  # deeper than in the CT: about the cartilage of a facet joint
 SAMPLES = 3000  # vertices of each mesh that are looked at

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from end2reg_ros import se3
-from end2reg_ros.simulation.occluders import Kind
-from end2reg_ros.simulation.surfaces import Array
+from end2reg_ros.simulation.field.occluders import Kind
+from end2reg_ros.simulation.field.surfaces import Array
 
 
 @dataclass(frozen=True)

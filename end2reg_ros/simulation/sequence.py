@@ -20,14 +20,14 @@ from end2reg_ros.simulation.articulation import (
     moved_case,
     rigid_part,
 )
-from end2reg_ros.simulation.camera import SENSORS, CameraPlacement, SensorSettings
-from end2reg_ros.simulation.field import SurgicalField, build_field
-from end2reg_ros.simulation.field_settings import FieldSettings
-from end2reg_ros.simulation.occluders import build_occluder
-from end2reg_ros.simulation.renderer import Body, Renderer
-from end2reg_ros.simulation.room import build_room
-from end2reg_ros.simulation.sensor_noise import MIRROR_COS, SensorNoise, View
-from end2reg_ros.simulation.surfaces import Array
+from end2reg_ros.simulation.camera.noise import MIRROR_COS, IdealView, SensorNoise
+from end2reg_ros.simulation.camera.renderer import Body, Renderer
+from end2reg_ros.simulation.camera.sensor import SENSORS, CameraPlacement, SensorSettings
+from end2reg_ros.simulation.field.occluders import build_occluder
+from end2reg_ros.simulation.field.room import build_room
+from end2reg_ros.simulation.field.settings import FieldSettings
+from end2reg_ros.simulation.field.surfaces import Array
+from end2reg_ros.simulation.field.surgical_field import SurgicalField, build_field
 
 HIGHLIGHT = np.array([236, 232, 228], np.uint8)  # a wet surface that mirrors the lamp
 
@@ -205,7 +205,7 @@ class SimulatedSequence:
         ]
         hits, uncovered = self._renderer.render(T_camera_patient, T_camera_world, occluders)
         shine = hits.paint[..., 3]
-        depth = self._noise.measure(View(hits.depth_m, hits.cosine, shine), number)
+        depth = self._noise.measure(IdealView(hits.depth_m, hits.cosine, shine), number)
         points = self.sensor.directions * depth[..., None]
         colours = self._colours(hits.paint, hits.cosine, number)
         bone_pixels = int(hits.level_pixels.sum())

@@ -19,7 +19,7 @@ from end2reg_ros.registration.fit.region import ThinSettings, crop, direction_wi
 from end2reg_ros.registration.fit.rivals import neighbouring_poses, threatens
 from end2reg_ros.registration.types import Prior, Quality
 from end2reg_ros.se3 import apply
-from end2reg_ros.simulation.field_settings import FieldSettings
+from end2reg_ros.simulation.field.settings import FieldSettings
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 

@@ -20,7 +20,7 @@ from end2reg_ros.registration.end2reg import End2RegRegistrar
 from end2reg_ros.registration.stopwatch import Stopwatch
 from end2reg_ros.registration.weights_path import packaged_weights
 from end2reg_ros.se3 import apply
-from end2reg_ros.simulation.benchmark import SceneSettings, scene_of_frame, simulate_scene
+from end2reg_ros.simulation.random_scenes import SceneSettings, scene_of_frame, simulate_scene
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -12,7 +12,7 @@ from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.simulation.camera import SENSORS, CameraPlacement
+from end2reg_ros.simulation.camera.sensor import SENSORS, CameraPlacement
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 TINY = replace(SENSORS["ideal"], width=160, height=120)

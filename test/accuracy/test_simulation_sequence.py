@@ -14,11 +14,11 @@ from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case, Mesh, Vertebra
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.simulation.camera import SENSORS, CameraPlacement
-from end2reg_ros.simulation.field_settings import FieldSettings
+from end2reg_ros.simulation.camera.renderer import Renderer
+from end2reg_ros.simulation.camera.sensor import SENSORS, CameraPlacement
+from end2reg_ros.simulation.field.settings import FieldSettings
 from end2reg_ros.simulation.motion import Pass
 from end2reg_ros.simulation.picks import simulate_picks
-from end2reg_ros.simulation.renderer import Renderer
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 SMALL = replace(SENSORS["ideal"], width=320, height=240)

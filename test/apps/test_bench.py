@@ -61,7 +61,7 @@ from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.metrics import targets_from_case
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import LevelResult, Prior, Quality, Registration
-from end2reg_ros.simulation.camera import SENSORS
+from end2reg_ros.simulation.camera.sensor import SENSORS
 from end2reg_ros.simulation.motion import SCENARIOS
 from end2reg_ros.tracking import State
 

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.camera_rate.stream import Playback, PlaybackFrame, Recipe, write_playback
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.simulation.pointcloud2_fields import POINT_DTYPE
+from end2reg_ros.simulation.camera.realsense import POINT_DTYPE
 
 T_TRUE = se3.from_rotation_translation(
     se3.rotation_from_vector(np.array([0.3, -0.2, 2.0])), np.array([0.01, 0.02, 0.5])

@@ -15,10 +15,9 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.messages import Header, PointCloud2Data, Stamp
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.registration.types import Prior
-from end2reg_ros.simulation.camera import SENSORS, SensorSettings
-from end2reg_ros.simulation.picked_prior import picked_prior
-from end2reg_ros.simulation.picks import PICK_RMS_M
-from end2reg_ros.simulation.pointcloud2_fields import FIELDS, POINT_STEP, encode_realsense
+from end2reg_ros.simulation.camera.realsense import FIELDS, POINT_STEP, encode_realsense
+from end2reg_ros.simulation.camera.sensor import SENSORS, SensorSettings
+from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 from end2reg_ros.simulation.sequence import (
     SequenceSettings,
     SimulatedFrame,

@@ -15,7 +15,7 @@ INFERIOR_RADIUS_MM = 4.4  # half the thickness of an inferior articular process
 
 
 @dataclass(frozen=True)
-class Joint:
+class FacetJoint:
     """A facet joint in a vertebra's frame: (3,) centre and (3,) unit normal, pointing from the lower vertebra's
     superior facet to the upper vertebra's inferior one (backwards and inwards)."""
 
@@ -37,8 +37,8 @@ class SideShape:
     transverse_length: float
     transverse_back_deg: float
     transverse_up_deg: float
-    upper: Joint
-    lower: Joint
+    upper: FacetJoint
+    lower: FacetJoint
     jitter: Array
 
 
@@ -138,7 +138,7 @@ class _Side:
         outer = Ball(middle + self.along(joint) * 2.4 + np.array([0, 0, -1.8]), INFERIOR_RADIUS_MM - 0.2)
         return root, inner, outer
 
-    def along(self, joint: Joint) -> Array:
+    def along(self, joint: FacetJoint) -> Array:
         """Horizontal direction within the facet, backwards and outwards."""
         return np.array([self.sign * abs(joint.normal[1]), -abs(joint.normal[0]), 0.0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from end2reg_ros import se3
-from end2reg_ros.simulation.anatomy.arch import SIDES, Joint
+from end2reg_ros.simulation.anatomy.arch import SIDES, FacetJoint
 from end2reg_ros.simulation.anatomy.fields import Array
 from end2reg_ros.simulation.anatomy.morphometry import PersonShape
 from end2reg_ros.simulation.anatomy.settings import AnatomySettings
@@ -52,7 +52,7 @@ def _rotation(tilt_deg: float, bend_deg: float, turn_deg: float) -> Array:
 
 def facet_joints(
     person: PersonShape, poses: list[Array], noise: Array
-) -> list[dict[str, tuple[Joint, Joint]]]:
+) -> list[dict[str, tuple[FacetJoint, FacetJoint]]]:
     """Per level and side the joint above and the joint below, each in that level's own frame.
 
     Both partners get the same joint: its centre is the mean of what their own dimensions ask for. ``noise``:
@@ -91,6 +91,6 @@ def facet_joints(
     ]
 
 
-def _local(joint: tuple[Array, Array], pose: Array) -> Joint:
+def _local(joint: tuple[Array, Array], pose: Array) -> FacetJoint:
     R = pose[:3, :3]
-    return Joint(centre=R.T @ (joint[0] - pose[:3, 3]), normal=R.T @ joint[1])
+    return FacetJoint(centre=R.T @ (joint[0] - pose[:3, 3]), normal=R.T @ joint[1])

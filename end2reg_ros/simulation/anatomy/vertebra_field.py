@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from end2reg_ros import se3
-from end2reg_ros.simulation.anatomy.arch import ArchPoints, Joint, SideShape, build_arch
+from end2reg_ros.simulation.anatomy.arch import ArchPoints, FacetJoint, SideShape, build_arch
 from end2reg_ros.simulation.anatomy.body import Spurs, add_body, body_half_extent
 from end2reg_ros.simulation.anatomy.fields import (
     FAR_MM,
@@ -43,7 +43,7 @@ class VertebraField:
 def build_field(
     index: int,
     shape: LevelShape,
-    joints: dict[str, tuple[Joint, Joint]],
+    joints: dict[str, tuple[FacetJoint, FacetJoint]],
     rng: np.random.Generator,
     settings: AnatomySettings,
 ) -> VertebraField:

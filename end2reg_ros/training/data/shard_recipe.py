@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from end2reg_ros.errors import TrainingError
-from end2reg_ros.simulation.camera import SENSORS
+from end2reg_ros.simulation.camera.sensor import SENSORS
 from end2reg_ros.training.data.shard_views import KINDS
 from end2reg_ros.training.data.variation import VariationSettings
 

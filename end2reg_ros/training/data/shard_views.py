@@ -9,9 +9,9 @@ import numpy as np
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.errors import TrainingError
-from end2reg_ros.simulation.benchmark import RANGES, SuiteRange, draw_occluder, placement_within
-from end2reg_ros.simulation.camera import SENSORS, CameraPlacement
-from end2reg_ros.simulation.field_settings import SUITES, FieldSettings, draw_field_settings
+from end2reg_ros.simulation.camera.sensor import SENSORS, CameraPlacement
+from end2reg_ros.simulation.field.settings import SUITES, FieldSettings, draw_field_settings
+from end2reg_ros.simulation.random_scenes import RANGES, SuiteRange, draw_occluder, placement_within
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
 
 TRAINING = "training"  # wider than the suites of the benchmarks

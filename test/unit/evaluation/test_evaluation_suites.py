@@ -21,7 +21,7 @@ from benchmarks.paper.sweeps import FIRST_SEED
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.simulation.field_settings import SUITES
+from end2reg_ros.simulation.field.settings import SUITES
 
 
 def individuals() -> list[Individual]:

@@ -35,7 +35,7 @@ from end2reg_ros.runtime.counters import Counters
 from end2reg_ros.runtime.rate import RateMeter
 from end2reg_ros.runtime.watchdog import Silence, Watchdog, WatchdogSettings
 from end2reg_ros.runtime.worker import Worker
-from end2reg_ros.simulation.picked_prior import prior_covariance
+from end2reg_ros.simulation.picks import prior_covariance
 
 SECOND = 1_000_000_000
 

@@ -27,9 +27,9 @@ from end2reg_ros.simulation.articulation import (
     moved_case,
     rigid_part,
 )
-from end2reg_ros.simulation.camera import SENSORS
+from end2reg_ros.simulation.camera.sensor import SENSORS
 from end2reg_ros.simulation.contact import TOLERANCE_M, ContactCheck
-from end2reg_ros.simulation.field_settings import FieldSettings
+from end2reg_ros.simulation.field.settings import FieldSettings
 from end2reg_ros.simulation.picks import simulate_picks
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 

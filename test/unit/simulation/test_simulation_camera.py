@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
-from end2reg_ros.simulation.camera import SENSORS, CameraPlacement, SensorSettings
-from end2reg_ros.simulation.sensor_noise import SensorNoise, View, stereo_shadow
-from end2reg_ros.simulation.surfaces import MATTE, WET
+from end2reg_ros.simulation.camera.noise import IdealView, SensorNoise, stereo_shadow
+from end2reg_ros.simulation.camera.sensor import SENSORS, CameraPlacement, SensorSettings
+from end2reg_ros.simulation.field.surfaces import MATTE, WET
 
 IDEAL = replace(SENSORS["ideal"], width=320, height=240)
 
 
-def wall(sensor: SensorSettings, depth_m: float, shine: int = MATTE, cosine: float = 1.0) -> View:
+def wall(sensor: SensorSettings, depth_m: float, shine: int = MATTE, cosine: float = 1.0) -> IdealView:
     shape = (sensor.height, sensor.width)
-    return View(
+    return IdealView(
         np.full(shape, depth_m, np.float32),
         np.full(shape, cosine, np.float32),
         np.full(shape, shine, np.uint8),
@@ -92,7 +92,7 @@ def test_depth_unit_rounds() -> None:
 
 
 def test_holes_grazing_range_and_mirrors_lose_what_they_say() -> None:
-    def valid(sensor: SensorSettings, view: View) -> float:
+    def valid(sensor: SensorSettings, view: IdealView) -> float:
         noise = SensorNoise(sensor, 5)
         return float(np.mean([np.isfinite(noise.measure(view, k)).mean() for k in range(5)]))
 

@@ -1,4 +1,4 @@
-"""What the simulation writes: RealSense bytes, scene folders, recordings, the command and the pictures."""
+"""What the simulation writes: RealSense bytes, scene folders, recordings and the command."""
 
 from __future__ import annotations
 
@@ -25,18 +25,17 @@ from end2reg_ros.simulation.bag import (
     BagSettings,
     write_bag,
 )
-from end2reg_ros.simulation.benchmark import (
+from end2reg_ros.simulation.camera.realsense import (
+    cloud_message,
+    encode_realsense,
+    encode_realsense_reference,
+)
+from end2reg_ros.simulation.camera.sensor import SENSORS
+from end2reg_ros.simulation.random_scenes import (
     RANGES,
     SceneSettings,
     simulate_scene,
     write_simulated_scene,
-)
-from end2reg_ros.simulation.camera import SENSORS
-from end2reg_ros.simulation.pictures import write_contact_sheet
-from end2reg_ros.simulation.pointcloud2_fields import (
-    cloud_message,
-    encode_realsense,
-    encode_realsense_reference,
 )
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
@@ -262,16 +261,3 @@ def test_command_writes_a_recording(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_command_says_what_is_wrong(args: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", *args]) == 1
     assert capsys.readouterr().err == f"end2reg: error: {text}\n"
-
-
-def test_contact_sheet_is_written(sequence: SimulatedSequence, tmp_path: Path) -> None:
-    from matplotlib.image import imread
-
-    frame = sequence.frame(0.0)
-    write_contact_sheet(tmp_path / "sheet.png", [("one", frame), ("two", frame)])
-    picture = imread(tmp_path / "sheet.png")
-    assert picture.shape[1] == 640 and picture.shape[0] > 700
-    # The bone of the truth row is painted yellow: much red and green, little blue.
-    truth = picture[-240:]
-    yellow = (truth[..., 0] > 0.6) & (truth[..., 1] > 0.5) & (truth[..., 2] < 0.5)
-    assert yellow.sum() > 0.5 * 2 * frame.bone_pixels

@@ -14,7 +14,7 @@ from end2reg_ros import se3
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.errors import End2RegError, TrainingError
-from end2reg_ros.simulation.camera import CameraPlacement
+from end2reg_ros.simulation.camera.sensor import CameraPlacement
 from end2reg_ros.simulation.motion import Pass
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 from end2reg_ros.training.data.pictures import write_samples_picture

@@ -13,7 +13,7 @@ from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.scene_folder import Scene, read_scene, write_scene
 from end2reg_ros.errors import CloudError, TrainingError
-from end2reg_ros.simulation.benchmark import SceneSettings, scene_of_frame, simulate_scene
+from end2reg_ros.simulation.random_scenes import SceneSettings, scene_of_frame, simulate_scene
 from end2reg_ros.training.data.anatomies import load_individual, visible_surface
 from end2reg_ros.training.data.scene_folder_dataset import SceneFolderDataset, write_shards
 from end2reg_ros.training.data.scene_making import LabelledView, make_anatomy, make_scene

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.simulation.camera import SensorSettings
+from end2reg_ros.simulation.camera.sensor import SensorSettings
+from end2reg_ros.simulation.field.surfaces import MATTE
 from end2reg_ros.simulation.smooth_noise import image
-from end2reg_ros.simulation.surfaces import MATTE
 
 SPARE_PX = 64  # banks are larger than the image by this, so that every frame cuts elsewhere
 MIRROR_COS = 0.975  # wet or metal surfaces seen this head-on mirror the projector
 
 
 @dataclass(frozen=True)
-class View:
+class IdealView:
     """What an ideal camera sees, (H, W) each: depth (inf where nothing is), cosine of incidence, shine code."""
 
     depth_m: NDArray[np.float32]
@@ -47,7 +47,7 @@ class SensorNoise:
         speckle = np.clip(sensor.colour_noise * rng.standard_normal((*shape, 3)), -15, 15)
         self._speckle = np.rint(speckle).astype(np.int8).view(np.uint8)
 
-    def measure(self, view: View, frame: int) -> NDArray[np.float32]:
+    def measure(self, view: IdealView, frame: int) -> NDArray[np.float32]:
         """(H, W) measured depth in metres, NaN where the camera has none."""
         sensor = self.sensor
         rng = np.random.default_rng((self.seed, 22, frame))
@@ -74,7 +74,7 @@ class SensorNoise:
         """(H, W, 3) colour noise as uint8 that wraps: adding it modulo 256 subtracts where the noise is negative."""
         return self._cut(self._speckle, np.random.default_rng((self.seed, 23, frame)))
 
-    def _lost(self, view: View, rng: np.random.Generator) -> NDArray[np.bool_]:
+    def _lost(self, view: IdealView, rng: np.random.Generator) -> NDArray[np.bool_]:
         sensor, depth = self.sensor, view.depth_m
         lost = view.cosine < np.float32(np.cos(np.radians(sensor.grazing_deg)))
         lost |= ~((depth > sensor.min_range_m) & (depth < sensor.max_range_m))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from end2reg_ros.simulation.field.surfaces import COLOUR_MAX, COLOUR_MIN, Array
 from end2reg_ros.simulation.smooth_noise import at_points, smoothstep
-from end2reg_ros.simulation.surfaces import COLOUR_MAX, COLOUR_MIN, Array
 
 # Red, green, blue in 0..255: dark blood, muscle, pink tissue, brownish, yellowish, ivory.
 ANCHORS = np.array(

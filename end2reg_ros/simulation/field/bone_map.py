@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case, Mesh, Vertebra
-from end2reg_ros.simulation.surfaces import Array
+from end2reg_ros.simulation.field.surfaces import Array
 
 POSTERIOR_BAND_M = 0.012  # what lies this close behind the most posterior point counts as the spinous tip
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros import se3
-from end2reg_ros.simulation.camera import SensorSettings
-from end2reg_ros.simulation.surfaces import MATTE, Array, Surface
+from end2reg_ros.simulation.camera.sensor import SensorSettings
+from end2reg_ros.simulation.field.surfaces import MATTE, Array, Surface
 
 # Between four rays two pixels apart, in 1/m (1/z is linear over a plane's image): bend and slope of a flat surface.
 FLAT_BEND, FLAT_STEP = 0.002, 0.02

@@ -14,10 +14,10 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.simulation.articulation import Articulation, articulation_tags
-from end2reg_ros.simulation.camera import SENSORS, CameraPlacement, SensorSettings
-from end2reg_ros.simulation.field_settings import SUITES, Suite, draw_field_settings
+from end2reg_ros.simulation.camera.sensor import SENSORS, CameraPlacement, SensorSettings
+from end2reg_ros.simulation.field.occluders import Kind
+from end2reg_ros.simulation.field.settings import SUITES, Suite, draw_field_settings
 from end2reg_ros.simulation.motion import Pass
-from end2reg_ros.simulation.occluders import Kind
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
 
 TRIES = 12

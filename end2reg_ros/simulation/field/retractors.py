@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from end2reg_ros.simulation.field_settings import FieldSettings
-from end2reg_ros.simulation.surfaces import METAL, Array, Surface, box, capsule, merge, uniform
-from end2reg_ros.simulation.wound import Relief
+from end2reg_ros.simulation.field.settings import FieldSettings
+from end2reg_ros.simulation.field.surfaces import METAL, Array, Surface, box, capsule, merge, uniform
+from end2reg_ros.simulation.field.wound import Relief
 
 STEEL = (172, 176, 180)
 

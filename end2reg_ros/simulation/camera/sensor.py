@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros import se3
-from end2reg_ros.simulation.surfaces import Array
+from end2reg_ros.simulation.field.surfaces import Array
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case, Mesh
-from end2reg_ros.simulation import colours
-from end2reg_ros.simulation.bone_map import BoneMap, build_bone_map
-from end2reg_ros.simulation.field_settings import FieldSettings
-from end2reg_ros.simulation.retractors import build_retractors
-from end2reg_ros.simulation.smooth_noise import at_points, smoothstep
-from end2reg_ros.simulation.surfaces import (
+from end2reg_ros.simulation.field import colours
+from end2reg_ros.simulation.field.bone_map import BoneMap, build_bone_map
+from end2reg_ros.simulation.field.retractors import build_retractors
+from end2reg_ros.simulation.field.settings import FieldSettings
+from end2reg_ros.simulation.field.surfaces import (
     MATTE,
     WET,
     Array,
@@ -24,7 +23,8 @@ from end2reg_ros.simulation.surfaces import (
     grid_triangles,
     triangle_normals,
 )
-from end2reg_ros.simulation.wound import Relief, build_relief
+from end2reg_ros.simulation.field.wound import Relief, build_relief
+from end2reg_ros.simulation.smooth_noise import at_points, smoothstep
 
 SHADE_DEPTH_M = 0.06  # this far below the skin the light has dropped by a third
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from end2reg_ros.simulation.colours import Palette
-from end2reg_ros.simulation.surfaces import METAL, Surface, box, capsule, merge, uniform
-from end2reg_ros.simulation.wound import Relief
+from end2reg_ros.simulation.field.colours import Palette
+from end2reg_ros.simulation.field.surfaces import METAL, Surface, box, capsule, merge, uniform
+from end2reg_ros.simulation.field.wound import Relief
 
 
 def build_room(relief: Relief, palette: Palette, seed: int) -> Surface:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.errors import CaseError
-from end2reg_ros.simulation.bone_map import BoneMap
-from end2reg_ros.simulation.field_settings import FieldSettings
+from end2reg_ros.simulation.field.bone_map import BoneMap
+from end2reg_ros.simulation.field.settings import FieldSettings
+from end2reg_ros.simulation.field.surfaces import Array
 from end2reg_ros.simulation.smooth_noise import at_points, smoothstep
-from end2reg_ros.simulation.surfaces import Array
 
 Noise = Callable[[float], NDArray[np.float64]]  # wavelength in metres -> (Z, X) field of variance 1
 

@@ -10,9 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from end2reg_ros.simulation.colours import Palette
-from end2reg_ros.simulation.smooth_noise import at_points
-from end2reg_ros.simulation.surfaces import (
+from end2reg_ros.simulation.field.colours import Palette
+from end2reg_ros.simulation.field.surfaces import (
     METAL,
     Array,
     Surface,
@@ -23,6 +22,7 @@ from end2reg_ros.simulation.surfaces import (
     tube,
     uniform,
 )
+from end2reg_ros.simulation.smooth_noise import at_points
 
 Kind = Literal["hand", "suction", "forceps", "driver", "towel", "hand_suction", "sheet"]
 KINDS: tuple[Kind, ...] = ("hand", "suction", "forceps", "driver", "towel", "hand_suction", "sheet")

@@ -1,4 +1,4 @@
-"""Pictures of simulated views: a contact sheet of colour, depth and truth, for the documentation and for a look."""
+"""The documentation's picture of simulated views: colour, depth and truth of each; ``python benchmarks/simulated_views.py``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.simulation.sequence import SimulatedFrame
+from end2reg_ros.case import load_case
+from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.simulation.field.settings import Suite
+from end2reg_ros.simulation.random_scenes import SceneSettings, simulate_scene
+from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
 
 BONE = np.array([255, 214, 90], dtype=np.float64)
 INVALID = np.array([0, 0, 0], dtype=np.uint8)
@@ -70,11 +74,6 @@ def truth_picture(frame: SimulatedFrame) -> NDArray[np.uint8]:
 
 def example_views(case_path: Path) -> list[tuple[str, SimulatedFrame]]:
     """The views of the documentation: three suites and a hand in the way."""
-    from end2reg_ros.case import load_case
-    from end2reg_ros.simulation.benchmark import SceneSettings, simulate_scene
-    from end2reg_ros.simulation.field_settings import Suite
-    from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
-
     case = load_case(case_path)
     chosen: tuple[tuple[Suite, int], ...] = (("easy", 3), ("standard", 1), ("hard", 7))
     views = [
@@ -84,9 +83,5 @@ def example_views(case_path: Path) -> list[tuple[str, SimulatedFrame]]:
     return [("demo, t = 17.5 s", demo.frame(17.5)), *views]
 
 
-if (
-    __name__ == "__main__"
-):  # python -m end2reg_ros.simulation.pictures: makes the documentation's picture again
-    from end2reg_ros.case.bundled import bundled_case_path
-
+if __name__ == "__main__":
     write_contact_sheet(Path("docs/images/simulated_views.png"), example_views(bundled_case_path()), 300, 256)
