@@ -40,4 +40,4 @@ def test_python_blocks_run(
 
 
 def test_readme_and_the_python_page_show_code() -> None:
-    assert {"python.md"} <= {document.name for document in WITH_CODE}
+    assert {"README.md", "python.md"} <= {document.name for document in WITH_CODE}

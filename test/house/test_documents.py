@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from end2reg_ros.cli.main import find, main
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*/README.md"))]
 README = DOCUMENTS[0].read_text()
@@ -51,6 +53,63 @@ def test_no_placeholder_is_left(document: Path) -> None:
 def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(), re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_section_that_a_link_names_exists(document: Path) -> None:
+    """As GitHub makes anchors of headings: lower case, no punctuation, hyphens for blanks."""
+    absent = []
+    for name, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", document.read_text()):
+        text = (document.parent / name).read_text() if name else document.read_text()
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        absent += [f"{name}#{anchor}"] if anchor not in anchors else []
+    assert not absent
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda f: str(f.relative_to(ROOT)))
+def test_lines_can_be_read_without_scrolling(document: Path) -> None:
+    long = [line for line in document.read_text().splitlines() if len(line) > 160]
+    assert not long
+
+
+def commands() -> list[tuple[Path, str]]:
+    """Every call of ``end2reg`` in a code block or in backticks, with the document that it stands in."""
+    pattern = re.compile(r"^(end2reg [^#\n]+)|`(end2reg [^`\n]+)`", re.MULTILINE)
+    return [(d, block or inline) for d in DOCUMENTS for block, inline in pattern.findall(d.read_text())]
+
+
+def test_every_command_that_a_document_names_exists_with_its_options(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    help_of: dict[tuple[str, ...], str] = {}
+    faults = []
+    for document, line in commands():
+        words = line.replace(" COMMAND ", " ").split()[1:]
+        if words[0].startswith("-"):
+            continue
+        command = find(words)
+        if command is None:
+            faults.append(f"{document.name}: {line}")
+            continue
+        if command.words not in help_of:
+            assert main([*command.words, "--help"]) == 0
+            help_of[command.words] = capsys.readouterr().out
+        options = [word for word in words if word.startswith("--")]
+        unknown = [o for o in options if not re.search(rf"(^|\W){o}\b", help_of[command.words])]
+        faults += [f"{document.name}: {line}: {unknown}"] if unknown else []
+    assert len(commands()) > 30
+    assert not faults
+
+
+def test_readme_stays_short() -> None:
+    assert len(README.encode()) <= 10_000
+
+
+def test_the_index_has_a_line_for_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\]\((\w+\.md)\)", index))
 
 
 def test_ros_users_keep_the_numpy_of_their_messages() -> None:
