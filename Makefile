@@ -36,7 +36,7 @@ lint: setup ## style, format and types
 bench: setup ## cost of a frame by stage, and error, of several methods, as JSON; ARGS=...
 	@$(BIN)/end2reg bench --json $(ARGS)
 
-documents: setup ## write what follows from the code: docs/parameters.md, config/*.yaml
+documents: setup ## write what follows from the code: parameters, reasons, config/*.yaml
 	@$(BIN)/python tools/write_documents.py
 
 clean: ## remove the environment and what was built

@@ -2,7 +2,7 @@
 
 Codes are stable and machine-readable: they go out in ``status``, ``/diagnostics``, logs and result files. The sentence
 that goes with one at run time holds the figures of that moment; the one here says what the code means.
-``docs/reasons.md`` is made from this table, and a test holds the two together.
+``docs/reasons.md`` is made from this table (``make documents``).
 """
 
 from __future__ import annotations
@@ -208,9 +208,3 @@ class Reason(str, Enum):
     # The truth of a simulation.
     NOT_IN_VIEW = "not_in_view", Origin.TRUTH, "No bone is in view."
     NO_SPINE = "no_spine", Origin.TRUTH, "The scene has no spine: no transforms belong to it."
-
-
-def markdown() -> str:
-    """The table of ``docs/reasons.md``: code, what it means, which part says it."""
-    rows = [f"| `{reason}` | {reason.sentence} | {reason.origin.value} |" for reason in Reason]
-    return "\n".join(["| code | what happened | who says it |", "|---|---|---|", *rows])

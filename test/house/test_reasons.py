@@ -1,4 +1,4 @@
-"""Reason codes are members of ``Reason``, nowhere text of their own, and the documents have them all."""
+"""Reason codes are members of ``Reason``, nowhere text of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from end2reg_ros.errors import CloudError
-from end2reg_ros.reasons import Reason, markdown
+from end2reg_ros.reasons import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 # Everything that takes a code first, or as an argument of one of these names.
@@ -33,10 +33,6 @@ def test_a_code_is_its_text() -> None:
 def test_a_code_says_what_happened(reason: Reason) -> None:
     assert str(reason) == reason.name.lower()
     assert reason.sentence.endswith(".") and "|" not in reason.sentence
-
-
-def test_the_documents_hold_the_table() -> None:
-    assert markdown() in (ROOT / "docs" / "reasons.md").read_text()
 
 
 def literals(tree: ast.AST) -> Iterator[tuple[int, str]]:
