@@ -51,7 +51,8 @@ def local_to_global(found: Correspondences, inlier_radius: float, refinements: i
     present = (weight > 0).to(weight.dtype)
     near = (squared_residuals(proposals, model[0], scene[0]) < inlier_radius**2).to(weight.dtype)
     support = (near @ present[0]) * usable
-    best = support.argmax().reshape(1)
+    # A matrix of one row: TensorRT takes the largest of no vector.
+    best = support.unsqueeze(0).argmax(dim=1)
     any_usable = usable.amax(dim=0)
 
     inlying = gather_rows(near, best) * present * any_usable
