@@ -31,12 +31,13 @@ from benchmarks.paper.accuracy_speed_core import (
     variant_rows,
 )
 from end2reg_ros.apps.bench.plots import write_accuracy_speed
-from end2reg_ros.apps.bench.speed import versions
+from end2reg_ros.apps.bench.speed import PACKAGES
 from end2reg_ros.case import load_case
 from end2reg_ros.cloud.scene_folder import find_scenes
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.benchmark import Trial
+from end2reg_ros.evaluation.host import package_versions
 from end2reg_ros.evaluation.tables import environment, finite
 from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, table_1
 
@@ -136,7 +137,7 @@ def _usable(
 def _write(out: Path, found: dict[str, Any], variants: list[Variant]) -> None:
     rows: dict[str, list[PaperRow]] = found["rows"]
     about = environment()
-    about["versions"] |= versions()
+    about["versions"] |= package_versions(PACKAGES)
     content = {
         "command": shlex.join(["python", "benchmarks/accuracy_speed.py", *sys.argv[1:]]),
         "environment": about,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import tyro
 
-from end2reg_ros.apps.bench.demo_runs import Bench
+from end2reg_ros.cli.bench import BenchDemo
 
 if __name__ == "__main__":
     results = Path(__file__).resolve().parent / "results" / "node.json"
-    sys.exit(tyro.cli(Bench, default=Bench(out=results), description=__doc__).run())
+    sys.exit(tyro.cli(BenchDemo, default=BenchDemo(out=results), description=__doc__).run())

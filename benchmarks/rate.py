@@ -22,13 +22,12 @@ from benchmarks.camera_rate.figures import Truth, problems, rate_figures, target
 from benchmarks.camera_rate.render import playback_of, recipe_of
 from benchmarks.camera_rate.run import RateRecord, RateSettings, run_at_rate
 from benchmarks.camera_rate.stream import Playback
-from end2reg_ros.apps.bench.demo_runs import command
-from end2reg_ros.apps.demo.assess import machine, versions
 from end2reg_ros.apps.demo.run import check_installation
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.evaluation.host import command, machine, versions
 
 SENSORS = {"640x480": "d435", "1280x720": "d435_720p"}
 WORK = Path(tempfile.gettempdir()) / "end2reg_rate"

@@ -28,10 +28,9 @@ from benchmarks.camera_rate.render import playback_of, recipe_of
 from benchmarks.soak_study.feed import Course
 from benchmarks.soak_study.record import Sample, figures
 from benchmarks.soak_study.run import Soak
-from end2reg_ros.apps.bench.demo_runs import command
-from end2reg_ros.apps.demo.assess import machine, versions
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.store import load_case
+from end2reg_ros.evaluation.host import command, machine, versions
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.runtime.memory import keep_freed_memory

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
 import shlex
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,17 +23,20 @@ from typing import Any
 import psutil
 import tyro
 
-from end2reg_ros.apps.demo.assess import machine, versions
 from end2reg_ros.apps.demo.processes import (
     Child,
     DemoError,
+    JsonLines,
     NodeSpec,
     nodes_environment,
     stop_all,
     wait_until,
 )
-from end2reg_ros.apps.demo.run import RunSettings, Silent, check_installation, default_case, run_nodes
+from end2reg_ros.apps.demo.run import Watcher, check_installation, run_nodes
+from end2reg_ros.apps.demo.settings import DemoSettings, Method
+from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.store import load_case
+from end2reg_ros.evaluation.host import machine, versions
 from end2reg_ros.reasons import Reason
 
 RESULTS = Path(__file__).resolve().parent / "results" / "startup.json"
@@ -58,14 +59,14 @@ class Startup:
     """
 
     case: Path | None = None
-    methods: tuple[str, ...] = ("icp",)
+    methods: tuple[Method, ...] = ("icp",)
     runs: int = 5
     stream: float = 15.0
     out: Path = RESULTS
 
 
 @dataclass(frozen=True)
-class Start:
+class StartTimes:
     """One start.
 
     Attributes:
@@ -92,33 +93,21 @@ class Ear:
     def __init__(self, case: Path, logs: Path, environment: dict[str, str]) -> None:
         module = "end2reg_ros.ros.listener_main"
         self.child = Child(NodeSpec("listener", module, {"case": str(case)}, logs, pipe=True), environment)
-        self._heard: queue.SimpleQueue[tuple[float, dict[str, Any]]] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._lines = JsonLines(self.child)
 
     def when(self, kind: str, reasons: tuple[str | None, ...], child: Child) -> float:
         """When a line of a kind came with one of the reason codes, seconds since the epoch."""
         deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
+        while wait_until(deadline, 0.02):
             child.check()
-            try:
-                at, line = self._heard.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if line["kind"] == kind and line.get("reason_code") in reasons:
-                return at
+            for at, line in self._lines.take():
+                if line["kind"] == kind and line.get("reason_code") in reasons:
+                    return at
         raise DemoError(f"no {kind} was heard in {PATIENCE_S:.0f} s: {child.last_words()}")
 
     def forget(self) -> None:
         """Drop what was heard so far."""
-        while not self._heard.empty():
-            self._heard.get()
-
-    def _read(self) -> None:
-        assert self.child.process.stdout is not None
-        for raw in self.child.process.stdout:
-            at, text = time.time(), raw.decode()
-            if text.startswith("{"):
-                self._heard.put((at, json.loads(text)))
+        self._lines.take()
 
 
 def memory_mb(pid: int) -> dict[str, float]:
@@ -128,7 +117,9 @@ def memory_mb(pid: int) -> dict[str, float]:
     return {name: round(int(kib[field]) * 1.024e-3, 1) for name, field in MEMORY.items()}
 
 
-def measure(method: str, kind: str, case: Path, logs: Path, environment: dict[str, str], ear: Ear) -> Start:
+def measure(
+    method: str, kind: str, case: Path, logs: Path, environment: dict[str, str], ear: Ear
+) -> StartTimes:
     """One start of the tracker, and its end."""
     ear.forget()
     spec = NodeSpec("tracker", "end2reg_ros.ros.tracker_main", {"case": str(case), "method": method}, logs)
@@ -140,7 +131,7 @@ def measure(method: str, kind: str, case: Path, logs: Path, environment: dict[st
         spent = psutil.Process(child.process.pid).cpu_times()
         cpu_s = spent.user + spent.system
         memory, active_s = memory_mb(child.process.pid), logged(child) - began
-        return Start(method, kind, active_s, heard_s, cpu_s, memory, load)
+        return StartTimes(method, kind, active_s, heard_s, cpu_s, memory, load)
     finally:
         child.stop()
 
@@ -161,10 +152,10 @@ def kept(logs: Path, method: str, number: int) -> str:
     return str(logs.parent / f"kept_{method}_{number}")
 
 
-def starts(options: Startup, case: Path, logs: Path) -> list[Start]:
+def starts(options: Startup, case: Path, logs: Path) -> list[StartTimes]:
     """All starts, methods and kinds by turns: what one start leaves, the next one finds."""
     environment = nodes_environment()
-    found: list[Start] = []
+    found: list[StartTimes] = []
     ear = Ear(case, logs, environment)
     try:
         ear.when("listening", (None,), ear.child)
@@ -180,11 +171,11 @@ def starts(options: Startup, case: Path, logs: Path) -> list[Start]:
     return found
 
 
-def at_work(method: str, case: Path, logs: Path, seconds: float, folder: str) -> dict[str, Any]:
+def at_work(method: Method, case: Path, logs: Path, seconds: float, folder: str) -> dict[str, Any]:
     """Memory and processor in front of the simulated camera, the case kept in ``folder``."""
     os.environ["END2REG_CACHE"] = folder
     try:
-        record = run_nodes(RunSettings(case, logs, seconds, method=method), Silent())
+        record = run_nodes(DemoSettings(case, seconds, method=method), logs, Watcher())
     except DemoError as fault:  # the starts are still worth knowing
         return {"method": method, "seconds": seconds, "poses": None, "rss_mb": None, "faults": [str(fault)]}
     usage = record.usage["tracker"]
@@ -192,7 +183,7 @@ def at_work(method: str, case: Path, logs: Path, seconds: float, folder: str) ->
     return {"method": method, "seconds": seconds, "poses": poses, "faults": record.faults, **asdict(usage)}
 
 
-def summary(found: list[Start]) -> list[dict[str, Any]]:
+def summary(found: list[StartTimes]) -> list[dict[str, Any]]:
     """Medians of each method and kind."""
     rows = []
     for method, kind in dict.fromkeys((s.method, s.kind) for s in found):
@@ -234,7 +225,7 @@ def table(rows: list[dict[str, Any]], work: list[dict[str, Any]]) -> str:
 def main(options: Startup) -> int:
     """Measure; see the module's text for the exit code."""
     check_installation()
-    case = load_case(options.case or default_case())
+    case = load_case(options.case or bundled_case_path())
     with tempfile.TemporaryDirectory(prefix="end2reg_startup_") as place:
         logs = Path(place) / "logs"
         logs.mkdir()

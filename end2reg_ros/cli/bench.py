@@ -1,19 +1,19 @@
-"""``end2reg bench``: what a frame costs, stage by stage, and how good its pose is, for several methods in one run."""
+"""``end2reg bench``: what a frame costs, stage by stage, and how good its pose is; ``end2reg bench demo``: with the nodes."""
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+import tyro
+
+from end2reg_ros.apps.demo.settings import DemoSettings
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import End2RegError
 
 if TYPE_CHECKING:
     from end2reg_ros.apps.bench.speed import SpeedSettings
-    from end2reg_ros.case.model import Case
 
 Scenario = Literal["demo", "still", "stress", "leave", "theatre", "occlude"]
 
@@ -71,28 +71,9 @@ class Bench:
 
     def run(self) -> int:
         """Run it; returns the exit code."""
-        from rich.console import Console
+        from end2reg_ros.apps.bench.speed import bench
 
-        from end2reg_ros.apps.bench.speed import run_speed
-        from end2reg_ros.apps.bench.tables import markdown
-        from end2reg_ros.case.bundled import bundled_case_path
-        from end2reg_ros.case.store import load_case
-
-        settings = self.settings()
-        case: Case = load_case(self.case or bundled_case_path())
-        console, began = Console(stderr=True), time.monotonic()
-
-        def tell(text: str) -> None:
-            console.print(f"bench, {time.monotonic() - began:.0f} s: {text}", highlight=False)
-
-        found = run_speed(case, settings, tell)
-        document = {"command": _command(), **found}
-        text = json.dumps(document, indent=1) + "\n"
-        tables = markdown(document)
-        if self.out is not None:
-            self._write(self.out, document, text, tables)
-        print(text if self.json else tables, end="")
-        return 0 if is_good(document) else 1
+        return bench(self.case, self.settings(), self.out, self.json)
 
     def settings(self) -> SpeedSettings:
         """What is run.
@@ -141,22 +122,25 @@ class Bench:
         if not 0.1 <= self.rate <= 1000.0:
             raise End2RegError(f"--rate is {self.rate:g}, must lie in 0.1 .. 1000")
 
-    def _write(self, folder: Path, document: dict[str, Any], text: str, tables: str) -> None:
-        from end2reg_ros.apps.bench.plots import write_speed_plots
 
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "bench.json").write_text(text, encoding="utf-8")
-        (folder / "bench.md").write_text(tables, encoding="utf-8")
-        write_speed_plots(folder, document)
+@dataclass(frozen=True)
+class BenchDemo(DemoSettings):
+    """Speed, latency, memory and error of the tracker node, heard over ROS 2, as JSON and a Markdown table.
 
+    Runs the demo's nodes once per seed. Exit code 0: every run was good (as in `end2reg demo`). `end2reg bench` measures
+    methods stage by stage without ROS.
+    """
 
-def is_good(document: dict[str, Any]) -> bool:
-    """Whether every measured method published poses, none of them in TRACKING and wrong."""
-    return all(m["poses"] > 0 and m["accuracy"]["wrong_in_tracking"] == 0 for m in document["methods"])
+    seed: tyro.conf.Suppress[int] = 0
+    seeds: str = "0"
+    """Seeds, as in 0-9 or 0,3,5."""
+    out: Path | None = None
+    """JSON file to write."""
+    json: bool = False
+    """Print the JSON on standard output instead of the Markdown table."""
 
+    def run(self) -> int:
+        """Run it; returns the exit code."""
+        from end2reg_ros.apps.demo.seeds import bench_demo, parse_seeds
 
-def _command() -> str:
-    import shlex
-    import sys
-
-    return shlex.join(["end2reg", *sys.argv[1:]])
+        return bench_demo(self, parse_seeds(self.seeds), self.out, self.json)

@@ -7,16 +7,11 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-import numpy as np
 import tyro
 
 from end2reg_ros.errors import CaseError
-
-if TYPE_CHECKING:
-    from end2reg_ros.case.checks import Fault
-    from end2reg_ros.case.model import Case, Vertebra
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,7 @@ class CaseCreate:
         from rich.console import Console
         from rich.progress import Progress
 
+        from end2reg_ros.apps.case.describe import case_document, print_case, print_faults
         from end2reg_ros.case.create import CreateRequest, create_case
         from end2reg_ros.case.isosurface import SurfaceSettings
         from end2reg_ros.case.store import load_case
@@ -96,10 +92,10 @@ class CaseCreate:
             )
         case = load_case(created.path)
         if self.json:
-            print(jsonlib.dumps(_document(case, created.faults), indent=1))
+            print(jsonlib.dumps(case_document(case, created.faults), indent=1))
         else:
-            _print_case(case)
-            _print_faults(created.faults)
+            print_case(case)
+            print_faults(created.faults)
             print(f"written: {created.path}")
         return 0
 
@@ -119,6 +115,7 @@ class CaseShow:
 
     def run(self) -> int:
         """Print the table, write the picture; 0 when both went well."""
+        from end2reg_ros.apps.case.describe import case_document, print_case
         from end2reg_ros.case.store import load_case
 
         case = load_case(self.path)
@@ -127,11 +124,16 @@ class CaseShow:
             from end2reg_ros.case.picture import save_picture
 
             with _busy("drawing"):
-                picture = save_picture(case, self.picture or Path(f"{_file_name(case.name)}.png"))
+                name = (
+                    "".join(c if c.isalnum() or c in "-_." else "_" for c in case.name).strip(".") or "case"
+                )
+                picture = save_picture(case, self.picture or Path(f"{name}.png"))
         if self.json:
-            print(jsonlib.dumps(_document(case) | {"picture": str(picture) if picture else None}, indent=1))
+            print(
+                jsonlib.dumps(case_document(case) | {"picture": str(picture) if picture else None}, indent=1)
+            )
         else:
-            _print_case(case)
+            print_case(case)
             if picture:
                 print(f"picture: {picture}")
         return 0
@@ -148,6 +150,7 @@ class CaseValidate:
 
     def run(self) -> int:
         """Print every fault; 1 when one of them is an error."""
+        from end2reg_ros.apps.case.describe import print_faults
         from end2reg_ros.case.validate import has_errors, validate_case
 
         with _busy("checking"):
@@ -157,12 +160,12 @@ class CaseValidate:
             content = {"case": str(self.path), "valid": valid, "faults": [asdict(fault) for fault in faults]}
             print(jsonlib.dumps(content, indent=1))
         else:
-            _print_faults(faults)
+            print_faults(faults)
             errors = sum(fault.severity == "error" for fault in faults)
             verdict = "valid" if valid else "NOT VALID"
-            print(
-                f"{self.path}: {verdict} ({_count(errors, 'error')}, {_count(len(faults) - errors, 'warning')})"
-            )
+            counts = {"error": errors, "warning": len(faults) - errors}
+            told = ", ".join(f"{number} {what}{'s' * (number != 1)}" for what, number in counts.items())
+            print(f"{self.path}: {verdict} ({told})")
         return 0 if valid else 1
 
 
@@ -178,96 +181,3 @@ def _label_number(text: str) -> tuple[str, int]:
     if not sign or not number.strip().isdigit():
         raise CaseError(f"--label-numbers: {text!r} is not of the form L3=22")
     return level.strip().upper(), int(number)
-
-
-def _print_case(case: Case) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    # A pipe or a log has no width; 80 columns would break every row.
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    # Text: a name may hold what rich takes for markup.
-    title = Text(f"{case.name}: {len(case.vertebrae)} levels, hash {case.hash[:12]}")
-    table = Table(title=title, title_justify="left")
-    table.add_column("level")
-    for column in ("triangles", "width x depth x height mm", "volume cm³", "centroid mm (RAS)"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("landmarks")
-    table.add_column("screws", no_wrap=True)
-    for vertebra in case.vertebrae:
-        entry = _level_document(vertebra)
-        colour = "#{:02x}{:02x}{:02x}".format(*vertebra.colour)
-        marks = vertebra.landmarks
-        table.add_row(
-            f"[bold {colour}]{vertebra.level}[/]",
-            str(entry["triangles"]),
-            " x ".join(f"{side:.1f}" for side in entry["size_mm"]),
-            f"{entry['volume_cm3']:.1f}",
-            " ".join(f"{round(c, 1) + 0.0:.1f}" for c in entry["centroid_mm"]),
-            "none" if marks is None else "proposed" if marks.proposed else "given",
-            ", ".join(screw.side for screw in vertebra.screws) or "none",
-        )
-    console.print(table)
-    if case.source:
-        console.print(f"source: {case.source}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_faults(faults: list[Fault] | tuple[Fault, ...]) -> None:
-    for fault in faults:
-        print(f"{fault.severity}: {fault.text} [{fault.code}]")
-
-
-def _document(case: Case, faults: tuple[Fault, ...] = ()) -> dict[str, Any]:
-    return {
-        "case": str(case.path),
-        "name": case.name,
-        "hash": case.hash,
-        "source": case.source,
-        "levels": [_level_document(vertebra) for vertebra in case.vertebrae],
-        "faults": [asdict(fault) for fault in faults],
-    }
-
-
-def _level_document(vertebra: Vertebra) -> dict[str, Any]:
-    from end2reg_ros.case.meshes import signed_volume
-
-    marks = vertebra.landmarks
-    named = ("spinous", "transverse_left", "transverse_right", "proposed") if marks is not None else ()
-    return {
-        "level": vertebra.level,
-        "vertices": len(vertebra.mesh.vertices),
-        "triangles": len(vertebra.mesh.triangles),
-        "size_mm": _mm(np.ptp(vertebra.mesh.vertices, axis=0)),
-        "volume_cm3": round(signed_volume(vertebra.mesh) * 1e6, 2),
-        "centroid_mm": _mm(vertebra.T_model_level[:3, 3]),
-        "T_model_level": [float(value) for value in vertebra.T_model_level.reshape(-1)],
-        "colour": list(vertebra.colour),
-        "landmarks_mm": {n: _plain(getattr(marks, n)) for n in named} or None,
-        "screws_mm": {
-            s.side: {
-                "entry": _mm(s.entry),
-                "tip": _mm(s.tip),
-                "diameter": round(s.diameter * 1000, 3),
-                "length": round(s.length * 1000, 3),
-            }
-            for s in vertebra.screws
-        },
-    }
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool) else _mm(value)
-
-
-def _mm(metres: Any) -> list[float]:
-    return [round(float(value) * 1000.0, 3) for value in metres]
-
-
-def _file_name(name: str) -> str:
-    """A case's name as a file name."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "case"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -61,20 +61,23 @@ COMMANDS = (
     Command(
         ("engine", "build"),
         "engine",
-        "Build",
+        "BuildEngine",
         "make beforehand what a first start makes: graphs, plans, the case's side",
     ),
     Command(
-        ("engine", "info"), "engine", "Info", "which engine runs the network and why; cache; what others lack"
+        ("engine", "info"),
+        "engine",
+        "ShowEngine",
+        "which engine runs the network and why; cache; what others lack",
     ),
     Command(
         ("engine", "verify"),
         "engine",
-        "Verify",
+        "VerifyEngine",
         "hold an engine against the torch reference on random scenes",
     ),
     Command(
-        ("bench", "demo"), "demo_bench", "Bench", "rate, latency, memory and error of the nodes over ROS 2"
+        ("bench", "demo"), "bench", "BenchDemo", "rate, latency, memory and error of the nodes over ROS 2"
     ),
     Command(("bench",), "bench", "Bench", "cost of a frame by stage, and error, of several methods, as JSON"),
 )

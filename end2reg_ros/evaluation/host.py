@@ -4,7 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
+
+#: Packages that decide about the figures of a run of the nodes.
+NODE_PACKAGES = (
+    "numpy",
+    "scipy",
+    "open3d",
+    "small-gicp",
+    "onnxruntime",
+    "tensorrt",
+    "torch",
+    "rclpy",
+    "ros-jazzy-rclpy",
+    "ros-jazzy-rmw-fastrtps-cpp",
+)
 
 
 def processor() -> str:
@@ -23,3 +41,35 @@ def cores() -> int:
 def system() -> str:
     """System and version of its kernel, major.minor: ``Linux 6.1``. No build, no host."""
     return " ".join([platform.system(), ".".join(platform.release().split("-")[0].split(".")[:2])])
+
+
+def machine() -> str:
+    """Processor, cores and system of this machine, one line."""
+    return f"{processor()}, {cores()} cores, {system()}"
+
+
+def package_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Package -> version of those that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Name -> version of all that decides about a run of the nodes: this package, Python, libraries, ROS 2."""
+    from end2reg_ros import __version__
+
+    ros = {"ROS 2": os.environ["ROS_DISTRO"]} if "ROS_DISTRO" in os.environ else {}
+    own = {"end2reg_ros": __version__, "Python": platform.python_version()}
+    return own | package_versions(NODE_PACKAGES) | ros
+
+
+def command() -> str:
+    """The command line of this process."""
+    program = Path(sys.argv[0])
+    words = ["python", os.path.relpath(program)] if program.suffix == ".py" else [program.name]
+    return shlex.join([*words, *sys.argv[1:]])

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -27,8 +27,6 @@ from end2reg_ros.apps.bench import plots as speed_plots
 from end2reg_ros.apps.bench import runner as speed_runner
 from end2reg_ros.apps.bench import speed
 from end2reg_ros.apps.bench import worker as bench_worker
-from end2reg_ros.apps.bench.demo_runs import KEPT, network_lines
-from end2reg_ros.apps.bench.demo_runs import Bench as DemoBench
 from end2reg_ros.apps.bench.figures import (
     cost,
     percentiles,
@@ -50,13 +48,11 @@ from end2reg_ros.apps.bench.plots import Dot, write_accuracy_speed, write_speed_
 from end2reg_ros.apps.bench.process import MethodProcess, Server
 from end2reg_ros.apps.bench.runner import FrameRow, MethodRunner, StepRow, memory, settle
 from end2reg_ros.apps.bench.scaling import ScalingPlan
-from end2reg_ros.apps.bench.speed import SpeedSettings, run_speed
+from end2reg_ros.apps.bench.speed import SpeedSettings, is_good, run_speed
 from end2reg_ros.apps.bench.tables import markdown, thread_table
 from end2reg_ros.apps.bench.turns import follow_in_turns, rotated, start_in_turns, stream_in_turns
-from end2reg_ros.apps.demo.summary import RunSummary
 from end2reg_ros.cli import bench as cli
-from end2reg_ros.cli.bench import Bench, is_good
-from end2reg_ros.cli.demo import Demo
+from end2reg_ros.cli.bench import Bench
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.metrics import targets_from_case
 from end2reg_ros.registration.settings import RegistrationSettings
@@ -633,23 +629,6 @@ def test_gpu_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 # The command.
-
-
-def test_the_nodes_table_tells_the_network_alone() -> None:
-    total = {f"{side}_tre_{name}_mm": 1.0 for side in ("network", "refined") for name in ("median", "p95")}
-    total |= {"network_tre_median_mm": 2.25, "first_pose_heard_s": 0.5}
-    assert network_lines(total) == [
-        "\nTRE of the same poses, median of the seeds: network alone 2.25 (p95 1.00) mm, refined 1.00 (p95 1.00) mm.",
-        "First pose heard 0.50 s after the first cloud that shows the spine.",
-    ]
-    assert network_lines({**total, "network_tre_median_mm": None}) == []
-
-
-def test_the_nodes_bench_offers_what_the_demo_does() -> None:
-    ours, theirs = get_type_hints(DemoBench), get_type_hints(Demo)
-    for name in ("method", "start", "engine", "threads", "scenario", "rate"):
-        assert ours[name] == theirs[name] and getattr(DemoBench, name) == getattr(Demo, name)
-    assert set(KEPT) <= {field.name for field in fields(RunSummary)}
 
 
 def test_options_out_of_range_are_named() -> None:

@@ -20,9 +20,9 @@ pytest.importorskip("onnx", reason="onnx is absent: run 'make setup'")
 from boxes_case import boxes_case
 from engine_setup import LARGE, PROFILE, SMALL, WEIGHTS, bundle, surface
 
-from end2reg_ros.cli import engine_info
+from end2reg_ros.apps.engine import info as engine_info
+from end2reg_ros.apps.engine.build import build, check_precision, files_in
 from end2reg_ros.cli import main as cli
-from end2reg_ros.cli.engine_build import build, files_in
 from end2reg_ros.engine import load, verify_report
 from end2reg_ros.engine.onnx_files import companion
 from end2reg_ros.engine.options import EngineOptions
@@ -35,11 +35,6 @@ from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.fit import surface_cache
 
 pytestmark = pytest.mark.timeout(400)
-
-COMMANDS = (
-    cli.Command(("export",), "export", "Export", "x"),
-    *(cli.Command(("engine", name.lower()), "engine", name, "x") for name in ("Build", "Info", "Verify")),
-)
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,6 @@ Run = Callable[..., Ended]
 @pytest.fixture
 def end2reg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """The command, in this process, 200 columns wide."""
-    monkeypatch.setattr(cli, "COMMANDS", COMMANDS)
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*args: object) -> Ended:
@@ -348,8 +342,6 @@ def test_verify_without_torch(end2reg: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_precisions() -> None:
-    from end2reg_ros.cli.engine_build import check_precision
-
     info = EngineInfo("tensorrt", "cuda", "realtime", "ab" * 8, 0, {}, precision="fp16 backbone")
     check_precision(EngineOptions("tensorrt", precision="mixed"), info)
     check_precision(EngineOptions("onnxruntime"), replace(info, precision="fp32"))

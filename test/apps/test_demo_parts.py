@@ -11,30 +11,31 @@ import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import pytest
 import yaml
 from boxes_case import boxes_case
 from rich.console import Console
 
-from end2reg_ros.apps.bench.demo_runs import markdown, overall, parse_seeds, seed_result
 from end2reg_ros.apps.demo import processes as demo_processes
-from end2reg_ros.apps.demo.assess import assess, machine, make_run
+from end2reg_ros.apps.demo.assess import assess, make_run
 from end2reg_ros.apps.demo.figures import verdict
 from end2reg_ros.apps.demo.processes import (
     Child,
     DemoError,
+    JsonLines,
     NodeSpec,
     free_domain,
     nodes_environment,
     stop_all,
 )
 from end2reg_ros.apps.demo.record import Run, TrackerFacts, Usage
-from end2reg_ros.apps.demo.run import Method, RunRecord, RunSettings, Start, node_specs
+from end2reg_ros.apps.demo.run import RunRecord, node_specs
+from end2reg_ros.apps.demo.seeds import markdown, network_lines, overall, parse_seeds, seed_result
+from end2reg_ros.apps.demo.settings import DemoSettings, Method, Scenario, Start
 from end2reg_ros.apps.demo.summary import summarise
 from end2reg_ros.apps.demo.view import Now, PlainView, live_table
-from end2reg_ros.cli.demo import Demo, Scenario
 from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation import host
@@ -139,6 +140,32 @@ def test_a_polite_child_ends_cleanly_and_its_cost_is_known(script: Any) -> None:
     assert usage.cpu_percent is not None and usage.rss_mb is not None and usage.rss_mb > 3
 
 
+def test_a_group_is_stopped_whatever_happens_and_says_what_it_was_waiting_for(tmp_path: Path) -> None:
+    (tmp_path / "node_under_test.py").write_text(
+        "import time\nprint('{\"kind\": \"up\"}', flush=True)\nprint('no JSON', flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass"
+    )
+    group = demo_processes.NodeGroup({**os.environ, "PYTHONPATH": str(tmp_path)})
+    announced: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_processes, "NodeGroup", lambda environment: group)
+        with pytest.raises(DemoError) as caught, demo_processes.node_group(lambda: announced.append("stop")):
+            lines = JsonLines(group.start(NodeSpec("ear", "node_under_test", {}, tmp_path, pipe=True)))
+            taken: list[Any] = []
+            group.wait(lambda: bool(taken.extend(lines.take()) or taken), "the ear", 10.0)
+            group.forget_samples()
+            group.watch()
+            group.wait(lambda: False, "the tracker", 0.1)
+    assert str(caught.value) == (
+        f"nothing was heard of the tracker in 0 s; what the nodes said is in {tmp_path}"
+    )
+    lines.join()
+    assert [line for _, line in taken] == [{"kind": "up"}] and lines.take() == []
+    assert announced == ["stop"] and group.codes == {"ear": 0} and group.faults() == []
+    group.codes = {"ear": -9}
+    assert group.faults() == ["the ear ended with signal SIGKILL"]
+
+
 def test_a_signal_while_a_child_starts_interrupts_afterwards() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), demo_processes.interrupts_held_back():
@@ -231,7 +258,7 @@ def test_the_machine_is_told_without_its_kernel_build(monkeypatch: pytest.Monkey
     monkeypatch.setattr(host.platform, "system", lambda: "Linux")
     monkeypatch.setattr(host.platform, "release", lambda: "6.1.0-18-cloud-someone")
     assert host.system() == "Linux 6.1"
-    assert machine() == f"{host.processor()}, {host.cores()} cores, Linux 6.1"
+    assert host.machine() == f"{host.processor()}, {host.cores()} cores, Linux 6.1"
     about = environment()
     assert set(about) == {"system", "processor", "cpus", "versions"}
     assert about["system"] == "Linux 6.1"
@@ -282,14 +309,12 @@ def test_the_scenarios_offered_are_those_there_are() -> None:
     assert get_args(Scenario) == tuple(SCENARIOS)
 
 
-def test_the_methods_and_starts_offered_are_those_that_can_be_run() -> None:
-    hints = get_type_hints(Demo)
-    assert hints["method"] == Method and hints["start"] == Start
+def test_the_methods_and_engines_offered_are_those_of_the_node() -> None:
     parameters = {f.name: f.metadata["ros"] for f in fields(TrackerParameters) if "ros" in f.metadata}
     assert set(get_args(Method)) <= set(parameters["method"].choices)
     assert set(get_args(EngineChoice)) == set(parameters["engine"].choices)
     # the demo's node runs as one that nobody has set anything of
-    assert Demo().threads == RunSettings(Path(), Path()).threads == TrackerParameters().engine_threads
+    assert DemoSettings().threads == TrackerParameters().engine_threads
 
 
 @pytest.mark.parametrize(
@@ -302,9 +327,9 @@ def test_the_methods_and_starts_offered_are_those_that_can_be_run() -> None:
         ("ransac_icp", "none", False),
     ],
 )
-def test_the_nodes_get_start_and_engine(method: str, start: Start, picks: bool, tmp_path: Path) -> None:
-    settings = RunSettings(tmp_path, tmp_path, method=method, start=start, engine="torch", threads=1)
-    camera, tracker, _ = node_specs(settings)
+def test_the_nodes_get_start_and_engine(method: Method, start: Start, picks: bool, tmp_path: Path) -> None:
+    settings = DemoSettings(tmp_path, method=method, start=start, engine="torch", threads=1)
+    camera, tracker, _ = node_specs(settings, tmp_path)
     assert camera.parameters["simulate_picks"] is picks
     assert tracker.parameters == {
         "case": str(tmp_path),
@@ -327,7 +352,7 @@ def test_the_run_tells_what_the_tracker_said_of_itself(tmp_path: Path) -> None:
         "cells_truncated": 4,
         "drops": {},
     }
-    settings = RunSettings(tmp_path, tmp_path, method="end2reg", threads=3)
+    settings = DemoSettings(tmp_path, method="end2reg", threads=3)
     learned = make_run(case, settings, RunRecord(status=heard))
     assert learned.tracker == TrackerFacts("end2reg", "onnxruntime", "ab12", "none", 3, 4)
     told = learned.configuration
@@ -337,7 +362,7 @@ def test_the_run_tells_what_the_tracker_said_of_itself(tmp_path: Path) -> None:
         "ab12",
         "auto, 3 threads",
     )
-    classical = make_run(case, RunSettings(tmp_path, tmp_path, method="icp"), RunRecord())
+    classical = make_run(case, DemoSettings(tmp_path, method="icp"), RunRecord())
     assert classical.configuration["engine"] == "none: classical method"
     assert classical.configuration["start"] == "from picked landmarks"
     assert not {"engine hash", "engine asked for"} & set(classical.configuration)
@@ -375,7 +400,17 @@ def test_the_bench_table_and_its_totals() -> None:
         "| 0 | 0.50 [0.50, 0.50] | 0.50 | 0.50 | 100.0 % | 21 | 0 / 0 | 0 | 10.0 | 45 / 45 / 45 | 80 | 400 |"
     )
     assert lines[5].startswith(
-        "| all (2 of 3 good) | 1.50 (worst 11.00) | | 11.00 | 100.0 % | 63 | 21 / 0 | 0 | 10.0 |"
+        "| all (2 of 3 good) | 1.50 (worst 11.00) |  | 11.00 | 100.0 % | 63 | 21 / 0 | 0 | 10.0 |"
     )
     assert lines[-1] == "seed 2 is not good: 21 poses published as TRACKING are off by more than 10 mm"
     assert all(line.count("|") == lines[0].count("|") for line in lines[:6])
+
+
+def test_the_nodes_table_tells_the_network_alone() -> None:
+    total = {f"{side}_tre_{name}_mm": 1.0 for side in ("network", "refined") for name in ("median", "p95")}
+    total |= {"network_tre_median_mm": 2.25, "first_pose_heard_s": 0.5}
+    assert network_lines(total) == [
+        "\nTRE of the same poses, median of the seeds: network alone 2.25 (p95 1.00) mm, refined 1.00 (p95 1.00) mm.",
+        "First pose heard 0.50 s after the first cloud that shows the spine.",
+    ]
+    assert network_lines({**total, "network_tre_median_mm": None}) == []

@@ -37,7 +37,7 @@ def test_the_raster_puts_every_vertebra_where_it_projects(case: Case) -> None:
 
 
 def test_the_window_encloses_the_model_and_keeps_its_pixels(case: Case) -> None:
-    view = draw.View(np.zeros((240, 320, 3), np.uint8), K)
+    view = draw.CameraPicture(np.zeros((240, 320, 3), np.uint8), K)
     window = draw.around(case, level_poses(case), view, width=400)
     width, height = window.size()
     assert (width, height) == (400, 300)
@@ -51,8 +51,8 @@ def test_the_overlay_fills_what_is_seen_and_only_outlines_what_is_covered(case: 
     colour = np.full((240, 320, 3), 100, np.uint8)
     poses = level_poses(case)
     ids, depth, _ = draw.raster(case, poses, K, (320, 240))
-    free = draw.View(colour, K, np.where(np.isfinite(depth), depth, 1.0).astype(np.float32))
-    hidden = draw.View(colour, K, np.full((240, 320), 0.3, np.float32))
+    free = draw.CameraPicture(colour, K, np.where(np.isfinite(depth), depth, 1.0).astype(np.float32))
+    hidden = draw.CameraPicture(colour, K, np.full((240, 320), 0.3, np.float32))
     window = draw.whole(free, width=320)
     inner = (ids == 1) & ~draw.outline(ids, 4)
     seen = draw.overlay(case, free, window, poses)[inner].astype(int)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,11 @@ from end2reg_ros.apps.bench.methods import MethodSpec
 from end2reg_ros.apps.bench.process import MethodProcess, SetUp
 from end2reg_ros.apps.bench.scaling import ScalingPlan, cloud_sizes, render_sizes, thread_counts
 from end2reg_ros.apps.bench.turns import start_in_turns, stream_in_turns
+from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
+from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.metrics import Targets, targets_from_case
 from end2reg_ros.evaluation.tables import environment, finite
 
@@ -63,6 +69,43 @@ class Ready:
     process: MethodProcess
     up: SetUp
     gpu_mb: float | None
+
+
+def bench(path: Path | None, settings: SpeedSettings, out: Path | None, print_json: bool) -> int:
+    """Measure, print the tables or the JSON; returns 0 for a good result (``is_good``), else 1.
+
+    Args:
+        path: case folder; None for the bundled case.
+        out: folder for bench.json, bench.md and the pictures; None for none.
+
+    Raises:
+        End2RegError: as ``run_speed``; a case that cannot be read.
+    """
+    from rich.console import Console
+
+    from end2reg_ros.apps.bench.plots import write_speed_plots
+    from end2reg_ros.apps.bench.tables import markdown
+
+    console, began = Console(stderr=True), time.monotonic()
+
+    def tell(text: str) -> None:
+        console.print(f"bench, {time.monotonic() - began:.0f} s: {text}", highlight=False)
+
+    found = run_speed(load_case(path or bundled_case_path()), settings, tell)
+    document = {"command": shlex.join(["end2reg", *sys.argv[1:]]), **found}
+    text, tables = json.dumps(document, indent=1) + "\n", markdown(document)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "bench.json").write_text(text, encoding="utf-8")
+        (out / "bench.md").write_text(tables, encoding="utf-8")
+        write_speed_plots(out, document)
+    print(text if print_json else tables, end="")
+    return 0 if is_good(document) else 1
+
+
+def is_good(document: dict[str, Any]) -> bool:
+    """Whether every measured method published poses, none of them in TRACKING and wrong."""
+    return all(m["poses"] > 0 and m["accuracy"]["wrong_in_tracking"] == 0 for m in document["methods"])
 
 
 def run_speed(case: Case, settings: SpeedSettings, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -208,7 +251,7 @@ def document(
     """The whole document."""
     stream, sensor = streams[0], settings.plan.sensor
     about = environment()
-    about["versions"] |= versions()
+    about["versions"] |= host.package_versions(PACKAGES)
     plain = {
         "environment": {**about, "load_average": list(load), "gpu": gpu_name()},
         "case": {"name": case.name, "hash": case.hash, "levels": list(case.levels)},
@@ -229,17 +272,6 @@ def document(
     }
     cleaned: dict[str, Any] = finite(plain)
     return cleaned
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that run networks and searches, where installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def gpu_memory_mb() -> float | None:

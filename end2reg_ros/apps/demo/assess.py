@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import shlex
 import sys
 from datetime import datetime, timezone
 
-from end2reg_ros import __version__
 from end2reg_ros.apps.demo.figures import STARTS
-from end2reg_ros.apps.demo.record import Run, TrackerFacts, summary_json
-from end2reg_ros.apps.demo.run import RunRecord, RunSettings
+from end2reg_ros.apps.demo.record import Run, TrackerFacts
+from end2reg_ros.apps.demo.run import RunRecord
+from end2reg_ros.apps.demo.settings import DemoSettings
 from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, RunSummary, clouds, summarise
 from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.stream import CLEAR_VIEW
 from end2reg_ros.simulation.motion import SCENARIOS
-
-SHOWN_VERSIONS = (
-    "numpy",
-    "scipy",
-    "open3d",
-    "small-gicp",
-    "onnxruntime",
-    "tensorrt",
-    "torch",
-    "rclpy",
-    "ros-jazzy-rclpy",
-    "ros-jazzy-rmw-fastrtps-cpp",
-)
-
 
 MAX_UNSERVED_S = 3.0
 MIN_AVAILABILITY = 0.5
@@ -77,7 +60,7 @@ def assess(summary: RunSummary, faults: list[str], scenario: str) -> list[str]:
     return problems
 
 
-def make_run(case: Case, settings: RunSettings, record: RunRecord) -> Run:
+def make_run(case: Case, settings: DemoSettings, record: RunRecord) -> Run:
     """Everything the report tells about a run."""
     summary = summarise(record.rows)
     return Run(
@@ -102,7 +85,7 @@ def make_run(case: Case, settings: RunSettings, record: RunRecord) -> Run:
     )
 
 
-def configuration(case: Case, settings: RunSettings, record: RunRecord) -> dict[str, str]:
+def configuration(case: Case, settings: DemoSettings, record: RunRecord) -> dict[str, str]:
     """What is needed to run this again."""
     learned = settings.method == "end2reg"
     values = {
@@ -118,31 +101,8 @@ def configuration(case: Case, settings: RunSettings, record: RunRecord) -> dict[
         "parameters hash (sha256)": record.status.get("config_hash", ""),
         "seed, scenario": f"{settings.seed}, {settings.scenario}",
         "camera": f"{settings.rate:g} Hz",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
-        "machine": machine(),
+        "versions": ", ".join(f"{name} {version}" for name, version in host.versions().items()),
+        "machine": host.machine(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
     return {name: text for name, text in values.items() if text}
-
-
-def versions() -> dict[str, str]:
-    """Package -> version, of what decides about the figures."""
-    found = {"end2reg_ros": __version__, "Python": platform.python_version()}
-    for name in SHOWN_VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    if "ROS_DISTRO" in os.environ:
-        found["ROS 2"] = os.environ["ROS_DISTRO"]
-    return found
-
-
-def machine() -> str:
-    """Processor, cores and system of this machine."""
-    return f"{host.processor()}, {host.cores()} cores, {host.system()}"
-
-
-def run_json(run: Run) -> dict[str, object]:
-    """The figures of a run, as ``--json`` and ``summary.json`` have them."""
-    return summary_json(run)

@@ -19,7 +19,7 @@ OCCLUDED_M = 0.012  # something this much nearer to the camera than the bone cov
 
 
 @dataclass(frozen=True)
-class View:
+class CameraPicture:
     """A camera picture: ``colour`` (H, W, 3), ``depth`` (H, W) metres (0 or NaN: nothing), ``K`` (3, 3) in pixels."""
 
     colour: Image
@@ -51,14 +51,19 @@ class Window:
         return shifted
 
 
-def whole(view: View, width: int = 960) -> Window:
+def whole(view: CameraPicture, width: int = 960) -> Window:
     """The whole picture, brought to a width."""
     h, w = view.colour.shape[:2]
     return Window(0.0, 0.0, float(w), float(h), width / w)
 
 
 def around(
-    case: Case, poses: Poses, view: View, width: int = 960, margin: float = 1.25, aspect: float = 4 / 3
+    case: Case,
+    poses: Poses,
+    view: CameraPicture,
+    width: int = 960,
+    margin: float = 1.25,
+    aspect: float = 4 / 3,
 ) -> Window:
     """The part of the picture where the posed model is; the whole picture when it lies outside."""
     points = np.concatenate([_in_camera(case, level, T) for level, T in poses.items()])
@@ -78,7 +83,7 @@ def around(
     return Window(float(corner[0]), float(corner[1]), float(size[0]), float(size[1]), width / float(size[0]))
 
 
-def camera_picture(view: View, window: Window) -> Image:
+def camera_picture(view: CameraPicture, window: Window) -> Image:
     """The cut-out of the colour picture, (h, w, 3)."""
     from PIL import Image as Pillow
 
@@ -86,7 +91,9 @@ def camera_picture(view: View, window: Window) -> Image:
     return np.asarray(Pillow.fromarray(view.colour).resize(window.size(), Pillow.Resampling.BICUBIC, box=box))
 
 
-def overlay(case: Case, view: View, window: Window, poses: Poses, truth: Poses | None = None) -> Image:
+def overlay(
+    case: Case, view: CameraPicture, window: Window, poses: Poses, truth: Poses | None = None
+) -> Image:
     """The posed vertebrae over the cut-out, (h, w, 3): filled where the camera sees them, outlined where covered.
 
     Args:
@@ -177,7 +184,7 @@ def _in_camera(case: Case, level: str, T_camera_level: Array) -> Array:
     return se3.apply(T_camera_level @ se3.inverse(vertebra.T_model_level), vertebra.mesh.vertices)
 
 
-def _covered(view: View, window: Window, depth: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _covered(view: CameraPicture, window: Window, depth: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Where the camera measured something clearly in front of the model."""
     if view.depth is None:
         return np.zeros(depth.shape, dtype=bool)

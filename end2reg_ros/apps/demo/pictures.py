@@ -9,7 +9,7 @@ import numpy as np
 
 from end2reg_ros.apps.demo import overlay as draw
 from end2reg_ros.apps.demo.record import Picture
-from end2reg_ros.apps.demo.run import RunSettings
+from end2reg_ros.apps.demo.settings import DemoSettings
 from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation.frame_log import PUBLISHING, FrameRow
 
@@ -20,7 +20,7 @@ SAME_SCENE_MM = 0.1
 SEARCH_TICKS = 30
 
 
-def demo_pictures(case: Case, settings: RunSettings, rows: Sequence[FrameRow]) -> list[list[Picture]]:
+def demo_pictures(case: Case, settings: DemoSettings, rows: Sequence[FrameRow]) -> list[list[Picture]]:
     """Rows of two pictures: what the camera sees and a typical pose; the worst pose and a moment of silence.
 
     A picture whose scene, rendered again, does not have the truth that the camera node published is left out.
@@ -92,12 +92,12 @@ class _Studio:
             caption += f": {row.reason}"
         return Picture(name, draw.jpeg(picture), f"{caption}.", f"model over the camera picture, {row.state}")
 
-    def _view(self, row: FrameRow) -> draw.View | None:
+    def _view(self, row: FrameRow) -> draw.CameraPicture | None:
         t = _scene_time(self._sequence, row, self._rate)
         if t is None:
             return None
         frame = self._sequence.frame(t)
-        return draw.View(
+        return draw.CameraPicture(
             frame.colours, self._sequence.sensor.camera_matrix(), np.nan_to_num(frame.points[..., 2])
         )
 

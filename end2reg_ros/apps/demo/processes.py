@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
+import queue
 import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +133,107 @@ def stop_all(children: Sequence[Child], announce: Callable[[], None] = lambda: N
         for child in children[:-1]:
             child.interrupt()
         return {child.spec.name: child.stop() for child in children}
+
+
+class NodeGroup:
+    """Nodes that run together, first started first; see ``node_group``.
+
+    Attributes:
+        children: those that were started.
+        codes: name -> exit code, once the group was stopped.
+    """
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.children: list[Child] = []
+        self.codes: dict[str, int] = {}
+        self._environment = environment
+        self._sampled = time.monotonic()
+
+    def start(self, spec: NodeSpec) -> Child:
+        """Start one more node."""
+        with interrupts_held_back():
+            self.children.append(Child(spec, self._environment))
+        return self.children[-1]
+
+    def check(self) -> None:
+        """Raise ``DemoError`` when one of them has ended."""
+        for child in self.children:
+            child.check()
+
+    def wait(self, ready: Callable[[], bool], what: str, seconds: float) -> None:
+        """Wait until ``ready``.
+
+        Raises:
+            DemoError: one of the nodes ended, or it took longer than ``seconds``; ``what`` was waited for.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            self.check()
+            if not wait_until(deadline):
+                logs = self.children[0].spec.logs
+                raise DemoError(
+                    f"nothing was heard of {what} in {seconds:.0f} s; what the nodes said is in {logs}"
+                )
+
+    def forget_samples(self) -> None:
+        """Leave out of the costs what was spent until now."""
+        self._sampled = time.monotonic()
+        for child in self.children:
+            child.forget_samples()
+
+    def watch(self) -> None:
+        """Check that all run; once a second sample their costs."""
+        self.check()
+        now = time.monotonic()
+        if now - self._sampled >= 1.0:
+            self._sampled = now
+            for child in self.children:
+                child.sample()
+
+    def faults(self) -> list[str]:
+        """The nodes that did not end cleanly, one sentence each."""
+        return [f"the {name} ended with {exit_text(code)}" for name, code in self.codes.items() if code != 0]
+
+
+@contextlib.contextmanager
+def node_group(announce: Callable[[], None] = lambda: None) -> Iterator[NodeGroup]:
+    """A group whose nodes are stopped when the block is left, the first started last; Ctrl-C cannot interrupt that.
+
+    SIGTERM and SIGHUP leave the block as Ctrl-C does. ``announce`` is called before the nodes are stopped.
+    """
+    group = NodeGroup(nodes_environment())
+    with terminate_as_interrupt():
+        try:
+            yield group
+        finally:
+            group.codes = stop_all(group.children[::-1], announce)
+
+
+class JsonLines:
+    """The JSON lines that a child with ``pipe`` prints, read in a thread."""
+
+    def __init__(self, child: Child) -> None:
+        self._queue: queue.SimpleQueue[tuple[float, dict[str, Any]]] = queue.SimpleQueue()
+        self._stream = child.process.stdout
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def take(self) -> list[tuple[float, dict[str, Any]]]:
+        """All lines that came since, each with the time of its arrival (seconds since the epoch)."""
+        lines = []
+        while not self._queue.empty():
+            lines.append(self._queue.get())
+        return lines
+
+    def join(self) -> None:
+        """Wait for the end of the output."""
+        self._thread.join(timeout=2.0)
+
+    def _read(self) -> None:
+        assert self._stream is not None
+        for raw in self._stream:
+            if raw.startswith(b"{"):
+                self._queue.put((time.time(), json.loads(raw)))
 
 
 @contextlib.contextmanager

@@ -3,69 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import queue
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from end2reg_ros.apps.demo.processes import (
-    Child,
     DemoError,
+    JsonLines,
+    NodeGroup,
     NodeSpec,
-    exit_text,
-    interrupts_held_back,
-    nodes_environment,
-    stop_all,
-    terminate_as_interrupt,
+    node_group,
     wait_until,
 )
 from end2reg_ros.apps.demo.record import Usage
-from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.evaluation.frame_log import FrameRow, from_dict, latest
+from end2reg_ros.apps.demo.settings import DemoSettings
+from end2reg_ros.evaluation.frame_log import FrameRow, from_dict, latest, to_line
 from end2reg_ros.names import SIMULATED_POINTS
 
 START_SECONDS = 120.0  # a cold disk and a busy machine: loading Open3D alone can take 20 s
 BUILD_SECONDS = 900.0  # the first start of all makes the engine; TensorRT needs minutes for its plans
 SILENCE_SECONDS = 10.0
-
-Method = Literal["end2reg", "icp", "ransac_icp"]
-Start = Literal["auto", "none", "landmarks"]
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What is run.
-
-    Attributes:
-        case: folder.
-        logs: an existing folder for what the processes write.
-        duration: seconds.
-        rate: Hz.
-        start: none sends no initial_pose; landmarks one from simulated picks; auto none to the learned method, which finds
-            the spine by itself, and landmarks to the others.
-        engine, threads: of the network.
-    """
-
-    case: Path
-    logs: Path
-    duration: float = 20.0
-    seed: int = 0
-    scenario: str = "demo"
-    rate: float = 15.0
-    method: str = "icp"
-    start: Start = "auto"
-    engine: str = "auto"
-    threads: int = 1
-
-    def start_given(self) -> Literal["none", "landmarks"]:
-        """The start that is used."""
-        if self.start == "auto":
-            return "none" if self.method == "end2reg" else "landmarks"
-        return self.start
 
 
 @dataclass
@@ -78,24 +36,14 @@ class RunRecord:
     faults: list[str] = field(default_factory=list)
 
 
-class Watcher(Protocol):
-    """Told what happens while it happens."""
+class Watcher:
+    """Told what happens while it happens; this one shows nothing."""
 
     def phase(self, text: str) -> None:
         """A new step of the start or the end."""
 
     def live(self, record: RunRecord, elapsed: float) -> None:
         """Called about five times a second while tracking; ``elapsed`` in seconds."""
-
-
-class Silent:
-    """A watcher that shows nothing."""
-
-    def phase(self, text: str) -> None:
-        """Nothing."""
-
-    def live(self, record: RunRecord, elapsed: float) -> None:
-        """Nothing."""
 
 
 def check_installation() -> None:
@@ -107,55 +55,41 @@ def check_installation() -> None:
         )
 
 
-def default_case() -> Path:
-    """The case that comes with the package."""
-    return bundled_case_path()
-
-
-def run_nodes(settings: RunSettings, watcher: Watcher) -> RunRecord:
+def run_nodes(settings: DemoSettings, logs: Path, watcher: Watcher) -> RunRecord:
     """Start the three nodes, listen for ``duration`` seconds of tracking, stop them.
+
+    Args:
+        logs: an existing folder for what the processes write; what was heard goes into poses.jsonl beside it.
 
     Raises:
         DemoError: a node failed to start or nothing was heard in time.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; the nodes are stopped by then.
     """
-    environment = nodes_environment()
-    camera, tracker, listener = node_specs(settings)
-    children: list[Child] = []
-    record = RunRecord()
-    failed = True
-    with terminate_as_interrupt():
-        try:
-            learned = settings.method == "end2reg"
-            network = " and the network (the first start makes its engine)" if learned else ""
-            watcher.phase(f"starting the tracker: loading the case{network}, warming up")
-            _start(children, listener, environment)
-            ear = _Ear(children[0])
-            _start(children, tracker, environment)
-            seconds = BUILD_SECONDS if learned else START_SECONDS
-            _wait(children, ear, record, lambda: bool(record.status), "the tracker's status", seconds)
-            watcher.phase("starting the simulated camera: opening the wound, rendering the first cloud")
-            _start(children, camera, environment)
-            _wait(children, ear, record, lambda: bool(record.rows), "a cloud")
-            _listen(children, ear, record, settings, watcher)
-            failed = False
-        finally:
-            # The listener last: it hears everything the others still send.
-            codes = stop_all(children[1:][::-1] + children[:1], lambda: watcher.phase("stopping the nodes"))
-            if children:
-                ear.join()
-                ear.drain(record)
-    if not failed:
-        record.usage = {child.spec.name: child.usage() for child in children[1:]}
-        record.faults += [
-            f"the {name} ended with {exit_text(code)}" for name, code in codes.items() if code != 0
-        ]
+    camera, tracker, listener = node_specs(settings, logs)
+    learned = settings.method == "end2reg"
+    network = " and the network (the first start makes its engine)" if learned else ""
+    with (
+        _Ear(logs.parent / "poses.jsonl") as ear,
+        node_group(lambda: watcher.phase("stopping the nodes")) as group,
+    ):
+        watcher.phase(f"starting the tracker: loading the case{network}, warming up")
+        ear.lines = JsonLines(group.start(listener))
+        group.start(tracker)
+        seconds = BUILD_SECONDS if learned else START_SECONDS
+        group.wait(lambda: bool(ear.drain().status), "the tracker's status", seconds)
+        watcher.phase("starting the simulated camera: opening the wound, rendering the first cloud")
+        group.start(camera)
+        group.wait(lambda: bool(ear.drain().rows), "a cloud", START_SECONDS)
+        _listen(group, ear, settings.duration, watcher)
+    record = ear.record
+    record.usage = {child.spec.name: child.usage() for child in group.children[1:]}
+    record.faults += group.faults()
     return record
 
 
-def node_specs(settings: RunSettings) -> tuple[NodeSpec, NodeSpec, NodeSpec]:
+def node_specs(settings: DemoSettings, logs: Path) -> tuple[NodeSpec, NodeSpec, NodeSpec]:
     """Camera, tracker, listener."""
-    case = str(settings.case.resolve())
+    case = str(settings.case_folder().resolve())
     camera = NodeSpec(
         "camera",
         "end2reg_ros.ros.simulated_camera_main",
@@ -168,7 +102,7 @@ def node_specs(settings: RunSettings) -> tuple[NodeSpec, NodeSpec, NodeSpec]:
             "truth_wait": 10.0,  # else the first poses may be heard before their truth can be
             "simulate_picks": settings.start_given() == "landmarks",
         },
-        settings.logs,
+        logs,
     )
     tracker = NodeSpec(
         "tracker",
@@ -179,102 +113,65 @@ def node_specs(settings: RunSettings) -> tuple[NodeSpec, NodeSpec, NodeSpec]:
             "engine": settings.engine,
             "engine_threads": settings.threads,
         },
-        settings.logs,
+        logs,
         {"points": SIMULATED_POINTS},
     )
-    listener = NodeSpec("listener", "end2reg_ros.ros.listener_main", {"case": case}, settings.logs, pipe=True)
+    listener = NodeSpec("listener", "end2reg_ros.ros.listener_main", {"case": case}, logs, pipe=True)
     return camera, tracker, listener
 
 
 class _Ear:
-    """Reads the listener's lines in a thread, and keeps them in ``poses.jsonl``."""
+    """Keeps what the listener hears in a record, and its frames in a file of JSON lines.
 
-    def __init__(self, listener: Child) -> None:
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._stream = listener.process.stdout
-        self._log = listener.spec.logs.parent / "poses.jsonl"
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
+    Attributes:
+        lines: of the listener, once it runs.
+    """
 
-    def drain(self, record: RunRecord) -> int:
-        """Put what was heard since into the record; returns the number of new rows."""
-        heard = []
-        while not self._lines.empty():
-            data = json.loads(self._lines.get())
+    def __init__(self, log: Path) -> None:
+        self.record = RunRecord()
+        self.lines: JsonLines | None = None
+        self._log = log.open("w")
+
+    def __enter__(self) -> _Ear:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        """Take what the listener said until its end."""
+        if self.lines is not None:
+            self.lines.join()
+            self.drain()
+        self._log.close()
+
+    def drain(self) -> RunRecord:
+        """The record, with what was heard since."""
+        new = []
+        for _, data in self.lines.take() if self.lines is not None else ():
             if data["kind"] == "frame":
-                heard.append(from_dict(data))
+                new.append(from_dict(data))
+                self._log.write(to_line(new[-1]) + "\n")
             elif data["kind"] == "status":
-                record.status = data
-        if heard:
-            record.rows = latest([*record.rows, *heard])
-        return len(heard)
-
-    def join(self) -> None:
-        """Wait for the end of the listener's output."""
-        self._thread.join(timeout=2.0)
-
-    def _read(self) -> None:
-        assert self._stream is not None
-        with self._log.open("w") as log:
-            for raw in self._stream:
-                line = raw.decode()
-                if not line.startswith("{"):
-                    continue
-                if '"kind":"frame"' in line:
-                    log.write(line)
-                    log.flush()
-                self._lines.put(line)
+                self.record.status = data
+        if new:
+            self.record.rows = latest([*self.record.rows, *new])
+            self._log.flush()
+        return self.record
 
 
-def _start(children: list[Child], spec: NodeSpec, environment: dict[str, str]) -> None:
-    with interrupts_held_back():
-        children.append(Child(spec, environment))
-
-
-def _wait(
-    children: list[Child],
-    ear: _Ear,
-    record: RunRecord,
-    ready: Callable[[], bool],
-    what: str,
-    seconds: float = START_SECONDS,
-) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        ear.drain(record)
-        if ready():
-            return
-        for child in children:
-            child.check()
-        if not wait_until(deadline):
-            logs = children[0].spec.logs
-            raise DemoError(
-                f"nothing was heard of {what} in {seconds:.0f} s; what the nodes said is in {logs}"
-            )
-
-
-def _listen(
-    children: list[Child], ear: _Ear, record: RunRecord, settings: RunSettings, watcher: Watcher
-) -> None:
-    start = heard = sampled = time.monotonic()
-    for child in children:
-        child.forget_samples()
-    while True:
-        now = time.monotonic()
-        if ear.drain(record):
-            heard = now
+def _listen(group: NodeGroup, ear: _Ear, duration: float, watcher: Watcher) -> None:
+    start = heard = time.monotonic()
+    clouds = len(ear.record.rows)
+    group.forget_samples()
+    while (now := time.monotonic()) - start < duration:
+        record = ear.drain()
+        if len(record.rows) != clouds:
+            clouds, heard = len(record.rows), now
         watcher.live(record, now - start)
-        if now - start >= settings.duration:
-            return
-        for child in children:
-            child.check()
+        group.watch()
         if now - heard > SILENCE_SECONDS:
-            raise DemoError(f"no cloud was heard of for {SILENCE_SECONDS:.0f} s; see {settings.logs}")
-        if now - sampled >= 1.0:
-            sampled = now
-            for child in children:
-                child.sample()
-        wait_until(start + settings.duration, 0.2)
+            logs = group.children[0].spec.logs
+            raise DemoError(f"no cloud was heard of for {SILENCE_SECONDS:.0f} s; see {logs}")
+        wait_until(start + duration, 0.2)
+    watcher.live(ear.drain(), duration)
 
 
 def _importable(name: str) -> bool:

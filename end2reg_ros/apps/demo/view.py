@@ -29,13 +29,13 @@ STATE_STYLES = {
 RATE_WINDOW_S = 2.0
 
 
-def make_view(stream: TextIO, duration: float) -> View:
+def make_view(stream: TextIO, duration: float) -> DemoView:
     """The view that suits a stream: live on a terminal, plain lines elsewhere."""
     console = Console(file=stream)
     return LiveView(console, duration) if console.is_terminal else PlainView(stream, duration)
 
 
-class View(Watcher):
+class DemoView(Watcher):
     """A watcher that can also say a line and be closed."""
 
     def say(self, text: str) -> None:
@@ -50,7 +50,7 @@ class View(Watcher):
         """Stop moving; give the terminal back."""
 
 
-class PlainView(View):
+class PlainView(DemoView):
     """One line a second: for logs and CI."""
 
     def __init__(self, stream: TextIO, duration: float) -> None:
@@ -82,7 +82,7 @@ class PlainView(View):
             self.say(f"{name:<{width}}  {value}")
 
 
-class LiveView(View):
+class LiveView(DemoView):
     """A progress bar while starting, then a table that follows the tracker."""
 
     def __init__(self, console: Console, duration: float) -> None:

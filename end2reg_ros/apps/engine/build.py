@@ -123,6 +123,33 @@ def build(options: EngineOptions, case: Case | None) -> BuildLog:
     return made
 
 
+def print_build(made: BuildLog, note: str, hint: str) -> None:
+    """Print the steps as a table.
+
+    Args:
+        note: on the choice of the weights; may be empty.
+        hint: added to the last line, on what was not made.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in ("step", "seconds", "written"):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    for step in made.steps:
+        size = sum(path.stat().st_size for path in step.written if path.is_file()) / 1e6
+        count = len(step.written)
+        files = f"{count} file{'s' * (count > 1)}, {size:.1f} MB" if count else "nothing new"
+        table.add_row(step.what, f"{step.seconds:.2f}", step.note or files)
+    console = Console(markup=False, soft_wrap=True)
+    if note:
+        console.print(f"note: {note}")
+    console.print(table)
+    if made.engine is not None:
+        console.print(made.engine.text(), highlight=False)
+    console.print(f"{made.seconds:.1f} s; kept in {made.folder}{hint}")
+
+
 def check_graphs(made: BuildLog, options: EngineOptions) -> None:
     """Join the graphs with their numbers, and hold them against what TensorRT's lists allow.
 

@@ -29,7 +29,7 @@ _RECORD = {
 
 
 @dataclass(frozen=True)
-class Candidate:
+class EngineCandidate:
     """An engine, whether it can be used here, its version, and what it lacks."""
 
     name: str
@@ -54,7 +54,7 @@ def loaded_info(options: EngineOptions) -> EngineInfo:
     return engine.info
 
 
-def candidates() -> list[Candidate]:
+def candidates() -> list[EngineCandidate]:
     """All engines, the usable ones and the others."""
     from end2reg_ros.engine.load import has_nvidia_gpu
     from end2reg_ros.engine.tensorrt.library import missing_packages
@@ -65,14 +65,14 @@ def candidates() -> list[Candidate]:
     if missing:
         lacks.append(f"{' and '.join(missing)} missing: pip install -r requirements/tensorrt.txt")
     return [
-        Candidate(
+        EngineCandidate(
             "onnxruntime",
             runtime is not None,
             _version("onnxruntime", "onnxruntime-gpu"),
             _runtime_providers() if runtime is not None else "pip install onnxruntime",
         ),
-        Candidate("tensorrt", gpu and not missing, _version("tensorrt"), "; ".join(lacks)),
-        Candidate(
+        EngineCandidate("tensorrt", gpu and not missing, _version("tensorrt"), "; ".join(lacks)),
+        EngineCandidate(
             "torch",
             torch is not None,
             _version("torch"),
@@ -83,8 +83,8 @@ def candidates() -> list[Candidate]:
 
 def cache_document() -> dict[str, Any]:
     """The cache folder, and for each of its parts how many files of how many bytes it holds."""
+    from end2reg_ros.apps.engine.build import files_in
     from end2reg_ros.cache import cache_folder
-    from end2reg_ros.cli.engine_build import files_in
 
     try:
         folder = cache_folder()
@@ -104,10 +104,13 @@ def info_document(options: EngineOptions, chosen: ChosenWeights) -> dict[str, An
     Raises:
         EngineError, WeightsError: see ``load_engine``.
     """
+    from end2reg_ros.apps.engine.build import check_precision
     from end2reg_ros.engine.verify_report import engine_document
     from end2reg_ros.profile import get_profile
 
     info = loaded_info(options)
+    if options.precision != "fp32":
+        check_precision(options, info)
     return {
         "engine": engine_document(info),
         "weights": {"path": str(chosen.path), "source": chosen.source, "note": chosen.note},
@@ -117,6 +120,46 @@ def info_document(options: EngineOptions, chosen: ChosenWeights) -> dict[str, An
         "cache": cache_document(),
         "engines": [vars(c) for c in candidates()],
     }
+
+
+def print_info(document: dict[str, Any]) -> None:
+    """Print the document of ``info_document`` as a table of two columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    engine, weights, cache = document["engine"], document["weights"], document["cache"]
+    why = f" ({engine['why']})" if engine["why"] else ""
+    threads = f", {engine['threads']} threads" if engine["threads"] else ""
+    rows = [
+        ("engine", f"{engine['name']} {engine['version']}{why}"),
+        ("runs on", f"{engine['device']}{threads}, {engine['precision']}"),
+        ("engine hash", engine["engine_hash"]),
+        ("weights", f"{engine['weights_hash']}, {weights['source']}: {weights['path']}"),
+        ("network", f"profile {engine['profile']}, {engine['parameters']} parameters"),
+    ]
+    if weights["note"]:
+        rows.append(("note", weights["note"]))
+    for name, value in document["sizes"].items():
+        paddings = value if value and isinstance(value[0], list) else [value]
+        rows.append((f"sizes, {name}", ", or ".join("/".join(map(str, p)) for p in paddings)))
+    for name, graph in document["graphs"].items():
+        rows.append((f"graph {name}", f"{graph['bytes'] / 1e6:.1f} MB, sha256 {graph['sha256'][:16]}"))
+    for name, value in document["training"].items():
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        rows.append((f"training, {name.replace('_', ' ')}", text))
+    rows.append(("cache", str(cache["folder"] or cache["why"])))
+    for name, part in cache["parts"].items():
+        rows.append((f"cache, {name}", f"{part['files']} files, {part['bytes'] / 1e6:.1f} MB"))
+    for other in document["engines"]:
+        state = "usable" if other["usable"] else "not usable"
+        text = ", ".join(filter(None, [state, other["version"], other["note"]]))
+        rows.append((f"engine {other['name']}", text))
+    for name, text in rows:
+        table.add_row(name, text)
+    Console(highlight=False, markup=False).print(table)
 
 
 def sizes(profile: Profile) -> dict[str, Any]:
