@@ -14,16 +14,23 @@ from typing import Any
 import numpy as np
 
 from end2reg_ros.cloud.depth import decode_depth
-from end2reg_ros.cloud.messages import CameraInfoData, Header, ImageData, PointCloud2Data, PointField, Stamp
 from end2reg_ros.cloud.pointcloud2 import decode
+from end2reg_ros.cloud.ros_messages import (
+    CameraInfo,
+    Image,
+    PointCloud2,
+    PointField,
+    RegionOfInterest,
+    header,
+)
 from end2reg_ros.cloud.voxel import voxel_downsample
 from end2reg_ros.evaluation.tables import environment
 
-HEADER = Header(Stamp(1, 0), "camera_depth_optical_frame")
+HEADER = header("camera_depth_optical_frame", 1_000_000_000)
 INVALID = 0.3
 
 
-def cloud_message(height: int, width: int, point_step: int, rgb_offset: int) -> PointCloud2Data:
+def cloud_message(height: int, width: int, point_step: int, rgb_offset: int) -> PointCloud2:
     """x, y, z, rgb as floats; 30 % of the points NaN."""
     rng = np.random.default_rng(0)
     count = height * width
@@ -33,22 +40,26 @@ def cloud_message(height: int, width: int, point_step: int, rgb_offset: int) -> 
     invalid = rng.random(count) < INVALID
     for name in "xyz":
         table[name] = np.where(invalid, np.nan, rng.uniform(0.3, 0.8, count))
-    fields = [PointField(name, offset) for name, offset in zip(names, offsets, strict=True)]
+    fields = [PointField(name, offset, 7, 1) for name, offset in zip(names, offsets, strict=True)]
     data = array.array("B", table.tobytes())
-    return PointCloud2Data(HEADER, height, width, fields, False, point_step, width * point_step, data)
+    return PointCloud2(HEADER, height, width, fields, False, point_step, width * point_step, data, False)
 
 
-def depth_messages(height: int, width: int) -> tuple[ImageData, CameraInfoData, ImageData]:
+def depth_messages(height: int, width: int) -> tuple[Image, CameraInfo, Image]:
     """16UC1 with 30 % zero, its camera_info, rgb8."""
     rng = np.random.default_rng(0)
     depth = rng.integers(300, 800, (height, width)).astype("<u2")
     depth[rng.random((height, width)) < INVALID] = 0
     colour = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    info = CameraInfoData(HEADER, height, width, (610.0, 0, width / 2, 0, 610.0, height / 2, 0, 0, 1))
+    K = np.array([610.0, 0, width / 2, 0, 610.0, height / 2, 0, 0, 1])
+    whole = RegionOfInterest(0, 0, 0, 0, False)
+    info = CameraInfo(
+        HEADER, height, width, "plumb_bob", np.zeros(5), K, np.eye(3).ravel(), np.zeros(12), 0, 0, whole
+    )
     return (
-        ImageData(HEADER, height, width, "16UC1", 0, 2 * width, depth.tobytes()),
+        Image(HEADER, height, width, "16UC1", 0, 2 * width, depth.tobytes()),
         info,
-        ImageData(HEADER, height, width, "rgb8", 0, 3 * width, colour.tobytes()),
+        Image(HEADER, height, width, "rgb8", 0, 3 * width, colour.tobytes()),
     )
 
 

@@ -31,7 +31,7 @@ from end2reg_ros.ros import qos
 from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped
 from end2reg_ros.ros.parameters import START, declare, parameter
 from end2reg_ros.ros.process import NodeApplication, leave, run
-from end2reg_ros.simulation.camera.realsense import FIELDS, POINT_STEP
+from end2reg_ros.simulation.camera.realsense import FIELDS, FLOAT32, POINT_STEP
 
 READ_AHEAD = 4  # clouds
 DISCOVERY_S = 0.5  # both sides must know of each other: the writer learns first
@@ -120,7 +120,7 @@ class PlaybackCamera(Node):
         self._cloud = self.create_publisher(PointCloud2, SIMULATED_POINTS, qos.result())
         self._pose = self.create_publisher(PoseWithCovarianceStamped, "initial_pose", qos.prior())
         self._fields = [
-            PointField(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count) for f in FIELDS
+            PointField(name=name, offset=offset, datatype=FLOAT32, count=1) for name, offset in FIELDS.items()
         ]
         self._sent: list[SentCloud] = []
         self._skipped = 0

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.cloud.messages import Header, PointCloud2Data, Stamp
+from end2reg_ros.cloud.ros_messages import PointCloud2
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.names import CAMERA_FRAME
-from end2reg_ros.simulation.camera.realsense import FIELDS, POINT_STEP
+from end2reg_ros.simulation.camera.realsense import POINT_STEP, EncodedCloud, cloud_message
 
 Array = NDArray[np.float64]
 DOCUMENT = "stream.json"
@@ -87,13 +87,10 @@ class PlaybackFrame:
             data[UNUSED] = array.array("B", (mark % (1 << 32)).to_bytes(4, "little"))
         return data
 
-    def message(self, stamp_ns: int, frame_id: str = CAMERA_FRAME, mark: int = 0) -> PointCloud2Data:
+    def message(self, stamp_ns: int, frame_id: str = CAMERA_FRAME, mark: int = 0) -> PointCloud2:
         """The cloud as a message without ROS, under a stamp of its own; ``mark`` as in ``data``."""
-        size = self.points * POINT_STEP
-        return PointCloud2Data(
-            Header(Stamp.from_ns(stamp_ns), frame_id),
-            1, self.points, FIELDS, False, POINT_STEP, size, self.data(mark), True,
-        )  # fmt: skip
+        data = np.frombuffer(self.data(mark), np.uint8)
+        return cloud_message(EncodedCloud(data, self.points, 1, True), frame_id, stamp_ns)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,7 @@
-"""The messages that this package reads, by shape alone: rclpy, rosbags and plain dataclasses all fit.
-
-The dataclasses carry the field names of the ROS messages, for simulation, tests and programs without ROS.
-"""
+"""The messages that this package reads, by shape alone: those of rclpy and of rosbags (``ros_messages``) fit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,124 +14,29 @@ POINT_FIELD_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f
 class PointFieldLike(Protocol):
     """sensor_msgs/PointField."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def datatype(self) -> int: ...
-    @property
-    def count(self) -> int: ...
+    name: str
+    offset: int
+    datatype: int
+    count: int
 
 
 class PointCloud2Like(Protocol):
     """sensor_msgs/PointCloud2; ``data`` is anything with the buffer interface."""
 
-    @property
-    def header(self) -> Any: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def fields(self) -> Sequence[Any]: ...
-    @property
-    def is_bigendian(self) -> bool: ...
-    @property
-    def point_step(self) -> int: ...
-    @property
-    def row_step(self) -> int: ...
-    @property
-    def data(self) -> Any: ...
+    header: Any
+    height: int
+    width: int
+    fields: Any
+    is_bigendian: bool
+    point_step: int
+    row_step: int
+    data: Any
 
 
 class ImageLike(Protocol):
     """sensor_msgs/Image; ``data`` is anything with the buffer interface."""
 
-    @property
-    def header(self) -> Any: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def encoding(self) -> str: ...
-    @property
-    def is_bigendian(self) -> int: ...
-    @property
-    def step(self) -> int: ...
-    @property
-    def data(self) -> Any: ...
-
-
-class CameraInfoLike(Protocol):
-    """sensor_msgs/CameraInfo: K is ``k`` (9, row-major, pixels), distortion is ``d``."""
-
-    @property
-    def header(self) -> Any: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def distortion_model(self) -> str: ...
-    @property
-    def d(self) -> Any: ...
-    @property
-    def k(self) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """builtin_interfaces/Time."""
-
-    sec: int = 0
-    nanosec: int = 0
-
-    @staticmethod
-    def from_ns(stamp_ns: int) -> Stamp:
-        """From nanoseconds."""
-        return Stamp(stamp_ns // 1_000_000_000, stamp_ns % 1_000_000_000)
-
-
-@dataclass(frozen=True)
-class Header:
-    """std_msgs/Header."""
-
-    stamp: Stamp = Stamp()
-    frame_id: str = ""
-
-
-@dataclass(frozen=True)
-class PointField:
-    """sensor_msgs/PointField; datatype 7 is FLOAT32."""
-
-    name: str
-    offset: int
-    datatype: int = 7
-    count: int = 1
-
-
-@dataclass(frozen=True)
-class PointCloud2Data:
-    """sensor_msgs/PointCloud2 without ROS."""
-
-    header: Header
-    height: int
-    width: int
-    fields: Sequence[PointField]
-    is_bigendian: bool
-    point_step: int
-    row_step: int
-    data: Any
-    is_dense: bool = False
-
-
-@dataclass(frozen=True)
-class ImageData:
-    """sensor_msgs/Image without ROS."""
-
-    header: Header
+    header: Any
     height: int
     width: int
     encoding: str
@@ -145,16 +45,15 @@ class ImageData:
     data: Any
 
 
-@dataclass(frozen=True)
-class CameraInfoData:
-    """sensor_msgs/CameraInfo without ROS."""
+class CameraInfoLike(Protocol):
+    """sensor_msgs/CameraInfo: K is ``k`` (9, row-major, pixels), distortion is ``d``."""
 
-    header: Header
+    header: Any
     height: int
     width: int
-    k: Sequence[float]
-    d: Sequence[float] = field(default_factory=tuple)
-    distortion_model: str = "plumb_bob"
+    distortion_model: str
+    d: Any
+    k: Any
 
 
 def stamp_ns(message: Any) -> int:

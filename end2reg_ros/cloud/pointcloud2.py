@@ -26,7 +26,7 @@ def decode(message: PointCloud2Like, limits: CloudLimits = _DEFAULT) -> Cloud:
     fields have no say: a packed rgb with alpha 0xFF is NaN as a float. Order of the points is kept.
 
     Args:
-        message: rclpy message, rosbags message or ``PointCloud2Data``.
+        message: of rclpy or of rosbags.
         limits: range, crop box, largest number of points, expected frame.
 
     Returns:

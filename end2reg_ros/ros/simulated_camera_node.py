@@ -24,7 +24,13 @@ from end2reg_ros.ros.camera_settings import CameraParameters
 from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped, transform_stamped
 from end2reg_ros.ros.parameters import declare
 from end2reg_ros.simulation.articulation import Articulation
-from end2reg_ros.simulation.camera.realsense import EncodedCloud, encode_realsense
+from end2reg_ros.simulation.camera.realsense import (
+    FIELDS,
+    FLOAT32,
+    POINT_STEP,
+    EncodedCloud,
+    encode_realsense,
+)
 from end2reg_ros.simulation.camera.sensor import SENSORS
 from end2reg_ros.simulation.picks import picked_prior, prior_covariance
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
@@ -184,11 +190,10 @@ def cloud_message(encoded: EncodedCloud, frame_id: str, stamp_ns: int) -> PointC
         height=encoded.height,
         width=encoded.width,
         fields=[
-            PointField(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count)
-            for f in encoded.fields
+            PointField(name=name, offset=offset, datatype=FLOAT32, count=1) for name, offset in FIELDS.items()
         ],
         is_bigendian=False,
-        point_step=encoded.point_step,
+        point_step=POINT_STEP,
         row_step=encoded.row_step,
         data=data,
         is_dense=encoded.is_dense,

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from end2reg_ros import se3
+from end2reg_ros.cloud.ros_messages import PoseWithCovarianceStamped, pose_with_covariance, transform
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.names import CAMERA_FRAME, INITIAL_POSE, SIMULATED_POINTS, SPINE, TF, TRUTH_PREFIX
-from end2reg_ros.simulation.camera.realsense import encode_realsense
+from end2reg_ros.simulation.camera.realsense import cloud_message, encode_realsense
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior, prior_covariance
 from end2reg_ros.simulation.sequence import SimulatedFrame, SimulatedSequence
 
@@ -83,22 +84,25 @@ def write_bag(
         raise End2RegError(f"{folder}: exists already; a recording needs a new folder")
     count = settings.frame_count()
     store = _typestore()
+    tf_message = store.types["tf2_msgs/msg/TFMessage"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         points = writer.add_connection(SIMULATED_POINTS, "sensor_msgs/msg/PointCloud2", typestore=store)
         start = writer.add_connection(
             f"/{INITIAL_POSE}", "geometry_msgs/msg/PoseWithCovarianceStamped", typestore=store
         )
+        message: Any
         tf = writer.add_connection(TF, "tf2_msgs/msg/TFMessage", typestore=store)
         for k in range(count):
             frame = sequence.frame(k / settings.rate_hz)
             stamp = START_NS + round(frame.t_s * 1e9)
             if k == 0 and frame.tags["spine"] and len(sequence.case.landmark_array()) >= 3:
-                message = _initial_pose(store.types, sequence, frame, settings.frame_id, stamp)
+                message = _initial_pose(sequence, frame, settings.frame_id, stamp)
                 writer.write(start, stamp, store.serialize_cdr(message, start.msgtype))
+            encoded = encode_realsense(frame.points, frame.colours, settings.ordered)
             for connection, message in (
-                (points, _cloud(store.types, frame, settings, stamp)),
-                (tf, _truth(store.types, frame, settings.frame_id, stamp)),
+                (points, cloud_message(encoded, settings.frame_id, stamp)),
+                (tf, tf_message(_truth(frame, settings.frame_id, stamp))),
             ):
                 writer.write(connection, stamp, store.serialize_cdr(message, connection.msgtype))
             if progress is not None:
@@ -115,69 +119,26 @@ def _typestore() -> Any:
     return store
 
 
-def _header(types: Any, frame_id: str, stamp_ns: int) -> Any:
-    stamp = types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-    return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
-
-
-def _cloud(types: Any, frame: SimulatedFrame, settings: BagSettings, stamp_ns: int) -> Any:
-    encoded = encode_realsense(frame.points, frame.colours, settings.ordered)
-    field = types["sensor_msgs/msg/PointField"]
-    return types["sensor_msgs/msg/PointCloud2"](
-        header=_header(types, settings.frame_id, stamp_ns),
-        height=encoded.height,
-        width=encoded.width,
-        fields=[
-            field(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count) for f in encoded.fields
-        ],
-        is_bigendian=False,
-        point_step=encoded.point_step,
-        row_step=encoded.row_step,
-        data=encoded.data,
-        is_dense=encoded.is_dense,
-    )
-
-
-def _truth(types: Any, frame: SimulatedFrame, frame_id: str, stamp_ns: int) -> Any:
+def _truth(frame: SimulatedFrame, frame_id: str, stamp_ns: int) -> list[Any]:
     """The TF tree of the truth: camera -> ground_truth/spine -> ground_truth/L1, ...; none without a spine."""
-    transforms = []
-    if frame.tags["spine"]:
-        spine = TRUTH_PREFIX + SPINE
-        transforms.append(_transform(types, frame_id, spine, frame.T_camera_model, stamp_ns))
-        T_model_camera = se3.inverse(frame.T_camera_model)
-        for level, T_camera_level in frame.T_camera_levels.items():
-            T = T_model_camera @ T_camera_level
-            transforms.append(_transform(types, spine, TRUTH_PREFIX + level, T, stamp_ns))
-    return types["tf2_msgs/msg/TFMessage"](transforms=transforms)
+    if not frame.tags["spine"]:
+        return []
+    spine = TRUTH_PREFIX + SPINE
+    T_model_camera = se3.inverse(frame.T_camera_model)
+    return [
+        transform(frame_id, spine, frame.T_camera_model, stamp_ns),
+        *(
+            transform(spine, TRUTH_PREFIX + level, T_model_camera @ T_camera_level, stamp_ns)
+            for level, T_camera_level in frame.T_camera_levels.items()
+        ),
+    ]
 
 
 def _initial_pose(
-    types: Any, sequence: SimulatedSequence, frame: SimulatedFrame, frame_id: str, stamp_ns: int
-) -> Any:
+    sequence: SimulatedSequence, frame: SimulatedFrame, frame_id: str, stamp_ns: int
+) -> PoseWithCovarianceStamped:
     """The pose that picks with 3 mm of noise give, with its covariance."""
     levels = frame.T_camera_levels if sequence.settings.articulation is not None else None
     prior = picked_prior(sequence.case, frame.T_camera_model, sequence.settings.seed, PICK_RMS_M, levels)
-    x, y, z, w = (float(v) for v in se3.quaternion_from_rotation(prior.T_camera_model[:3, :3]))
-    px, py, pz = (float(v) for v in prior.T_camera_model[:3, 3])
-    pose = types["geometry_msgs/msg/Pose"](
-        position=types["geometry_msgs/msg/Point"](x=px, y=py, z=pz),
-        orientation=types["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w),
-    )
-    covariance = prior_covariance(prior, sequence.case.centroid()).ravel()
-    return types["geometry_msgs/msg/PoseWithCovarianceStamped"](
-        header=_header(types, frame_id, stamp_ns),
-        pose=types["geometry_msgs/msg/PoseWithCovariance"](pose=pose, covariance=covariance),
-    )
-
-
-def _transform(types: Any, parent: str, child: str, T: np.ndarray, stamp_ns: int) -> Any:
-    x, y, z, w = (float(v) for v in se3.quaternion_from_rotation(T[:3, :3]))
-    px, py, pz = (float(v) for v in T[:3, 3])
-    return types["geometry_msgs/msg/TransformStamped"](
-        header=_header(types, parent, stamp_ns),
-        child_frame_id=child,
-        transform=types["geometry_msgs/msg/Transform"](
-            translation=types["geometry_msgs/msg/Vector3"](x=px, y=py, z=pz),
-            rotation=types["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w),
-        ),
-    )
+    covariance = prior_covariance(prior, sequence.case.centroid())
+    return pose_with_covariance(frame_id, prior.T_camera_model, covariance, stamp_ns)

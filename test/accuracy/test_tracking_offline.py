@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from messages import point_field
 from views import bundled_case, cloud_of, frame, registrar, tre_mm
 
 from end2reg_ros.apps.track import truth as track_truth
@@ -18,9 +19,9 @@ from end2reg_ros.apps.track.run import OfflineInput, RecordedStart, track_record
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cli.main import main
 from end2reg_ros.cloud.limits import CloudLimits
-from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stamp
 from end2reg_ros.cloud.ply import PlyPoints, write_ply
 from end2reg_ros.cloud.recording import Recorded, Recording
+from end2reg_ros.cloud.ros_messages import PointCloud2, header
 from end2reg_ros.errors import CloudError
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import (
@@ -239,7 +240,7 @@ def pose_message(frame_id: str, T: np.ndarray, stamp_ns: int) -> Any:
         orientation=SimpleNamespace(x=q[0], y=q[1], z=q[2], w=q[3]),
     )
     covariance = SimpleNamespace(pose=pose, covariance=np.zeros(36))
-    return SimpleNamespace(header=Header(Stamp.from_ns(stamp_ns), frame_id), pose=covariance)
+    return SimpleNamespace(header=header(frame_id, stamp_ns), pose=covariance)
 
 
 class Listed:
@@ -271,11 +272,16 @@ class Watched(Tracker):
 
 def small_cloud(k: int, stamp_s: float, frame_id: str = "camera", **changes: Any) -> tuple[str, Any]:
     data = (0.5 + 0.1 * np.random.default_rng(k).random((500, 3))).astype("<f4").tobytes()
-    fields = tuple(PointField(name, 4 * axis) for axis, name in enumerate("xyz"))
-    header = Header(Stamp.from_ns(round(stamp_s * 1e9)), frame_id)
-    base: dict[str, Any] = {"header": header, "height": 1, "width": 500, "fields": fields, "point_step": 12}
-    base |= {"is_bigendian": False, "row_step": 6000, "data": data}
-    return "points", PointCloud2Data(**(base | changes))
+    fields = tuple(point_field(name, 4 * axis) for axis, name in enumerate("xyz"))
+    base: dict[str, Any] = {
+        "header": header(frame_id, round(stamp_s * 1e9)),
+        "height": 1,
+        "width": 500,
+        "fields": fields,
+        "point_step": 12,
+    }
+    base |= {"is_bigendian": False, "is_dense": False, "row_step": 6000, "data": data}
+    return "points", PointCloud2(**(base | changes))
 
 
 def test_a_recording_keeps_to_the_nodes_rules() -> None:

@@ -23,8 +23,8 @@ from end2reg_ros.apps.track.truth import (
     track_errors,
     write_errors,
 )
-from end2reg_ros.cloud.messages import Header, Stamp
 from end2reg_ros.cloud.recording import Recorded
+from end2reg_ros.cloud.ros_messages import header
 from end2reg_ros.errors import CloudError
 from end2reg_ros.registration.types import LevelResult, NetworkEstimate, Quality, Registration
 from end2reg_ros.se3 import from_rotation_translation, inverse, quaternion_from_rotation, rotation_from_vector
@@ -88,7 +88,7 @@ class Bag:
 def transform(parent: str, child: str, T: np.ndarray, k: int) -> Any:
     (x, y, z), q = T[:3, 3], quaternion_from_rotation(T[:3, :3])
     return SimpleNamespace(
-        header=Header(Stamp.from_ns(stamp(k)), parent),
+        header=header(parent, stamp(k)),
         child_frame_id=child,
         transform=SimpleNamespace(
             translation=SimpleNamespace(x=x, y=y, z=z),

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.messages import Header, PointCloud2Data, Stamp
+from end2reg_ros.cloud.ros_messages import PointCloud2
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.registration.types import Prior
-from end2reg_ros.simulation.camera.realsense import FIELDS, POINT_STEP, encode_realsense
+from end2reg_ros.simulation.camera.realsense import EncodedCloud, cloud_message, encode_realsense
 from end2reg_ros.simulation.camera.sensor import SENSORS, SensorSettings
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 from end2reg_ros.simulation.sequence import (
@@ -66,13 +66,10 @@ class StoredFrame:
     T_camera_levels: dict[str, Array]
     visible_fraction: float
 
-    def message(self) -> PointCloud2Data:
+    def message(self) -> PointCloud2:
         """The message, read from disk."""
-        header = Header(Stamp.from_ns(self.stamp_ns), CAMERA_FRAME)
-        data = self.path.read_bytes()
-        return PointCloud2Data(
-            header, 1, self.points, FIELDS, False, POINT_STEP, self.points * POINT_STEP, data, True
-        )
+        data = np.fromfile(self.path, np.uint8)
+        return cloud_message(EncodedCloud(data, self.points, 1, True), CAMERA_FRAME, self.stamp_ns)
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stamp
+if TYPE_CHECKING:
+    from end2reg_ros.cloud.ros_messages import PointCloud2
 
 POINT_STEP = 20
 # The four bytes of rgb as one number: blue, green, red from the lowest byte on; the highest is not written.
 POINT_DTYPE = np.dtype(
     {"names": ["xyz", "rgb"], "formats": [("<f4", 3), "<u4"], "offsets": [0, 16], "itemsize": POINT_STEP}
 )
-FIELDS = (
-    PointField("x", 0),
-    PointField("y", 4),
-    PointField("z", 8),
-    PointField("rgb", 16),
-)
+FIELDS = {"x": 0, "y": 4, "z": 8, "rgb": 16}  # name -> offset; all FLOAT32, count 1
+FLOAT32 = 7
 
 
 @dataclass(frozen=True)
@@ -27,20 +25,20 @@ class EncodedCloud:
     """What a PointCloud2 holds beside its header.
 
     Attributes:
-        data: (height * row_step,) uint8.
+        data: (height * width * POINT_STEP,) uint8.
         width, height: points a row, rows; height is 1 for an unorganised cloud.
-        point_step, row_step: bytes.
         is_dense: no invalid points.
-        fields: x, y, z, rgb, all FLOAT32 (7), count 1.
     """
 
     data: NDArray[np.uint8]
     width: int
     height: int
-    point_step: int
-    row_step: int
     is_dense: bool
-    fields: tuple[PointField, ...] = FIELDS
+
+    @property
+    def row_step(self) -> int:
+        """Bytes a row."""
+        return self.width * POINT_STEP
 
 
 def encode_realsense(
@@ -60,14 +58,12 @@ def encode_realsense(
         cloud = np.zeros(height * width, POINT_DTYPE)
         cloud["xyz"] = np.where(valid[..., None], points, np.float32(0)).reshape(-1, 3)
         cloud["rgb"] = packed.ravel()
-        return EncodedCloud(
-            cloud.view(np.uint8), width, height, POINT_STEP, width * POINT_STEP, bool(valid.all())
-        )
+        return EncodedCloud(cloud.view(np.uint8), width, height, bool(valid.all()))
     chosen = np.flatnonzero(valid)
     cloud = np.zeros(len(chosen), POINT_DTYPE)
     cloud["xyz"] = np.take(points.reshape(-1, 3), chosen, axis=0)
     cloud["rgb"] = np.take(packed.ravel(), chosen)
-    return EncodedCloud(cloud.view(np.uint8), len(chosen), 1, POINT_STEP, len(chosen) * POINT_STEP, True)
+    return EncodedCloud(cloud.view(np.uint8), len(chosen), 1, True)
 
 
 def encode_realsense_reference(points: NDArray[np.float32], colours: NDArray[np.uint8]) -> bytes:
@@ -82,11 +78,13 @@ def encode_realsense_reference(points: NDArray[np.float32], colours: NDArray[np.
     )
 
 
-def cloud_message(cloud: EncodedCloud, frame_id: str, stamp_ns: int) -> PointCloud2Data:
+def cloud_message(cloud: EncodedCloud, frame_id: str, stamp_ns: int) -> PointCloud2:
     """A PointCloud2 without ROS, for decoding and for recordings."""
-    header = Header(Stamp.from_ns(stamp_ns), frame_id)
-    return PointCloud2Data(
-        header, cloud.height, cloud.width, cloud.fields, False, cloud.point_step, cloud.row_step, cloud.data,
+    from end2reg_ros.cloud.ros_messages import PointCloud2, PointField, header
+
+    fields = [PointField(name, offset, FLOAT32, 1) for name, offset in FIELDS.items()]
+    return PointCloud2(
+        header(frame_id, stamp_ns), cloud.height, cloud.width, fields, False, POINT_STEP, cloud.row_step, cloud.data,
         cloud.is_dense,
     )  # fmt: skip
 

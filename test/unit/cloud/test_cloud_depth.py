@@ -7,27 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from messages import camera_info
 
 from end2reg_ros.cloud.camera import Camera, distort, pixel_rays
 from end2reg_ros.cloud.depth import decode_depth
 from end2reg_ros.cloud.limits import CloudLimits
-from end2reg_ros.cloud.messages import CameraInfoData, Header, ImageData, Stamp
 from end2reg_ros.cloud.pairing import ImagePairer
 from end2reg_ros.cloud.recording import IMAGE, Recording
+from end2reg_ros.cloud.ros_messages import CameraInfo, Header, Image, Time, header
 from end2reg_ros.errors import CloudError
 
-HEADER = Header(Stamp(7, 8), "depth_optical_frame")
-INFO = CameraInfoData(Header(), 3, 4, (100.0, 0, 1.5, 0, 200.0, 1.0, 0, 0, 1))
+HEADER = Header(Time(7, 8), "depth_optical_frame")
+INFO = camera_info(header("", 0), (3, 4), (100.0, 0, 1.5, 0, 200.0, 1.0, 0, 0, 1))
 MM = np.array([[500, 0, 600, 700], [0, 0, 800, 0], [900, 1000, 0, 1100]])
 
 
-def image(values: np.ndarray, encoding: str, big: bool = False, pad: int = 0) -> ImageData:
+def image(values: np.ndarray, encoding: str, big: bool = False, pad: int = 0) -> Image:
     code = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}.get(encoding, "u1")
     height, width = values.shape[:2]
     pixels = values.astype((">" if big else "<") + code).reshape(height, -1)
     rows = pixels.view(np.uint8).reshape(height, -1)
     data = np.pad(rows, ((0, 0), (0, pad)), constant_values=255)
-    return ImageData(HEADER, height, width, encoding, int(big), data.shape[1], data.tobytes())
+    return Image(HEADER, height, width, encoding, int(big), data.shape[1], data.tobytes())
 
 
 def expected_points() -> np.ndarray:
@@ -67,7 +68,7 @@ def test_colours(encoding: str) -> None:
 @pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial"])
 def test_distortion_is_undone(model: str) -> None:
     d = (-0.28, 0.09, 0.001, -0.0005, -0.012) + ((0.1, 0.02, 0.001) if model == "rational_polynomial" else ())
-    info = CameraInfoData(Header(), 48, 64, (60.0, 0, 31.0, 0, 61.0, 23.5, 0, 0, 1), d, model)
+    info = camera_info(header("", 0), (48, 64), (60.0, 0, 31.0, 0, 61.0, 23.5, 0, 0, 1), d, model)
     cloud = decode_depth(image(np.full((48, 64), 500), "16UC1"), info)
     assert len(cloud.points) == 48 * 64
     ideal = cloud.points[:, :2].astype(float) / 0.5
@@ -112,12 +113,12 @@ FAULTS = [
     ("short_data", replace(DEPTH, step=7), INFO, None, "depth image has a step of 7 bytes, but 4 pixels take 8"),
     ("empty_cloud", replace(DEPTH, width=0), INFO, None, "depth image has no pixels (width 0, height 3)"),
     ("all_invalid", image(MM * 0, "16UC1"), INFO, None, "none of the 12 points is valid (all NaN, Inf or zero)"),
-    ("empty_frame", replace(DEPTH, header=Header(Stamp(1))), INFO, None, "frame_id is empty: the camera's driver must name its optical frame"),
+    ("empty_frame", replace(DEPTH, header=header("", 1_000_000_000)), INFO, None, "frame_id is empty: the camera's driver must name its optical frame"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[f"{i}-{f[0]}" for i, f in enumerate(FAULTS)])
-def test_faults(fault: tuple[str, ImageData, CameraInfoData, ImageData | None, str]) -> None:
+def test_faults(fault: tuple[str, Image, CameraInfo, Image | None, str]) -> None:
     code, depth, info, colour, text = fault
     with pytest.raises(CloudError) as caught:
         decode_depth(depth, info, colour)
@@ -145,8 +146,8 @@ def test_real_d435_recording(shared_data: Path) -> None:
     assert 0.75 < np.abs(clouds[0].points[:, 0] / clouds[0].points[:, 2]).max() < 0.86
 
 
-def stamped(stamp_ns: int) -> ImageData:
-    return replace(DEPTH, header=Header(Stamp.from_ns(stamp_ns), "cam"))
+def stamped(stamp_ns: int) -> Image:
+    return replace(DEPTH, header=header("cam", stamp_ns))
 
 
 def test_pairing_counts_what_finds_no_partner() -> None:
@@ -154,7 +155,7 @@ def test_pairing_counts_what_finds_no_partner() -> None:
     assert pairer.add_depth(stamped(1)) is None
     assert pairer.add_colour(stamped(2)) is None
     pair = pairer.add_depth(stamped(2))
-    assert pair is not None and pair.depth.header.stamp == pair.colour.header.stamp == Stamp(0, 2)
+    assert pair is not None and pair.depth.header.stamp == pair.colour.header.stamp == Time(0, 2)
     assert (pairer.paired, pairer.unpaired_depth, pairer.unpaired_colour) == (1, 1, 0)
     for stamp in (3, 4, 5):
         assert pairer.add_colour(stamped(stamp)) is None

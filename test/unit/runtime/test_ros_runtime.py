@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from messages import point_field
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.limits import CloudLimits
-from end2reg_ros.cloud.messages import Header, PointCloud2Data, PointField, Stamp
 from end2reg_ros.cloud.pointcloud2 import decode
+from end2reg_ros.cloud.ros_messages import PointCloud2, header
 from end2reg_ros.cloud.stream_guard import StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.find.initial_pose import PriorRequest, PriorRules
@@ -27,7 +28,7 @@ from end2reg_ros.runtime.watchdog import WatchdogSettings
 from end2reg_ros.tracking import State, Tracker
 
 SECOND = 1_000_000_000
-FIELDS = tuple(PointField(name, 4 * k) for k, name in enumerate("xyz"))
+FIELDS = tuple(point_field(name, 4 * k) for k, name in enumerate("xyz"))
 IDENTITY = Identity("icp", "cpu", "", "demo", "c", "h")
 
 
@@ -124,13 +125,13 @@ class Bench:
         self.runtime.activate()
         self.wait(lambda: bool(self.ear.health) and self.ear.last.judgement.reason_code == "waiting")
 
-    def cloud(self, **changes: Any) -> PointCloud2Data:
+    def cloud(self, **changes: Any) -> PointCloud2:
         self.stamp_ns += 66_000_000
         data = (0.5 + 0.1 * self.random.random((500, 3))).astype("<f4").tobytes()
-        header = Header(Stamp.from_ns(self.stamp_ns), "camera")
-        return replace(PointCloud2Data(header, 1, 500, FIELDS, False, 12, 6000, data), **changes)
+        message = PointCloud2(header("camera", self.stamp_ns), 1, 500, FIELDS, False, 12, 6000, data, False)
+        return replace(message, **changes)
 
-    def send(self, message: PointCloud2Data | None = None) -> Health:
+    def send(self, message: PointCloud2 | None = None) -> Health:
         """Send one cloud and wait for what is said about it."""
         before = len(self.ear.health)
         self.runtime.receive(message or self.cloud())
@@ -184,15 +185,11 @@ def test_no_pose_without_a_start_then_poses_with_the_stamps_of_their_clouds(benc
     assert len(set(bench.ear.poses)) == len(bench.ear.poses)
 
 
-def header(stamp_ns: int, frame: str) -> Header:
-    return Header(Stamp.from_ns(stamp_ns), frame)
-
-
 BAD: dict[str, dict[str, Any]] = {
-    "wrong_frame": {"header": header(20 * SECOND, "other")},
-    "empty_frame": {"header": header(20 * SECOND, "")},
-    "zero_stamp": {"header": header(0, "camera")},
-    "stamp_backwards": {"header": header(10 * SECOND - 100_000_000, "camera")},
+    "wrong_frame": {"header": header("other", 20 * SECOND)},
+    "empty_frame": {"header": header("", 20 * SECOND)},
+    "zero_stamp": {"header": header("camera", 0)},
+    "stamp_backwards": {"header": header("camera", 10 * SECOND - 100_000_000)},
     "no_xyz_fields": {"fields": FIELDS[:2]},
     "short_data": {"data": b"\0" * 100},
     "empty_cloud": {"width": 0, "data": b""},
