@@ -28,8 +28,9 @@ from end2reg_ros.registration.find.local_scene import REGION_HALF_M
 from end2reg_ros.registration.find.region_candidates import RegionCandidate
 from end2reg_ros.registration.find.region_search import search_regions
 from end2reg_ros.se3 import apply, inverse, rotation_angle
-from end2reg_ros.training.region.checkpoint import load_region_net
-from end2reg_ros.training.region.views import View, load_view, scene_files, split_by_anatomy
+from end2reg_ros.training.data.samples import LabelledView, load_view, scene_files
+from end2reg_ros.training.region.split import split_by_anatomy
+from end2reg_ros.training.region.train import load_region_net
 
 BOX_M = REGION_HALF_M  # what the fine network is shown
 SHARE = 0.9
@@ -66,7 +67,7 @@ def find(
     return found, time.process_time() - start
 
 
-def judge(network: RegionNet, view: View, colourless: bool = False) -> Outcome:
+def judge(network: RegionNet, view: LabelledView, colourless: bool = False) -> Outcome:
     """Find the spine in a view that shows one."""
     assert view.T_camera_model is not None
     truth, bone = view.T_camera_model[:3, :3], view.points[view.bone]
@@ -125,13 +126,15 @@ def _round(value: float) -> float:
     return round(float(value), 4)
 
 
-def scene_view(folder: Path) -> View:
+def scene_view(folder: Path) -> LabelledView:
     """A scene folder as a view, at the sensor's own resolution."""
     scene = read_scene(folder)
     if scene.bone is None:
         raise SystemExit(f"{folder}: a scene without bone labels cannot be judged")
     suite = str(scene.tags.get("suite", ""))
-    return View(scene.cloud.points, scene.cloud.colours, scene.bone, scene.T_camera_model, scene.name, suite)
+    return LabelledView(
+        scene.cloud.points, scene.cloud.colours, scene.bone, scene.T_camera_model, scene.name, suite
+    )
 
 
 def sensor_clouds(folder: Path) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.uint8] | None]]:
@@ -168,11 +171,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    network = load_region_net(options.weights)
+    network, _ = load_region_net(options.weights)
     groups: dict[str, list[Outcome]] = {}
     empty: list[tuple[int, float]] = []
     for folder, everything in [(f, False) for f in options.shards] + [(f, True) for f in options.all]:
-        files = scene_files([folder])
+        files = scene_files(folder)
         files = files if everything else split_by_anatomy(files)[1]
         views = (load_view(f) for f in files[:: max(1, len(files) // MOST_VIEWS)])
         for view in views:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
-class WeightAverage:
-    """Average of a network's weights; early on it forgets faster, so that the random start does not linger."""
+class MovingAverage(AveragedModel):
+    """A copy of a network (``module``) whose weights and running statistics follow those of the trained one.
+
+    Step n keeps min(decay, (1 + n) / (10 + n)) of the average: early on it forgets faster, so that the random start does not
+    linger.
+    """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.steps = 0
-        self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        def mixed(average: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+            if not average.is_floating_point():  # a counter
+                return now
+            keep = min(decay, (1.0 + int(steps)) / (10.0 + int(steps)))
+            return torch.lerp(average, now, 1.0 - keep)
 
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Take in the weights after a step."""
-        self.steps += 1
-        keep = min(self.decay, (1.0 + self.steps) / (10.0 + self.steps))
-        for name, value in network.state_dict().items():
-            self.weights[name].lerp_(value, 1.0 - keep)
+        super().__init__(network, avg_fn=mixed, use_buffers=True)
+        self.n_averaged += 1  # the start counts: torch's own would forget it at the first update
 
-    def load(self, weights: dict[str, Tensor], steps: int) -> None:
-        """Go on from a checkpoint, which lies on the CPU, after so many updates."""
-        self.weights = {name: value.clone().to(self.weights[name].device) for name, value in weights.items()}
-        self.steps = steps
+    @property
+    def steps(self) -> int:
+        """Updates so far."""
+        return int(self.n_averaged) - 1
+
+    def resume(self, weights: Mapping[str, Tensor], steps: int) -> None:
+        """Go on from the averaged weights of a checkpoint, after so many updates."""
+        self.module.load_state_dict(dict(weights))
+        self.n_averaged.fill_(steps + 1)

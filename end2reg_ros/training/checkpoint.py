@@ -41,26 +41,42 @@ class TrainingState:
     average_steps: int | None = None
 
 
-def save_state(path: Path, state: TrainingState) -> None:
+def write_checkpoint(path: Path, document: dict[str, Any]) -> None:
     """Write to a temporary file beside ``path`` and rename it."""
     temporary = path.with_suffix(".tmp")
-    torch.save(vars(state), temporary)
+    torch.save(document, temporary)
     os.replace(temporary, path)
 
 
+def read_checkpoint(path: Path, kind: str) -> Any:
+    """What ``write_checkpoint`` wrote, on the CPU; no code in the file is run.
+
+    Args:
+        path: the file.
+        kind: what it should be, for the error: "training checkpoint".
+
+    Raises:
+        TrainingError: cut short, or no checkpoint.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as fault:
+        first = " ".join(str(fault).split())[:120]
+        raise TrainingError(f"checkpoint {path} cannot be read, it may be cut short: {first}") from None
+    except Exception as fault:  # pickle's own errors
+        raise TrainingError(f"{path} is no {kind}: {type(fault).__name__}") from None
+
+
 def load_state(path: Path) -> TrainingState:
-    """Read a checkpoint.
+    """Read a run's checkpoint.
 
     Raises:
         TrainingError: missing, cut short, or not a checkpoint of this program.
     """
     if not path.is_file():
         raise TrainingError(f"no checkpoint {path} to resume from: start without --resume")
+    document = read_checkpoint(path, "training checkpoint")
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
         return TrainingState(**document)
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as fault:
-        first = " ".join(str(fault).split())[:120]
-        raise TrainingError(f"checkpoint {path} cannot be read, it may be cut short: {first}") from None
-    except Exception as fault:  # pickle's own errors, a foreign document
+    except TypeError as fault:
         raise TrainingError(f"{path} is no training checkpoint: {type(fault).__name__}") from None

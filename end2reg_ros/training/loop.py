@@ -7,8 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -17,8 +18,8 @@ from end2reg_ros.errors import TrainingError
 from end2reg_ros.network.losses import LossSettings
 from end2reg_ros.network.model import End2Reg
 from end2reg_ros.profile import get_profile
-from end2reg_ros.training.average import WeightAverage
-from end2reg_ros.training.checkpoint import TrainingState, load_state, save_state
+from end2reg_ros.training.average import MovingAverage
+from end2reg_ros.training.checkpoint import TrainingState, load_state, write_checkpoint
 from end2reg_ros.training.config import TrainingConfig
 from end2reg_ros.training.data.loader import (
     PairDataset,
@@ -29,9 +30,9 @@ from end2reg_ros.training.data.loader import (
     to_device,
 )
 from end2reg_ros.training.logs import RunLog, draw_curves
-from end2reg_ros.training.progress import Bar, Silent, make_bar
+from end2reg_ros.training.progress import ProgressBar
 from end2reg_ros.training.steps import StepResult, registration_step, segmentation_step
-from end2reg_ros.training.validation import Validation, validate
+from end2reg_ros.training.validation import validate
 
 LOG_EVERY = 100
 COLLAPSE_WINDOW = 300
@@ -65,7 +66,7 @@ class Trainer:
             raise TrainingError(
                 f"torch cannot use the device '{device}': {str(fault).splitlines()[0]}"
             ) from None
-        self.average = WeightAverage(self.network, config.average)
+        self.average = MovingAverage(self.network, config.average)
         self.optimiser = self._optimiser()
         self.generator = torch.Generator().manual_seed(config.seed)
         self.loss = LossSettings(pairs=config.fine_pairs)
@@ -101,7 +102,7 @@ class Trainer:
         self.phase, self.iteration = state.phase, state.iteration
         self.seconds, self.skipped = state.seconds, state.skipped
         load_into(self.network, state.network, "network")
-        self.average.load(
+        self.average.resume(
             state.average, state.iteration if state.average_steps is None else state.average_steps
         )
         if self.phase == "registration":
@@ -123,33 +124,29 @@ class Trainer:
                 self.save()
                 return False
             self.phase, self.iteration = "registration", 0
-            self.average = WeightAverage(self.network, self.config.average)
+            self.average = MovingAverage(self.network, self.config.average)
             self._freeze()
             self.optimiser = self._optimiser()
         ended = self._phase(self.config.iterations, until, progress, self._registration)
         if ended:
-            self._validate()
+            self._validate(partial(print, flush=True))
         self.save()
         draw_curves(self.log.path, self.folder / "curves.png")
         self.log.close()
         return ended
 
     def averaged(self) -> End2Reg:
-        """A network with the averaged weights."""
-        network = End2Reg(self.profile)
-        network.load_state_dict(self.average.weights)
-        return network.to(self.device).eval()
+        """The network with the averaged weights, in eval mode."""
+        return cast(End2Reg, self.average.module.eval())
 
     def save(self) -> None:
         """Write the checkpoint."""
-        save_state(
-            self.checkpoint,
-            TrainingState(
-                self.iteration, self.phase, self.network.state_dict(), self.average.weights,
-                self.optimiser.state_dict(), self.generator.get_state(), asdict(self.config), self.seconds, self.skipped,
-                self.average.steps,
-            ),
+        state = TrainingState(
+            self.iteration, self.phase, self.network.state_dict(), self.average.module.state_dict(),
+            self.optimiser.state_dict(), self.generator.get_state(), asdict(self.config), self.seconds, self.skipped,
+            self.average.steps,
         )  # fmt: skip
+        write_checkpoint(self.checkpoint, vars(state))
 
     def _phase(
         self, count: int, until: float, progress: bool, step: Callable[[PairTensors], StepResult]
@@ -158,9 +155,8 @@ class Trainer:
         seed = config.seed + (1_000_003 if self.phase == "segmentation" else 0)
         data = PairDataset(self.index, self.profile, config.augmentation, seed, count * config.accumulate)
         pairs = pairs_from(data, self.iteration * config.accumulate, self.workers)
-        bar = make_bar(self.phase, count, progress)
         saved = time.monotonic()
-        try:
+        with ProgressBar(self.phase, count, progress) as bar:
             while self.iteration < count:
                 began = time.monotonic()
                 if began > until:
@@ -174,12 +170,10 @@ class Trainer:
                 if self.iteration % LOG_EVERY == 0:
                     self._log(rate, norm)
                 if self.iteration % config.validate_every == 0 and self.iteration < count:
-                    self._validate(bar)
+                    self._validate(bar.line)
                 if time.monotonic() - saved > 60.0 * config.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
-        finally:  # also when a step raises: a bar left open hides the cursor
-            bar.close()
         return True
 
     def _update(self, pairs: Any, step: Callable[[PairTensors], StepResult]) -> tuple[StepResult, float]:
@@ -193,7 +187,7 @@ class Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip))
         if math.isfinite(norm) and math.isfinite(float(result.total.detach())):
             self.optimiser.step()
-            self.average.update(self.network)
+            self.average.update_parameters(self.network)
             self._in_a_row = 0
         else:
             self.skipped += 1
@@ -251,23 +245,21 @@ class Trainer:
                 f"{self.iteration} iterations (limit {100 * config.collapse_share:.0f} %)"
             )
 
-    def _validate(self, bar: Bar | None = None) -> Validation | None:
+    def _validate(self, say: Callable[[str], None]) -> None:
         if not self.validation or self.phase != "registration":
-            return None
+            return
         found = validate(self.averaged(), self.validation, self.config.strategy)
         row = found.as_row()
         self.log.row(
             {"phase": self.phase, "iteration": self.iteration, "seconds": self.seconds,
              "validation_mask_share": row.pop("mask_share"), "validation_mask_iou": row.pop("mask_iou"), **row}
         )  # fmt: skip
-        text = (
+        say(
             f"{self.phase} {self.iteration}: landmark error {found.tre_median_mm:.2f} "
             f"[{found.tre_q1_mm:.2f}, {found.tre_q3_mm:.2f}] mm, {100 * found.outlier_share:.0f} % above 10 mm, "
             f"mask IoU {found.mask_iou:.2f}, share {found.mask_share:.2f} ({found.scenes} scenes)"
         )
-        (bar or Silent()).line(text)
         draw_curves(self.log.path, self.folder / "curves.png")
-        return found
 
     def _optimiser(self) -> torch.optim.Adam:
         trained = [p for p in self.network.parameters() if p.requires_grad]

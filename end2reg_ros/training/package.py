@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 
 from end2reg_ros.engine.torch_weights import load_weights, save_weights
-from end2reg_ros.errors import End2RegError, TrainingError
+from end2reg_ros.errors import TrainingError
 from end2reg_ros.profile import get_profile
 from end2reg_ros.training.checkpoint import load_state
+from end2reg_ros.training.command import main
+from end2reg_ros.training.region.train import load_region_net
 
 LARGEST_BYTES = 25_000_000
 
@@ -34,8 +34,8 @@ class Package:
     region: Path | None = None
     note: str = ""
 
-    def write(self) -> str:
-        """Write the file; returns its hash.
+    def execute(self) -> str:
+        """Write the file; returns a line with its size and its hash.
 
         Raises:
             TrainingError: no run, or a file above the size that the repository takes.
@@ -44,11 +44,8 @@ class Package:
         network, profile, record = self._network()
         region: dict[str, torch.Tensor] = {}
         if self.region is not None:
-            from end2reg_ros.training.region.checkpoint import load_region_net, read_checkpoint
-
-            region = load_region_net(self.region).state_dict()
-            found = read_checkpoint(self.region)
-            record["region"] = {k: v for k, v in found.items() if isinstance(v, int | float | str)}
+            finder, record["region"] = load_region_net(self.region)
+            region = finder.state_dict()
         config = record.get("config")
         if isinstance(config, dict):  # folders of one machine mean nothing on another
             for name in ("shards", "validation"):
@@ -60,7 +57,7 @@ class Package:
         digest = save_weights(self.out, get_profile(profile), network, region, record)
         if self.out.stat().st_size > LARGEST_BYTES:
             raise TrainingError(f"{self.out} has {self.out.stat().st_size} bytes, {LARGEST_BYTES} at most")
-        return digest
+        return f"{self.out}: {self.out.stat().st_size} bytes, hash {digest}"
 
     def _network(self) -> tuple[dict[str, torch.Tensor], str, dict[str, Any]]:
         """State, profile and record of the run."""
@@ -78,16 +75,5 @@ class Package:
         return state.average, str(state.config["profile"]), record
 
 
-def main(package: Package) -> int:
-    """Write the file; 0 on success, 1 with one line on stderr otherwise."""
-    try:
-        digest = package.write()
-    except End2RegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{package.out}: {package.out.stat().st_size} bytes, hash {digest}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Package)))
+    main(Package)

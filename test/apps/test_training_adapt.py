@@ -30,11 +30,11 @@ from end2reg_ros.network.region_net import RegionNet  # noqa: E402
 from end2reg_ros.registration.weights_path import choose_weights, own_weights_path  # noqa: E402
 from end2reg_ros.training.adapt import run as subject  # noqa: E402
 from end2reg_ros.training.adapt import views as adapt_views  # noqa: E402
-from end2reg_ros.training.adapt.measure import HeldOutBench, Measured, rough_pose  # noqa: E402
+from end2reg_ros.training.adapt.measure import HeldOutBench, HeldOutErrors, rough_pose  # noqa: E402
 from end2reg_ros.training.adapt.report import comparison, figures, not_worse  # noqa: E402
 from end2reg_ros.training.adapt.run import AdaptRequest, AdaptResult, adapt, work_folder  # noqa: E402
-from end2reg_ros.training.data.anatomies import visible_surface  # noqa: E402
-from end2reg_ros.training.data.scene_sample import load_scene  # noqa: E402
+from end2reg_ros.training.data.anatomies import make_anatomy  # noqa: E402
+from end2reg_ros.training.data.samples import load_scene  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
@@ -46,7 +46,7 @@ class FakeViews:
 
     def __init__(self, case: Any, draw: Any) -> None:
         self.case, self.draw = case, draw
-        self.surface = visible_surface(case).points
+        self.surface = make_anatomy(case, "", "").points.astype(np.float64)
 
     def view(self, number: int) -> tuple[Any, dict[str, Any]]:
         rng = np.random.default_rng((self.draw.seed, number))
@@ -149,10 +149,10 @@ def test_training_and_held_out_views_show_the_case_itself_from_other_seeds(
     assert (len(trained), len(held_out)) == (3, 2)
     assert {s.seed for s in trained} == {500_050_000} and {s.seed for s in held_out} == {700_050_000}
     assert all(s.anatomy for s in trained + held_out)
-    whole = adapt_views.load_whole(work / "held_out_5_2", 1)
-    np.testing.assert_array_equal(whole.T_camera_model, held_out[1].T_camera_model)
+    whole, T = adapt_views.load_whole(work / "held_out_5_2", 1)
+    np.testing.assert_array_equal(T, held_out[1].T_camera_model)
     assert len(whole.points) > len(held_out[1].points) and np.isfinite(whole.points).all()
-    surface = visible_surface(load_case(made[0] / "case")).points
+    surface = make_anatomy(load_case(made[0] / "case"), "", "").points
     saved = np.load(work / "scenes_5_3" / "anatomy" / "v00000.npz")["points"]
     np.testing.assert_allclose(saved, surface, atol=1e-6)
 
@@ -170,7 +170,7 @@ def test_a_cut_off_run_goes_on_and_ends_in_the_same_weights(
 
     monkeypatch.setattr(subject.Trainer, "_update", cut)
     monkeypatch.setattr(subject, "CHECKPOINT_MINUTES", 1e-9)
-    monkeypatch.setattr(HeldOutBench, "measure", lambda *_: Measured([1.0, 2.0], {}))
+    monkeypatch.setattr(HeldOutBench, "measure", lambda *_: HeldOutErrors([1.0, 2.0], {}))
     with pytest.raises(KeyboardInterrupt):
         adapt(request_for(copied))
     assert not own_weights_path(copied / "case").exists()
@@ -195,7 +195,7 @@ def test_a_worse_network_is_not_kept_and_what_the_case_had_stays(
     own.parent.mkdir()
     own.write_bytes(b"of before")
     errors = iter([[1.0, 2.0], [1.5, INF]])
-    monkeypatch.setattr(HeldOutBench, "measure", lambda *_: Measured(next(errors), {}))
+    monkeypatch.setattr(HeldOutBench, "measure", lambda *_: HeldOutErrors(next(errors), {}))
     result = adapt(request_for(copied))
     assert not result.kept and own.read_bytes() == b"of before"
     assert sorted(p.name for p in own.parent.iterdir()) == ["weights.safetensors"]
@@ -215,7 +215,7 @@ def test_after_success_the_views_below_the_cache_are_removed(
     wanted = request_for(copied, out=None)
     folder = work_folder(wanted, load_case(copied / "case"))
     shutil.copytree(copied / "work", folder)
-    monkeypatch.setattr(HeldOutBench, "measure", lambda *_: Measured([1.0, 2.0], {}))
+    monkeypatch.setattr(HeldOutBench, "measure", lambda *_: HeldOutErrors([1.0, 2.0], {}))
     assert adapt(wanted).kept and not folder.exists()
 
 

@@ -16,7 +16,7 @@ from training_shards import config_of, know_tiny, make_shards  # noqa: E402
 from end2reg_ros.engine.torch_weights import WeightsError, save_weights  # noqa: E402
 from end2reg_ros.errors import TrainingError  # noqa: E402
 from end2reg_ros.training import logs, loop  # noqa: E402
-from end2reg_ros.training.average import WeightAverage  # noqa: E402
+from end2reg_ros.training.average import MovingAverage  # noqa: E402
 from end2reg_ros.training.logs import read_log  # noqa: E402
 from end2reg_ros.training.loop import Trainer  # noqa: E402
 from end2reg_ros.training.steps import StepResult  # noqa: E402
@@ -69,6 +69,10 @@ def copied(trainer: Trainer) -> Weights:
     return {name: value.clone() for name, value in trainer.network.state_dict().items()}
 
 
+def averaged(trainer: Trainer) -> Weights:
+    return trainer.averaged().state_dict()
+
+
 def moved(before: Weights, after: Weights, part: str) -> bool:
     return any(not torch.equal(before[n], after[n]) for n in before if n.startswith(part))
 
@@ -96,7 +100,7 @@ def test_a_resumed_run_gives_the_weights_of_an_unbroken_one(
     assert done == math.ceil(minutes)
     assert second.run(progress=False)
     assert equal(copied(second), copied(whole))
-    assert equal(second.average.weights, whole.average.weights)
+    assert equal(averaged(second), averaged(whole))
     assert second.iteration == whole.iteration == config.iterations and second.seconds == whole.seconds
     assert moved(start, copied(whole), "segmentation") and moved(start, copied(whole), "encoder")
     places = [[(r["phase"], r["iteration"]) for r in read_log(t.log.path)] for t in (second, whole)]
@@ -119,7 +123,7 @@ def test_two_steps_train_the_segmentation_first_and_then_leave_it(shards: Path, 
     assert moved(start, seen[0], "segmentation") and not moved(start, seen[0], "encoder")
     assert moved(seen[0], end, "encoder") and not moved(seen[0], end, "segmentation")
     assert all(p.grad is None for p in trainer.network.segmentation.parameters())
-    assert equal({n: v for n, v in trainer.average.weights.items() if n.startswith("segmentation")},
+    assert equal({n: v for n, v in averaged(trainer).items() if n.startswith("segmentation")},
                  {n: v for n, v in end.items() if n.startswith("segmentation")})  # fmt: skip
 
 
@@ -247,15 +251,24 @@ def test_the_average_follows_the_weights() -> None:
     layer = torch.nn.Linear(2, 1)
     with torch.no_grad():
         layer.weight.fill_(0.0)
-    average = WeightAverage(layer, 0.5)
+    average = MovingAverage(layer, 0.5)
     with torch.no_grad():
         layer.weight.fill_(1.0)
-    average.update(layer)  # keeps 2 / 11 of the old ones so early
-    assert average.weights["weight"].flatten().tolist() == pytest.approx([9 / 11] * 2)
-    average.load(average.weights, 1000)
-    average.update(layer)
-    assert average.weights["weight"].flatten().tolist() == pytest.approx([1 - 1 / 11] * 2)
+    average.update_parameters(layer)  # keeps 2 / 11 of the old ones so early
+    assert average.module.weight.flatten().tolist() == pytest.approx([9 / 11] * 2)
+    average.resume(average.module.state_dict(), 1000)
+    average.update_parameters(layer)
+    assert average.module.weight.flatten().tolist() == pytest.approx([1 - 1 / 11] * 2)
     assert (average.steps, layer.weight.flatten().tolist()) == (1001, [1.0, 1.0])
+
+
+def test_the_average_takes_running_statistics_and_counts_along() -> None:
+    norm = torch.nn.BatchNorm1d(2)
+    average = MovingAverage(norm, 0.999)
+    norm(torch.full((4, 2), 10.0))  # the running mean goes from 0 to 1
+    average.update_parameters(norm)
+    assert average.module.running_mean.tolist() == pytest.approx([9 / 11] * 2)
+    assert int(average.module.num_batches_tracked) == 1
 
 
 def test_a_run_may_start_from_weights(shards: Path, tmp_path: Path) -> None:
@@ -267,7 +280,7 @@ def test_a_run_may_start_from_weights(shards: Path, tmp_path: Path) -> None:
         config_of(shards, tmp_path, seed=2, start_from=str(path)), tmp_path / "third", workers=0
     )
     assert equal(copied(from_it), copied(first)) and not equal(copied(other), copied(first))
-    assert equal(from_it.average.weights, copied(first))
+    assert equal(averaged(from_it), copied(first))
     with pytest.raises(WeightsError, match="no weights file "):
         Trainer(config_of(shards, tmp_path, start_from="absent"), tmp_path / "fourth", workers=0)
 

@@ -16,7 +16,13 @@ from end2reg_ros import profile as profiles
 from end2reg_ros.cloud.pyramid import UNIT_M
 from end2reg_ros.se3 import apply, from_rotation_translation, rotation_from_vector
 from end2reg_ros.training.config import TrainingConfig, read_config
-from end2reg_ros.training.data.scene_sample import AnatomySample, SceneSample, save_anatomy, save_scene
+from end2reg_ros.training.data.samples import (
+    AnatomySample,
+    SceneSample,
+    anatomy_path,
+    save_sample,
+    scene_path,
+)
 
 Array = NDArray[np.float64]
 
@@ -91,14 +97,12 @@ def no_spine(view: int) -> SceneSample:
 
 def make_shards(folder: Path, shapes: tuple[int, ...] = (3,), views: int = 4, spineless: int = 1) -> Path:
     """A shard folder: ``views`` scenes of each shape, then some without a spine."""
-    for name in ("scene", "anatomy"):
-        (folder / name).mkdir(parents=True)
     scenes = [scene(shape, view) for shape in shapes for view in range(views)]
     scenes += [no_spine(view) for view in range(spineless)]
     for shape in shapes:
-        save_anatomy(folder / "anatomy" / f"sheet_{shape}.npz", anatomy(shape))
+        save_sample(anatomy_path(folder, f"sheet_{shape}"), anatomy(shape))
     for number, sample in enumerate(scenes):
-        save_scene(folder / "scene" / f"{number:06d}.npz", sample)
+        save_sample(scene_path(folder, number), sample)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.engine.torch_engine import TorchEngine
 from end2reg_ros.engine.torch_weights import Weights, build_network
 from end2reg_ros.registration.end2reg import End2RegAloneRegistrar
@@ -20,7 +18,7 @@ from end2reg_ros.se3 import apply, rotation_from_vector
 from end2reg_ros.training.adapt.views import load_whole
 from end2reg_ros.training.config import Augmentation
 from end2reg_ros.training.data.loader import fixed_pairs
-from end2reg_ros.training.progress import make_bar
+from end2reg_ros.training.progress import ProgressBar
 from end2reg_ros.training.validation import validate
 
 Array = NDArray[np.float64]
@@ -28,7 +26,7 @@ PRIOR_DEG, PRIOR_M = 45.0, 0.015
 
 
 @dataclass(frozen=True)
-class Measured:
+class HeldOutErrors:
     """Errors of one network.
 
     Attributes:
@@ -47,7 +45,7 @@ class HeldOutBench:
         self.case, self.folder, self.count, self.threads = case, folder, count, threads
         self._registrar: End2RegAloneRegistrar | None = None
 
-    def measure(self, weights: Weights, title: str, progress: bool) -> Measured:
+    def measure(self, weights: Weights, title: str, progress: bool) -> HeldOutErrors:
         """Register every view: from nothing where the weights hold a region finder, else from a rough prior."""
         engine = TorchEngine(weights, threads=self.threads)
         if self._registrar is None:
@@ -55,26 +53,24 @@ class HeldOutBench:
         else:  # the model's surface takes seconds and is the same
             self._registrar.search = NetworkSearch(engine, self._registrar.search.side)
         errors = []
-        bar = make_bar(title, self.count, progress)
-        try:
+        with ProgressBar(title, self.count, progress) as bar:
             for number in range(self.count):
                 errors.append(self._error_mm(self._registrar, number, guided=not weights.region))
-                bar.step(number + 1, "")
-        finally:
-            bar.close()
+                bar.step(number + 1)
         network = build_network(weights)
         pairs = fixed_pairs([str(self.folder)], network.profile, Augmentation(), self.count)
-        return Measured(errors, validate(network, pairs).as_row() if pairs else {})
+        return HeldOutErrors(errors, validate(network, pairs).as_row() if pairs else {})
 
     def _error_mm(self, registrar: End2RegAloneRegistrar, number: int, guided: bool) -> float:
-        view = load_whole(self.folder, number)
-        cloud = Cloud(view.points, view.colours, "held_out", number)
-        centre = apply(view.T_camera_model, registrar.search.side.centre[None])[0]
-        prior = Prior(rough_pose(view.T_camera_model, centre, number), "held_out") if guided else None
+        cloud, T_true = load_whole(self.folder, number)
+        centre = apply(T_true, registrar.search.side.centre[None])[0]
+        prior = Prior(rough_pose(T_true, centre, number), "held_out") if guided else None
         found = registrar.register(cloud, prior)
         if not found.success:
             return float("inf")
-        return landmark_error_mm(self.case.landmark_array(), found.T_camera_model, view.T_camera_model)
+        landmarks = self.case.landmark_array()
+        offset = apply(found.T_camera_model, landmarks) - apply(T_true, landmarks)
+        return float(np.linalg.norm(offset, axis=1).mean()) * 1e3
 
 
 def rough_pose(T_camera_model: Array, centre: Array, seed: int) -> Array:
@@ -88,9 +84,3 @@ def rough_pose(T_camera_model: Array, centre: Array, seed: int) -> Array:
     T[:3, :3] = turn @ T_camera_model[:3, :3]
     T[:3, 3] = turn @ (T_camera_model[:3, 3] - centre) + centre + shift
     return T
-
-
-def landmark_error_mm(landmarks: Sequence[Array] | Array, found: Array, true: Array) -> float:
-    """Mean distance of the landmarks (K, 3), metres, under two poses (4, 4)."""
-    points = np.asarray(landmarks, np.float64)
-    return float(np.linalg.norm(apply(found, points) - apply(true, points), axis=1).mean()) * 1e3

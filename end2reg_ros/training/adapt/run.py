@@ -17,7 +17,7 @@ from end2reg_ros.case.store import load_case
 from end2reg_ros.engine.torch_weights import Weights, build_network, load_weights, save_weights, tensors_hash
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.registration.weights_path import own_weights_path, packaged_weights
-from end2reg_ros.training.adapt.measure import HeldOutBench, Measured
+from end2reg_ros.training.adapt.measure import HeldOutBench, HeldOutErrors
 from end2reg_ros.training.adapt.report import comparison, write_report
 from end2reg_ros.training.adapt.views import (
     HELD_OUT_SEED,
@@ -167,9 +167,8 @@ class Adaptation:
         views = work / f"held_out_{r.seed}_{r.held_out}"
         if not make_training_views(ViewsRequest(r.case, scenes, r.scenes, r.seed, until, r.progress)):
             return AdaptResult("simulating", False, work, {})
-        individual = load_individual(r.case)
         held_out = ViewsRequest(r.case, views, r.held_out, r.seed, until, r.progress)
-        if not make_held_out_views(held_out, individual, scenes):
+        if not make_held_out_views(held_out, load_individual(r.case).case, scenes):
             return AdaptResult("simulating", False, work, {})
         trainer = self.trainer(scenes, work)
         left = (until - time.monotonic()) / 60.0
@@ -221,7 +220,7 @@ class Adaptation:
             self.base.profile, self.base.profile_hash, dict(state), self.base.region, tensors_hash(state), {}
         )
 
-    def document(self, trainer: Trainer, before: Measured, after: Measured) -> dict[str, Any]:
+    def document(self, trainer: Trainer, before: HeldOutErrors, after: HeldOutErrors) -> dict[str, Any]:
         """What ``adaptation.json`` says."""
         r = self.request
         return {

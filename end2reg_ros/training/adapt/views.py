@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from end2reg_ros.case.model import Case
+from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import TrainingError
-from end2reg_ros.training.data.anatomies import Individual
-from end2reg_ros.training.data.scene_making import LabelledView, make_scene
-from end2reg_ros.training.data.scene_sample import load_anatomy, save_anatomy, save_scene
-from end2reg_ros.training.data.shard_recipe import CaseBase, ShardRecipe
-from end2reg_ros.training.data.shard_views import FieldViews, draw_field
-from end2reg_ros.training.data.shards import VariantJob, anatomy_path, build_shards, load_bases, scene_path
+from end2reg_ros.training.data.field_views import FieldViews, draw_field
+from end2reg_ros.training.data.recipe import CaseBase, ShardRecipe
+from end2reg_ros.training.data.samples import (
+    Arrays,
+    anatomy_path,
+    load_anatomy,
+    read_sample,
+    save_arrays,
+    save_sample,
+    scene_path,
+)
+from end2reg_ros.training.data.scene_making import make_scene
+from end2reg_ros.training.data.shards import VariantJob, build_shards, labelled_view, load_bases
 from end2reg_ros.training.data.variation import VariationSettings
-from end2reg_ros.training.progress import make_bar
+from end2reg_ros.training.progress import ProgressBar
 
 # Shards of the shipped weights start at 1 000 000 and stay far below these; benchmarks lie below 1 000 000.
 TRAIN_SEED, HELD_OUT_SEED = 500_000_000, 700_000_000
@@ -79,54 +87,46 @@ def make_training_views(request: ViewsRequest) -> bool:
     if not missing:
         return True
     job = VariantJob(recipe, load_bases(recipe, out), (0, 0), 0, out)
-    bar = make_bar("views for training", request.count, request.progress)
-    try:
+    with ProgressBar("views for training", request.count, request.progress) as bar:
         for group in _by_field(missing, TRAIN_VIEWS):
             if time.monotonic() > request.until:
                 return False
             job.make(group)
-            bar.step(request.count - len(missing) + missing.index(group[-1]) + 1, "")
-    finally:
-        bar.close()
+            bar.step(request.count - len(missing) + missing.index(group[-1]) + 1)
     return True
 
 
-def make_held_out_views(request: ViewsRequest, individual: Individual, training: Path) -> bool:
+def make_held_out_views(request: ViewsRequest, case: Case, training: Path) -> bool:
     """Make the views to measure on, whole and as training scenes; False when the time was up before.
 
     Args:
         request: which; ``case`` is not read.
-        individual: the case.
+        case: what they show, its meshes thinned.
         training: shards of the same case, whose anatomy file serves here too.
     """
     out = request.out
-    for folder in ("scene", "anatomy", "view"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     anatomy = load_anatomy(anatomy_path(training, ANATOMY))
-    save_anatomy(anatomy_path(out, ANATOMY), anatomy)
+    save_sample(anatomy_path(out, ANATOMY), anatomy)
     missing = [n for n in range(request.count) if not scene_path(out, n).is_file()]
-    if not missing:
-        return True
     suites = {"easy": 0.15, "standard": 0.45, "hard": 0.4}
-    recipe = replace(request.recipe(), suites=suites, sensors={"d435": 1.0})
-    bar = make_bar("views held out", request.count, request.progress)
-    try:
+    with ProgressBar("views held out", request.count, request.progress) as bar:
         for group in _by_field(missing, HELD_OUT_VIEWS):
             if time.monotonic() > request.until:
                 return False
             seed = HELD_OUT_SEED + SEEDS * request.seed + group[0] // HELD_OUT_VIEWS
-            draw = draw_field(seed, recipe.suites, recipe.sensors, recipe.empty_share)
-            views = FieldViews(individual.case, draw)
+            draw = draw_field(seed, suites, {"d435": 1.0}, empty_share=0.0)
+            views = FieldViews(case, draw)
             for n in group:
                 frame, tags = views.view(n % HELD_OUT_VIEWS)
-                valid = np.isfinite(frame.points[..., 2])
-                seen = LabelledView(frame.points[valid], frame.colours[valid], frame.bone[valid])
-                save_whole(out, n, WholeView(seen.points, frame.colours[valid], frame.T_camera_model))
-                scene = make_scene(seen, frame.T_camera_model, anatomy, ANATOMY, draw.suite, seed, tags)
-                save_scene(scene_path(out, n), scene)  # last: it tells that the view is whole
-                bar.step(request.count - len(missing) + missing.index(n) + 1, "")
-    finally:
-        bar.close()
+                seen = labelled_view(frame, ANATOMY, draw.suite)
+                assert seen.colours is not None
+                save_arrays(
+                    _whole_path(out, n),
+                    {"points": seen.points, "colours": seen.colours, "T_camera_model": frame.T_camera_model},
+                )
+                # Last: it tells that the view is whole.
+                save_sample(scene_path(out, n), make_scene(seen, anatomy, seed, tags))
+                bar.step(request.count - len(missing) + missing.index(n) + 1)
     return True
 
 
@@ -137,37 +137,20 @@ def _by_field(numbers: Sequence[int], views: int) -> list[list[int]]:
     return list(fields.values())
 
 
-@dataclass(frozen=True)
-class WholeView:
-    """All that a camera measured: points (N, 3) float32 metres camera frame, colours (N, 3), truth (4, 4)."""
-
-    points: NDArray[np.float32]
-    colours: NDArray[np.uint8]
-    T_camera_model: NDArray[np.float64]
-
-
-def save_whole(out: Path, number: int, view: WholeView) -> None:
-    """Write a whole view; a reader never sees half of it."""
-    path = _whole_path(out, number)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.savez(file, points=view.points, colours=view.colours, T_camera_model=view.T_camera_model)
-    os.replace(part, path)
-
-
-def load_whole(out: Path, number: int) -> WholeView:
-    """A whole view.
+def load_whole(out: Path, number: int) -> tuple[Cloud, NDArray[np.float64]]:
+    """All that the camera measured of a held-out view, metres, and the true T_camera_model (4, 4).
 
     Raises:
         TrainingError: missing or cut short.
     """
-    path = _whole_path(out, number)
+
+    def view(data: Arrays) -> tuple[Cloud, NDArray[np.float64]]:
+        return Cloud(data["points"], data["colours"], "held_out", number), data["T_camera_model"]
+
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return WholeView(data["points"], data["colours"], data["T_camera_model"])
-    except (OSError, ValueError, EOFError, KeyError) as fault:
-        text = " ".join(str(fault).split())
-        raise TrainingError(f"{path}: not a view, or cut short ({text}); remove its folder") from None
+        return read_sample(_whole_path(out, number), "held-out view", view)
+    except TrainingError as fault:
+        raise TrainingError(f"{fault}; remove its folder") from None
 
 
 def _whole_path(out: Path, number: int) -> Path:

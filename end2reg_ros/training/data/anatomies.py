@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from end2reg_ros.case.frames import vertebra_frame
 from end2reg_ros.case.meshes import clean, oriented
@@ -16,8 +15,7 @@ from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.registration.fit.surface import sample_surface, thin, view_directions, visibility
 from end2reg_ros.simulation.anatomy import AnatomySettings, write_procedural_case
-
-Array = NDArray[np.float64]
+from end2reg_ros.training.data.samples import AnatomySample
 
 TRIANGLES = 14_000  # of one level at most: a finer mesh costs time and shows nothing more at 2 mm
 SAMPLE_M, SURFACE_M = 0.001, 0.0015
@@ -85,17 +83,16 @@ def _lighter(vertebra: Vertebra) -> Vertebra:
     return replace(vertebra, mesh=mesh, T_model_level=vertebra_frame(mesh, vertebra.landmarks))
 
 
-@dataclass(frozen=True)
-class VisibleSurface:
-    """What a camera behind the patient can see of a case: points (M, 3) metres, outward normals, level index (M,)."""
+def make_anatomy(case: Case, source: str, group: str) -> AnatomySample:
+    """The model side of a case's scenes: what a camera behind the patient can see of it, one point per cube of 1.5 mm.
 
-    points: Array
-    normals: Array
-    level_index: NDArray[np.uint8]
+    The samples are those of ``build_model_surface``, without the grids that it builds on top.
 
-
-def visible_surface(case: Case) -> VisibleSurface:
-    """The samples of ``build_model_surface``, one per cube of 1.5 mm, without the grids it builds on top."""
+    Args:
+        case: the anatomy.
+        source: individuals it is made of, joined by "+".
+        group: their groups, joined by "+".
+    """
     rng = np.random.default_rng(0)
     sampled = [sample_surface(v.mesh, SAMPLE_M, rng) for v in case.vertebrae]
     points = np.concatenate([p for p, _ in sampled])
@@ -103,4 +100,13 @@ def visible_surface(case: Case) -> VisibleSurface:
     levels = np.repeat(np.arange(len(sampled), dtype=np.uint8), [len(p) for p, _ in sampled])
     seen = np.flatnonzero(visibility(case, points, normals, view_directions()).any(axis=1))
     kept = seen[thin(points[seen], SURFACE_M)]
-    return VisibleSurface(points[kept], normals[kept], levels[kept])
+    return AnatomySample(
+        points[kept].astype(np.float32),
+        normals[kept].astype(np.float32),
+        levels[kept],
+        case.landmark_array().astype(np.float32),
+        np.stack([v.T_model_level for v in case.vertebrae]),
+        case.levels,
+        source,
+        group,
+    )

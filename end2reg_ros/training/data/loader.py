@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,11 +17,10 @@ from end2reg_ros.network.tables import CloudTables, SceneTables, cloud_tables, s
 from end2reg_ros.network.targets import TruePose
 from end2reg_ros.profile import Profile
 from end2reg_ros.training.config import Augmentation
-from end2reg_ros.training.data.pairs import ModelSide, TrainingPair, make_pair, model_side
-from end2reg_ros.training.data.scene_sample import load_anatomy, load_scene
+from end2reg_ros.training.data.pairs import PreparedAnatomy, TrainingPair, make_pair, prepare_anatomy
+from end2reg_ros.training.data.samples import anatomy_path, load_anatomy, load_scene, scene_files
 
 TRIES = 20
-ANATOMIES_KEPT = 400
 
 
 class PairTensors(NamedTuple):
@@ -46,19 +45,17 @@ def pair_tensors(pair: TrainingPair, device: str = "cpu") -> PairTensors:
 
 
 def to_device(pair: PairTensors, device: str) -> PairTensors:
-    """The same pair on a device."""
+    """A pair with all its tensors on a device."""
 
     def moved(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.to(device, non_blocking=True)
         if isinstance(value, tuple):
-            parts = [moved(item) for item in value]
+            parts = map(moved, value)
             return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
         return value
 
-    result = moved(pair)
-    assert isinstance(result, PairTensors)
-    return result
+    return cast(PairTensors, moved(pair))
 
 
 class ShardIndex:
@@ -71,12 +68,7 @@ class ShardIndex:
             TrainingError: a folder without scenes.
         """
         self.folders = [Path(folder) for folder in folders]
-        self.scenes: list[list[Path]] = []
-        for folder in self.folders:
-            found = sorted((folder / "scene").glob("*.npz")) if folder.is_dir() else []
-            if not found:
-                raise TrainingError(f"{folder}: no training scenes (folder 'scene' with .npz files) in it")
-            self.scenes.append(found)
+        self.scenes = [scene_files(folder) for folder in self.folders]
         share = np.array(weights or [len(s) for s in self.scenes], float)
         self.share = share / share.sum()
 
@@ -87,22 +79,14 @@ class ShardIndex:
         return scenes[int(rng.integers(len(scenes)))], self.folders[which]
 
 
-class Anatomies:
-    """Model sides by folder and id, the last few hundred kept."""
+@lru_cache(maxsize=400)
+def anatomy_of(folder: Path, name: str, profile: Profile) -> PreparedAnatomy:
+    """An anatomy of a shard folder, ready for pairs; the last few hundred are kept.
 
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
-        self._kept: OrderedDict[Path, ModelSide] = OrderedDict()
-
-    def side(self, folder: Path, anatomy: str) -> ModelSide:
-        """The model side of an anatomy of a shard folder."""
-        path = folder / "anatomy" / f"{anatomy}.npz"
-        if path not in self._kept:
-            self._kept[path] = model_side(load_anatomy(path), self.profile)
-            if len(self._kept) > ANATOMIES_KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(path)
-        return self._kept[path]
+    Raises:
+        TrainingError: a file that cannot be read.
+    """
+    return prepare_anatomy(load_anatomy(anatomy_path(folder, name)), profile)
 
 
 class PairDataset(Dataset[PairTensors]):
@@ -113,7 +97,6 @@ class PairDataset(Dataset[PairTensors]):
     ) -> None:
         self.index, self.profile, self.augmentation = index, profile, augmentation
         self.seed, self.count = seed, count
-        self.anatomies = Anatomies(profile)
 
     def __len__(self) -> int:
         return self.count
@@ -125,22 +108,11 @@ class PairDataset(Dataset[PairTensors]):
             scene = load_scene(path)
             if not scene.anatomy:
                 continue  # no spine: nothing to register; the region finder learns from these
-            side = self.anatomies.side(folder, scene.anatomy)
-            pair = make_pair(scene, side, self.profile, self.augmentation, rng)
+            anatomy = anatomy_of(folder, scene.anatomy, self.profile)
+            pair = make_pair(scene, anatomy, self.profile, self.augmentation, rng)
             if pair is not None:
                 return pair_tensors(pair)
         raise TrainingError(f"no scene with enough bone in {TRIES} tries in {self.index.folders[0]}")
-
-
-class _From(torch.utils.data.Sampler[int]):
-    def __init__(self, first: int, count: int) -> None:
-        self.first, self.count = first, count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.count))
-
-    def __len__(self) -> int:
-        return self.count - self.first
 
 
 def pairs_from(dataset: PairDataset, first: int, workers: int = 1) -> Iterator[PairTensors]:
@@ -153,11 +125,10 @@ def pairs_from(dataset: PairDataset, first: int, workers: int = 1) -> Iterator[P
         DataLoader(
             dataset,
             batch_size=None,
-            sampler=_From(first, len(dataset)),
+            sampler=range(first, len(dataset)),
             num_workers=workers,
             collate_fn=_as_it_is,  # torch's own makes lists of tuples, which ``to_device`` would pass over
             prefetch_factor=4 if workers else None,
-            worker_init_fn=_one_thread,
         )
     )
     try:
@@ -173,16 +144,11 @@ def _as_it_is(pair: Any) -> Any:
     return pair
 
 
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
-
-
 def fixed_pairs(
     folders: Sequence[str], profile: Profile, augmentation: Augmentation, per_folder: int
 ) -> list[PairTensors]:
     """The validation: the first scenes of each folder, each seen in one fixed random way."""
     result = []
-    anatomies = Anatomies(profile)
     for folder in folders:
         taken = 0
         for number, path in enumerate(ShardIndex([folder]).scenes[0]):
@@ -192,7 +158,8 @@ def fixed_pairs(
             if not scene.anatomy:
                 continue
             rng = np.random.default_rng((7, number))
-            pair = make_pair(scene, anatomies.side(Path(folder), scene.anatomy), profile, augmentation, rng)
+            anatomy = anatomy_of(Path(folder), scene.anatomy, profile)
+            pair = make_pair(scene, anatomy, profile, augmentation, rng)
             if pair is not None:
                 result.append(pair_tensors(pair))
                 taken += 1

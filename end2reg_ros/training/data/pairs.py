@@ -16,7 +16,7 @@ from end2reg_ros.profile import Profile
 from end2reg_ros.registration.find.local_scene import POSED_MARGIN_M, REGION_HALF_M
 from end2reg_ros.se3 import rotation_from_vector
 from end2reg_ros.training.config import Augmentation
-from end2reg_ros.training.data.scene_sample import AnatomySample, SceneSample
+from end2reg_ros.training.data.samples import AnatomySample, SceneSample
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -44,8 +44,14 @@ class TrainingPair:
 
 
 @dataclass(frozen=True)
-class ModelSide:
-    """An anatomy ready for pairs: its pyramid, centre (3,) in metres and landmarks in network units."""
+class PreparedAnatomy:
+    """An anatomy ready for pairs.
+
+    Attributes:
+        pyramid: of its visible surface, network units about ``centre``.
+        centre, low, high: (3,) mean, smallest and largest coordinates of its surface, metres.
+        landmarks: (K, 3) network units about ``centre``.
+    """
 
     pyramid: Pyramid
     centre: Array
@@ -54,25 +60,29 @@ class ModelSide:
     high: Array
 
 
-def model_side(anatomy: AnatomySample, profile: Profile) -> ModelSide:
-    """The model side of an anatomy."""
+def prepare_anatomy(anatomy: AnatomySample, profile: Profile) -> PreparedAnatomy:
+    """Build the pyramid of an anatomy."""
     points = anatomy.points.astype(np.float64)
     centre = points.mean(axis=0)
     attributes = point_attributes(len(points), None, anatomy.normals)
     spec = profile.model
     pyramid = trimmed(build_pyramid((points - centre) / UNIT_M, attributes, spec), spec.fine_level)
     landmarks = ((anatomy.landmarks - centre) / UNIT_M).astype(np.float32)
-    return ModelSide(pyramid, centre, landmarks, points.min(axis=0), points.max(axis=0))
+    return PreparedAnatomy(pyramid, centre, landmarks, points.min(axis=0), points.max(axis=0))
 
 
 def make_pair(
-    scene: SceneSample, side: ModelSide, profile: Profile, settings: Augmentation, rng: np.random.Generator
+    scene: SceneSample,
+    anatomy: PreparedAnatomy,
+    profile: Profile,
+    settings: Augmentation,
+    rng: np.random.Generator,
 ) -> TrainingPair | None:
     """A random view of a stored scene; None when next to no bone is left in it.
 
     Args:
         scene: with a spine.
-        side: of its anatomy.
+        anatomy: that it shows.
         profile: sizes of the pyramids.
         settings: how much is random.
         rng: the only source of randomness.
@@ -83,11 +93,14 @@ def make_pair(
     turn = rotation_from_vector(_direction(rng) * np.radians(rng.uniform(0.0, angle)))
     R_local_camera = turn @ T[:3, :3].T
     points = scene.points.astype(np.float64)
-    posed_centre = T[:3, :3] @ side.centre + T[:3, 3]
+    posed_centre = T[:3, :3] @ anatomy.centre + T[:3, 3]
     if second:
         origin = posed_centre + _direction(rng) * rng.uniform(0.0, settings.second_pass_offset_m)
         local = (points - origin) @ R_local_camera.T
-        low, high = side.low - side.centre - POSED_MARGIN_M, side.high - side.centre + POSED_MARGIN_M
+        low, high = (
+            anatomy.low - anatomy.centre - POSED_MARGIN_M,
+            anatomy.high - anatomy.centre + POSED_MARGIN_M,
+        )
         keep = np.all((local > low) & (local < high), axis=1)
     else:
         seen = scene.bone > 0
@@ -110,13 +123,13 @@ def make_pair(
     bone = cell_share(pyramid, scene.bone[keep] > 0)
     translation = R_local_camera @ (posed_centre - origin) / UNIT_M
     return TrainingPair(
-        side.pyramid,
+        anatomy.pyramid,
         trimmed(pyramid, profile.scene.fine_level),
         own,
         turn.astype(np.float32),
         translation.astype(np.float32),
         bone,
-        side.landmarks,
+        anatomy.landmarks,
     )
 
 

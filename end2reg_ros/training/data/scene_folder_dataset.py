@@ -6,28 +6,31 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from end2reg_ros import se3
 from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene
-from end2reg_ros.errors import End2RegError, TrainingError
-from end2reg_ros.training.data.anatomies import load_individual, visible_surface
-from end2reg_ros.training.data.scene_making import LabelledView, make_anatomy, make_scene
-from end2reg_ros.training.data.scene_sample import AnatomySample, SceneSample, save_anatomy, save_scene
-from end2reg_ros.training.data.shards import FORMAT, anatomy_path, scene_path
-
-LABEL_M = (
-    0.003  # what lies this close to the posed model counts as bone where a scene has no labels: film included
+from end2reg_ros.errors import TrainingError
+from end2reg_ros.training.command import main
+from end2reg_ros.training.data.anatomies import load_individual, make_anatomy
+from end2reg_ros.training.data.samples import (
+    AnatomySample,
+    LabelledView,
+    SceneSample,
+    anatomy_path,
+    save_sample,
+    scene_path,
 )
+from end2reg_ros.training.data.scene_making import make_scene
+from end2reg_ros.training.data.shards import FORMAT, write_description
+
+LABEL_M = 0.003  # so close to the posed model counts as bone where a scene has no labels: film included
 
 
 class SceneFolderDataset:
@@ -48,42 +51,30 @@ class SceneFolderDataset:
     def __len__(self) -> int:
         return len(self.folders)
 
-    def __getitem__(self, number: int) -> SceneSample:
-        """A scene; its ``anatomy`` names what ``anatomy_of`` gives.
+    def __getitem__(self, number: int) -> tuple[SceneSample, AnatomySample | None]:
+        """A scene and its anatomy; None for one without a spine.
 
         Raises:
             CloudError: a scene that cannot be read.
             CaseError: a case that cannot be read.
             TrainingError: a scene without a case, of another version of it, or without bone.
         """
-        scene = read_scene(self.folders[number])
+        folder = self.folders[number]
+        scene = read_scene(folder)
+        cloud, bone = scene.cloud, scene.bone
         tags = {**scene.tags, "scene": scene.name}
         suite = str(scene.tags.get("suite", ""))
         if scene.tags.get("spine") is False:
-            view = LabelledView(
-                scene.cloud.points, scene.cloud.colours, np.zeros(len(scene.cloud.points), bool)
-            )
-            return make_scene(view, np.eye(4), None, "", suite, 0, tags)
-        name, anatomy = self._anatomy(scene, self.folders[number])
-        bone = scene.bone
+            view = LabelledView(cloud.points, cloud.colours, np.zeros(len(cloud.points), bool), suite=suite)
+            return make_scene(view, None, 0, tags), None
+        name, anatomy = self._anatomy(scene, folder)
         if bone is None:
-            bone = near_surface(scene.cloud.points, scene.T_camera_model, anatomy)
+            bone = near_surface(cloud.points, scene.T_camera_model, anatomy)
             tags["bone_label"] = f"within {1e3 * LABEL_M:g} mm of the model"
         if not bone.any():
-            raise TrainingError(f"{self.folders[number]}: no bone in it; is T_camera_model right, in metres?")
-        view = LabelledView(scene.cloud.points, scene.cloud.colours, bone)
-        return make_scene(view, scene.T_camera_model, anatomy, name, suite, 0, tags)
-
-    def anatomy_of(self, number: int) -> AnatomySample | None:
-        """The model side of a scene; None for one without a spine.
-
-        Raises:
-            End2RegError: as ``__getitem__``.
-        """
-        scene = read_scene(self.folders[number])
-        if scene.tags.get("spine") is False:
-            return None
-        return self._anatomy(scene, self.folders[number])[1]
+            raise TrainingError(f"{folder}: no bone in it; is T_camera_model right, in metres?")
+        view = LabelledView(cloud.points, cloud.colours, bone, scene.T_camera_model, name, suite)
+        return make_scene(view, anatomy, 0, tags), anatomy
 
     def _anatomy(self, scene: Scene, folder: Path) -> tuple[str, AnatomySample]:
         path = scene.case_path
@@ -93,7 +84,7 @@ class SceneFolderDataset:
         if path not in self._anatomies:
             individual = load_individual(path)
             case = individual.case
-            sample = make_anatomy(case, visible_surface(case), case.name, individual.group)
+            sample = make_anatomy(case, case.name, individual.group)
             self._anatomies[path] = (f"{case.name}-{case.hash[:8]}", case.hash, sample)
         name, digest, sample = self._anatomies[path]
         if scene.case_hash and scene.case_hash != digest:
@@ -119,16 +110,13 @@ def write_shards(scenes: Path, out: Path) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrainingError(f"{out}: is not empty; choose another folder")
     dataset = SceneFolderDataset(scenes)
-    for folder in ("scene", "anatomy"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     for number in range(len(dataset)):
-        sample = dataset[number]
-        anatomy = dataset.anatomy_of(number)
+        sample, anatomy = dataset[number]
         if anatomy is not None and not anatomy_path(out, sample.anatomy).is_file():
-            save_anatomy(anatomy_path(out, sample.anatomy), anatomy)
+            save_sample(anatomy_path(out, sample.anatomy), anatomy)
         path = scene_path(out, number)
-        save_scene(path, sample)
+        save_sample(path, sample)
         digest.update(path.read_bytes())
     content = {
         "format": FORMAT,
@@ -136,12 +124,12 @@ def write_shards(scenes: Path, out: Path) -> int:
         "scenes": len(dataset),
         "hash": digest.hexdigest(),
     }
-    (out / "shards.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_description(out, content)
     return len(dataset)
 
 
 @dataclass(frozen=True)
-class Arguments:
+class ConvertSceneFolders:
     """Make training scenes of scene folders (docs/training_data.md).
 
     Attributes:
@@ -152,17 +140,10 @@ class Arguments:
     scenes: Path
     out: Path
 
-
-def main(arguments: Arguments) -> int:
-    """Write the shards; 0 on success, 1 with one line on stderr otherwise."""
-    try:
-        count = write_shards(arguments.scenes, arguments.out)
-    except End2RegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{count} scenes made in {arguments.out}")
-    return 0
+    def execute(self) -> str:
+        """Write the shards."""
+        return f"{write_shards(self.scenes, self.out)} scenes made in {self.out}"
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments)))
+    main(ConvertSceneFolders)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros import se3
-from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.normals import estimate_normals
 from end2reg_ros.cloud.voxel import voxel_downsample
-from end2reg_ros.training.data.anatomies import VisibleSurface
-from end2reg_ros.training.data.scene_sample import AnatomySample, SceneSample, ThinCloud
+from end2reg_ros.training.data.samples import AnatomySample, LabelledView, SceneSample
 
 Array = NDArray[np.float64]
 
@@ -22,38 +20,35 @@ FINE_M, VIEW_M = 0.002, 0.005
 LATERAL_M, BEYOND_M, BEHIND_M, BEFORE_M = 0.090, 0.060, 0.070, 0.070
 
 
-@dataclass(frozen=True)
-class LabelledView:
-    """Everything a camera measured: points (N, 3) float32 metres, colours (N, 3) uint8 or None, bone (N,) truth."""
+def make_scene(
+    view: LabelledView, anatomy: AnatomySample | None, seed: int, tags: dict[str, Any]
+) -> SceneSample:
+    """Thin a view.
 
-    points: NDArray[np.float32]
-    colours: NDArray[np.uint8] | None
-    bone: NDArray[np.bool_]
+    Args:
+        view: all that the camera measured.
+        anatomy: of ``view.anatomy``; None where no spine is shown.
+        seed, tags: of the scene.
+    """
+    T = view.T_camera_model
+    if T is None or anatomy is None:
+        near, T = view.part(np.zeros(len(view.points), bool)), np.eye(4)
+    else:
+        near = view.part(near_model(view.points, T, anatomy))
+    fine, whole = thinned(near, FINE_M), thinned(view, VIEW_M)
+    normals = np.rint(127.0 * estimate_normals(fine.points)).astype(np.int8)
+    return SceneSample(
+        fine.points, fine.colours, normals, fine.bone.astype(np.uint8),
+        whole.points, whole.colours, whole.bone.astype(np.uint8),
+        np.asarray(T, np.float64), view.anatomy, view.suite, seed, tags,
+    )  # fmt: skip
 
 
-def make_anatomy(case: Case, surface: VisibleSurface, source: str, group: str) -> AnatomySample:
-    """The sample of a case."""
-    return AnatomySample(
-        surface.points.astype(np.float32),
-        surface.normals.astype(np.float32),
-        surface.level_index.astype(np.uint8),
-        case.landmark_array().astype(np.float32),
-        np.stack([v.T_model_level for v in case.vertebrae]),
-        case.levels,
-        source,
-        group,
-    )
-
-
-def thin_cloud(view: LabelledView, voxel: float, with_normals: bool = True) -> ThinCloud:
-    """One point per voxel (metres) with its majority label and, if asked for, its normal."""
+def thinned(view: LabelledView, voxel: float) -> LabelledView:
+    """One point per voxel (metres), its mean, with the majority label."""
     grid = voxel_downsample(view.points, voxel, view.colours)
     share = np.bincount(grid.cell_of_point, weights=view.bone, minlength=len(grid.points))
-    normals = np.zeros((0, 3), np.int8)
-    if with_normals:
-        normals = np.rint(127.0 * estimate_normals(grid.points)).astype(np.int8)
-    bone = (share > 0.5 * grid.counts).astype(np.uint8)
-    return ThinCloud(grid.points, grid.colours, normals, bone)
+    return replace(view, points=grid.points, colours=grid.colours, bone=share > 0.5 * grid.counts)
 
 
 def near_model(
@@ -67,30 +62,3 @@ def near_model(
     low = np.array([middle - LATERAL_M, low[1] - BEHIND_M, low[2] - BEYOND_M], np.float32)
     high = np.array([middle + LATERAL_M, low[1] + BEHIND_M + BEFORE_M, high[2] + BEYOND_M], np.float32)
     return np.asarray(((local >= low) & (local <= high)).all(axis=1))
-
-
-def make_scene(
-    view: LabelledView,
-    T_camera_model: Array,
-    anatomy: AnatomySample | None,
-    name: str,
-    suite: str,
-    seed: int,
-    tags: dict[str, Any],
-) -> SceneSample:
-    """Thin a view; ``anatomy`` is None and ``name`` empty where it shows no spine."""
-    if anatomy is None:
-        near = LabelledView(
-            view.points[:0], None if view.colours is None else view.colours[:0], view.bone[:0]
-        )
-        T_camera_model, name = np.eye(4), ""
-    else:
-        inside = near_model(view.points, T_camera_model, anatomy)
-        colours = None if view.colours is None else view.colours[inside]
-        near = LabelledView(view.points[inside], colours, view.bone[inside])
-    fine, whole = thin_cloud(near, FINE_M), thin_cloud(view, VIEW_M, with_normals=False)
-    return SceneSample(
-        fine.points, fine.colours, fine.normals, fine.bone,
-        whole.points, whole.colours, whole.bone,
-        np.asarray(T_camera_model, np.float64), name, suite, seed, tags,
-    )  # fmt: skip

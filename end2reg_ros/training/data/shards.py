@@ -6,41 +6,39 @@ Scene n is view n % V of field (n // V) % F of variant n // (F V): everything in
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
-from end2reg_ros.errors import End2RegError, TrainingError
+from end2reg_ros.cache import write_atomically
+from end2reg_ros.errors import TrainingError
+from end2reg_ros.simulation.sequence import SimulatedFrame
+from end2reg_ros.training.command import main
 from end2reg_ros.training.data.anatomies import (
     Individual,
     load_individual,
+    make_anatomy,
     procedural_folder,
-    visible_surface,
 )
-from end2reg_ros.training.data.scene_making import LabelledView, make_anatomy, make_scene
-from end2reg_ros.training.data.scene_sample import AnatomySample, load_anatomy, save_anatomy, save_scene
-from end2reg_ros.training.data.shard_recipe import ShardRecipe, read_recipe, recipe_document, recipe_hash
-from end2reg_ros.training.data.shard_views import FieldViews, draw_field
-from end2reg_ros.training.data.variation import Variant, vary_case
+from end2reg_ros.training.data.field_views import FieldViews, draw_field
+from end2reg_ros.training.data.recipe import ShardRecipe, read_recipe, recipe_document, recipe_hash
+from end2reg_ros.training.data.samples import (
+    AnatomySample,
+    LabelledView,
+    anatomy_path,
+    load_anatomy,
+    save_sample,
+    scene_path,
+)
+from end2reg_ros.training.data.scene_making import make_scene
+from end2reg_ros.training.data.variation import CaseVariant, vary_case
 
 FORMAT = 1
 DEFAULT_CASES = Path.home() / ".cache" / "end2reg_ros" / "training_cases"
-
-
-def scene_path(shards: Path, number: int) -> Path:
-    """File of a scene."""
-    return shards / "scene" / f"{number:06d}.npz"
-
-
-def anatomy_path(shards: Path, anatomy: str) -> Path:
-    """File of an anatomy."""
-    return shards / "anatomy" / f"{anatomy}.npz"
 
 
 def variant_order(recipe: ShardRecipe) -> list[tuple[int, int]]:
@@ -121,33 +119,33 @@ class VariantJob:
             return 0
         variant = self.variant()
         anatomy = self.anatomy(variant)
-        views: dict[int, FieldViews] = {}
+        r, field = self.recipe, -1
         for scene in scenes:
-            field, view = divmod(scene, self.recipe.views_per_field)
-            if field not in views:
-                r = self.recipe
+            if scene // r.views_per_field != field:
+                field = scene // r.views_per_field
                 draw = draw_field(r.first_seed + field, r.suites, r.sensors, r.empty_share)
-                views = {field: FieldViews(variant.case, draw)}
-            self._write(scene, views[field], view, anatomy)
+                views = FieldViews(variant.case, draw)
+            frame, tags = views.view(scene % r.views_per_field)
+            view = labelled_view(frame, self.anatomy_id if draw.spine else "", draw.suite)
+            save_sample(scene_path(self.out, scene), make_scene(view, anatomy, draw.seed, tags))
         return len(scenes)
 
-    def variant(self) -> Variant:
+    def variant(self) -> CaseVariant:
         """The varied case."""
         base = self.individuals[self.place[0]]
         others = [i.case for k, i in enumerate(self.individuals) if k != self.place[0]]
         seed = (self.recipe.first_seed, self.number)
         return vary_case(base.case, seed, self.recipe.variation, others if self.recipe.mix else ())
 
-    def anatomy(self, variant: Variant) -> AnatomySample:
+    def anatomy(self, variant: CaseVariant) -> AnatomySample:
         """Its visible surface; read where it is already there."""
         path = anatomy_path(self.out, self.anatomy_id)
         if path.is_file():
             return load_anatomy(path)
         group_of = {i.case.name: i.group for i in self.individuals}
         groups = "+".join(dict.fromkeys(group_of[name] for name in variant.donors))
-        surface = visible_surface(variant.case)
-        sample = make_anatomy(variant.case, surface, "+".join(variant.donors), groups)
-        save_anatomy(path, sample)
+        sample = make_anatomy(variant.case, "+".join(variant.donors), groups)
+        save_sample(path, sample)
         return sample
 
     @property
@@ -155,23 +153,18 @@ class VariantJob:
         """Name of its file."""
         return f"v{self.number:05d}"
 
-    def _write(self, scene: int, views: FieldViews, view: int, anatomy: AnatomySample) -> None:
-        frame, tags = views.view(view)
-        valid = np.isfinite(frame.points[..., 2])
-        labelled = LabelledView(frame.points[valid], frame.colours[valid], frame.bone[valid])
-        draw = views.draw
-        sample = make_scene(
-            labelled, frame.T_camera_model, anatomy if draw.spine else None, self.anatomy_id, draw.suite, draw.seed, tags
-        )  # fmt: skip
-        save_scene(scene_path(self.out, scene), sample)
+
+def labelled_view(frame: SimulatedFrame, anatomy: str, suite: str) -> LabelledView:
+    """The measured points of a frame with their truth; ``anatomy`` is the id of what it shows, empty without a spine."""
+    valid = np.isfinite(frame.points[..., 2])
+    T = frame.T_camera_model if anatomy else None
+    return LabelledView(frame.points[valid], frame.colours[valid], frame.bone[valid], T, anatomy, suite)
 
 
 def _claim(out: Path, recipe: ShardRecipe, individuals: list[Individual], total: int) -> None:
     """Make the folder for a recipe, or see that it is this recipe's."""
     digest = recipe_hash(recipe, [i.case.hash for i in individuals])
     path = out / "shards.json"
-    for folder in ("scene", "anatomy"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))["hash"]
@@ -188,13 +181,16 @@ def _claim(out: Path, recipe: ShardRecipe, individuals: list[Individual], total:
         "scenes_per_anatomy": recipe.fields_per_variant * recipe.views_per_field,
         "hash": digest,
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_description(out, content)
+
+
+def write_description(shards: Path, content: dict[str, Any]) -> None:
+    """Write ``shards.json``, which tells what a shard folder is made from."""
+    write_atomically(shards / "shards.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
 @dataclass(frozen=True)
-class Arguments:
+class MakeShards:
     """Make training scenes (docs/training_data.md).
 
     Attributes:
@@ -211,18 +207,12 @@ class Arguments:
     end: Annotated[int | None, tyro.conf.arg(name="to")] = None
     cases_folder: Path = DEFAULT_CASES
 
-
-def main(arguments: Arguments) -> int:
-    """Make the scenes; 0 on success, 1 with one line on stderr otherwise."""
-    try:
-        a = arguments
-        made = build_shards(read_recipe(a.config), a.out, a.first, a.end, a.cases_folder, say=True)
-    except End2RegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{made} scenes made in {arguments.out}")
-    return 0
+    def execute(self) -> str:
+        """Make the scenes."""
+        recipe = read_recipe(self.config)
+        made = build_shards(recipe, self.out, self.first, self.end, self.cases_folder, say=True)
+        return f"{made} scenes made in {self.out}"
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments)))
+    main(MakeShards)

@@ -49,7 +49,7 @@ class VariationSettings:
 
 
 @dataclass(frozen=True)
-class Variant:
+class CaseVariant:
     """A varied case and the names of the individuals it is made of, the first being the base."""
 
     case: Case
@@ -61,7 +61,7 @@ def vary_case(
     seed: tuple[int, ...],
     settings: VariationSettings | None = None,
     donors: Sequence[Case] = (),
-) -> Variant:
+) -> CaseVariant:
     """A variant of ``base``. Landmarks go with the bone, frames are made anew, planned screws are left out.
 
     Args:
@@ -95,7 +95,7 @@ def vary_case(
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
     name = "+".join(names)
     case = Case(name, Path(name), tuple(vertebrae), f"variant of {name}", digest)
-    return Variant(case, names)
+    return CaseVariant(case, names)
 
 
 def moved_vertebra(vertebra: Vertebra, vertices: Array, landmarks: Array | None) -> Vertebra:

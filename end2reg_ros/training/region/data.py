@@ -7,7 +7,7 @@ look of ``registration.find.region_search`` has it: which end is superior is lea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 from end2reg_ros.cloud.view_grid import CELL_M, CHANNELS, COLUMNS, ROWS, view_grid, view_origin
 from end2reg_ros.network.region_net import STRIDE
 from end2reg_ros.registration.find.region_search import CROP, turn_upright
-from end2reg_ros.training.region.views import View, load_view
+from end2reg_ros.training.data.samples import LabelledView, load_view
 
 Array = NDArray[np.float64]
 
@@ -76,7 +76,9 @@ class RegionSample:
     directions: NDArray[np.float32]
 
 
-def make_sample(view: View, settings: RegionAugmentation | None, rng: np.random.Generator) -> RegionSample:
+def make_sample(
+    view: LabelledView, settings: RegionAugmentation | None, rng: np.random.Generator
+) -> RegionSample:
     """Picture and targets of a view; unchanged when ``settings`` is None."""
     if settings is None:
         return _sample(view, view.points, view.colours, view.bone, np.eye(3), None)
@@ -87,7 +89,7 @@ def make_sample(view: View, settings: RegionAugmentation | None, rng: np.random.
     return _sample(view, points, colours, bone, motion, origin)
 
 
-def make_crop(view: View, settings: RegionAugmentation, rng: np.random.Generator) -> RegionSample:
+def make_crop(view: LabelledView, settings: RegionAugmentation, rng: np.random.Generator) -> RegionSample:
     """``CROP`` cells around the bone with the spine's line nearly upright, either end up.
 
     Raises:
@@ -132,15 +134,14 @@ def make_mosaic(crops: Sequence[RegionSample]) -> RegionSample:
     return mosaic
 
 
-def _around_bone(view: View) -> View:
+def _around_bone(view: LabelledView) -> LabelledView:
     """The points of a view that a crop may show."""
     near = np.flatnonzero((np.abs(view.points - view.points[view.bone].mean(axis=0)) < 0.36).all(axis=1))
-    colours = None if view.colours is None else view.colours[near]
-    return replace(view, points=view.points[near], colours=colours, bone=view.bone[near])
+    return view.part(near)
 
 
 def _dropped(
-    view: View, s: RegionAugmentation, rng: np.random.Generator
+    view: LabelledView, s: RegionAugmentation, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.bool_]]:
     """A part of the points, recoloured."""
     keep = rng.random(len(view.points)) >= rng.uniform(0.0, s.dropout)
@@ -149,7 +150,7 @@ def _dropped(
 
 
 def _sample(
-    view: View,
+    view: LabelledView,
     points: NDArray[np.float32],
     colours: NDArray[np.uint8] | None,
     bone: NDArray[np.bool_],

@@ -5,15 +5,14 @@ A run that was cut off, or that reached ``--minutes``, goes on where it was when
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +21,10 @@ from torch.nn import functional
 
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.network.region_net import RegionNet, RegionNetSettings
-from end2reg_ros.training.region.checkpoint import FORMAT, read_checkpoint
+from end2reg_ros.training.average import MovingAverage
+from end2reg_ros.training.checkpoint import read_checkpoint, write_checkpoint
+from end2reg_ros.training.command import main
+from end2reg_ros.training.data.samples import load_view, scene_files
 from end2reg_ros.training.region.data import (
     RegionAugmentation,
     RegionBatch,
@@ -32,7 +34,9 @@ from end2reg_ros.training.region.data import (
     make_sample,
     stack,
 )
-from end2reg_ros.training.region.views import load_view, scene_files, split_by_anatomy
+from end2reg_ros.training.region.split import split_by_anatomy
+
+FORMAT = "end2reg-region-1"
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class RegionTrainer:
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
-        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self.average = MovingAverage(self.network, settings.average)
         self.done = 0
 
     def step(self, batch: RegionBatch) -> RegionLoss:
@@ -133,46 +137,61 @@ class RegionTrainer:
         if torch.isfinite(norm):
             self.optimiser.step()
         self.done += 1
-        keep = min(s.average, (1.0 + self.done) / (10.0 + self.done))
-        for name, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value.detach(), 1.0 - keep)
-            else:
-                self.average[name].copy_(value)
+        self.average.update_parameters(self.network)
         return loss
 
     def averaged(self) -> RegionNet:
         """The network with the averaged weights, in eval mode."""
-        network = RegionNet(self.settings.net)
-        network.load_state_dict(self.average)
-        return network.eval()
+        return cast(RegionNet, self.average.module.eval())
 
     def save(self, path: Path) -> None:
         """Write the state beside ``path`` and rename it: never half a file."""
-        state = {
-            "format": FORMAT,
-            "settings": dataclasses.asdict(self.settings),
-            "done": self.done,
-            "state_dict": self.average,
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        write_checkpoint(
+            path,
+            {
+                "format": FORMAT,
+                "settings": dataclasses.asdict(self.settings),
+                "done": self.done,
+                "state_dict": self.average.module.state_dict(),
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+            },
+        )
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint.
 
         Raises:
-            TrainingError: one of other settings, or see ``read_checkpoint``.
+            TrainingError: one of other settings, cut short, or of something else.
         """
-        state = read_checkpoint(path)
+        state = _read(path)
         if state["settings"] != dataclasses.asdict(self.settings):
             raise TrainingError(f"{path} was trained with other settings: choose another --out, or remove it")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average, self.done = state["state_dict"], state["done"]
+        self.done = state["done"]
+        self.average.resume(state["state_dict"], self.done)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise TrainingError(f"no region network at {path}: train one with end2reg_ros.training.region.train")
+    state = read_checkpoint(path, "region network")
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise TrainingError(f"{path} is no region network of this program")
+    return state
+
+
+def load_region_net(path: Path) -> tuple[RegionNet, dict[str, int | float | str]]:
+    """The trained network of a checkpoint (its averaged weights), in eval mode, and the record of its training.
+
+    Raises:
+        TrainingError: missing, cut short, or not of this program.
+    """
+    state = _read(path)
+    network = RegionNet(RegionNetSettings(**state["settings"]["net"]))
+    network.load_state_dict(state["state_dict"])
+    return network.eval(), {k: v for k, v in state.items() if isinstance(v, int | float | str)}
 
 
 def _schedule(done: int, s: RegionTraining) -> float:
@@ -224,7 +243,7 @@ def train(shards: Sequence[Path], out: Path, settings: RegionTraining, minutes: 
     Raises:
         TrainingError: no scenes, or an unusable checkpoint at ``out``.
     """
-    training, validation = split_by_anatomy(scene_files(shards))
+    training, validation = split_by_anatomy(scene_files(*shards))
     if not training:
         raise TrainingError("no scenes to train on: all their anatomies are held out")
     trainer = RegionTrainer(settings)
@@ -253,24 +272,30 @@ def train(shards: Sequence[Path], out: Path, settings: RegionTraining, minutes: 
     return trainer
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shards", type=Path, nargs="+", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--minutes", type=float, default=60.0, help="stop after this long; start again to go on"
-    )
-    parser.add_argument("--steps", type=int, default=RegionTraining.steps)
-    parser.add_argument("--seed", type=int, default=RegionTraining.seed)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    settings = RegionTraining(steps=options.steps, seed=options.seed)
-    try:
-        train(options.shards, options.out, settings, options.minutes)
-    except TrainingError as error:
-        raise SystemExit(str(error)) from None
+@dataclass(frozen=True)
+class TrainRegion:
+    """Train the region network; started again with the same words, a run goes on where it was.
+
+    Attributes:
+        shards: folders of training scenes.
+        out: checkpoint of the network.
+        minutes: stop after this long.
+        steps: of the whole run.
+        seed: of everything random.
+    """
+
+    shards: tuple[Path, ...]
+    out: Path
+    minutes: float = 60.0
+    steps: int = RegionTraining.steps
+    seed: int = RegionTraining.seed
+
+    def execute(self) -> str:
+        """Train on one thread."""
+        torch.set_num_threads(1)
+        train(self.shards, self.out, RegionTraining(steps=self.steps, seed=self.seed), self.minutes)
+        return ""
 
 
 if __name__ == "__main__":
-    main()
+    main(TrainRegion)

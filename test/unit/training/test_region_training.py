@@ -16,21 +16,22 @@ from end2reg_ros.errors import TrainingError  # noqa: E402
 from end2reg_ros.network.region_net import OUTPUTS, RegionNet, RegionNetSettings, predict_regions  # noqa: E402
 from end2reg_ros.registration.find.region_candidates import CandidateSettings, find_candidates  # noqa: E402
 from end2reg_ros.se3 import from_rotation_translation, rotation_angle  # noqa: E402
-from end2reg_ros.training.region.checkpoint import load_region_net  # noqa: E402
+from end2reg_ros.training.data.samples import LabelledView, load_view, save_arrays, scene_files, scene_path  # noqa: E402
 from end2reg_ros.training.region.data import (  # noqa: E402
     RegionAugmentation,
     batches,
     make_sample,
     stack,
 )
+from end2reg_ros.training.region.split import split_by_anatomy  # noqa: E402
 from end2reg_ros.training.region.train import (  # noqa: E402
     RegionTrainer,
     RegionTraining,
+    load_region_net,
     region_loss,
     train,
     validate,
 )
-from end2reg_ros.training.region.views import View, load_view, scene_files, split_by_anatomy  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
@@ -42,7 +43,7 @@ STILL = RegionAugmentation(
 )  # fmt: skip
 
 
-def make_view(roll_deg: float, seed: int, anatomy: str = "procedural_1") -> View:
+def make_view(roll_deg: float, seed: int, anatomy: str = "procedural_1") -> LabelledView:
     """A ridge of bone with a bump at its superior end, on skin, seen by a camera turned by ``roll_deg``."""
     rng = np.random.default_rng(seed)
     z, x = np.mgrid[-0.25:0.25:0.005, -0.25:0.25:0.005]
@@ -53,21 +54,21 @@ def make_view(roll_deg: float, seed: int, anatomy: str = "procedural_1") -> View
     points = np.stack([x, y, z], axis=-1).reshape(-1, 3) @ R.T + [0.03, 0.0, 0.5]
     colours = np.where(bone.reshape(-1, 1), 200, 120).repeat(3, axis=1).astype(np.uint8)
     T = from_rotation_translation(R, np.array([0.03, 0.0, 0.5]))
-    return View(points.astype(np.float32), colours, bone.ravel(), T, anatomy, "easy")
+    return LabelledView(points.astype(np.float32), colours, bone.ravel(), T, anatomy, "easy")
 
 
-def write_shards(folder: Path, views: list[View]) -> Path:
-    (folder / "scene").mkdir(parents=True)
+def write_shards(folder: Path, views: list[LabelledView]) -> Path:
     for k, view in enumerate(views):
-        np.savez(
-            folder / "scene" / f"{k:06d}.npz",
-            T_camera_model=np.eye(4) if view.T_camera_model is None else view.T_camera_model,
-            anatomy=view.anatomy,
-            suite=view.suite,
-            tags="{}",
-            view_points=view.points,
-            view_colours=view.colours if view.colours is not None else np.zeros((0, 3), np.uint8),
-            view_bone=view.bone.astype(np.uint8),
+        save_arrays(
+            scene_path(folder, k),
+            {
+                "T_camera_model": np.eye(4) if view.T_camera_model is None else view.T_camera_model,
+                "anatomy": np.array(view.anatomy),
+                "suite": np.array(view.suite),
+                "view_points": view.points,
+                "view_colours": view.colours if view.colours is not None else np.zeros((0, 3), np.uint8),
+                "view_bone": view.bone.astype(np.uint8),
+            },
         )
     return folder
 
@@ -111,8 +112,10 @@ def test_empty_and_tiny_views_give_finite_maps(count: int) -> None:
 
 def test_loss_against_a_slow_reference() -> None:
     whole, nothing = make_view(35.0, 0), make_view(0.0, 1)
-    part = View(whole.points, None, whole.bone & (whole.points[:, 1] < 0.0), whole.T_camera_model, "a", "")
-    empty = View(nothing.points, None, np.zeros(len(nothing.points), bool), None, "", "empty")
+    part = LabelledView(
+        whole.points, None, whole.bone & (whole.points[:, 1] < 0.0), whole.T_camera_model, "a", ""
+    )
+    empty = LabelledView(nothing.points, None, np.zeros(len(nothing.points), bool), None, "", "empty")
     samples = [make_sample(v, None, np.random.default_rng(0)) for v in (whole, part, empty)]
     torch.manual_seed(0)
     output = torch.randn(3, OUTPUTS, *samples[0].bone.shape)
@@ -170,7 +173,7 @@ def test_still_augmentation_changes_nothing_and_away_hides_the_bone() -> None:
 
 def test_a_view_without_spine_trains_bone_only() -> None:
     view = make_view(0.0, 0)
-    empty = View(view.points, None, np.zeros(len(view.points), bool), None, "", "empty")
+    empty = LabelledView(view.points, None, np.zeros(len(view.points), bool), None, "", "empty")
     batch = stack([make_sample(empty, RegionAugmentation(), np.random.default_rng(0))])
     loss = region_loss(torch.randn(1, OUTPUTS, ROWS // 2, COLUMNS // 2), batch, 3.0)
     assert float(loss.line) == float(loss.superior) == float(loss.anterior) == 0.0
@@ -178,7 +181,7 @@ def test_a_view_without_spine_trains_bone_only() -> None:
 
 
 def test_batches_follow_from_their_number(tmp_path: Path) -> None:
-    files = scene_files([write_shards(tmp_path / "s", [make_view(0.0, 0), make_view(90.0, 1)])])
+    files = scene_files(write_shards(tmp_path / "s", [make_view(0.0, 0), make_view(90.0, 1)]))
     several = batches(files, 2, 1, RegionAugmentation(), seed=3)
     next(several)
     second = next(several)
@@ -192,7 +195,7 @@ def test_split_keeps_individuals_apart(tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "s", [make_view(0.0, k, name) for k, name in enumerate(names)])
     (shards / "anatomy").mkdir()
     np.savez(shards / "anatomy" / "mixed.npz", source="procedural_1000+procedural_1001")
-    training, validation = split_by_anatomy(scene_files([shards]))
+    training, validation = split_by_anatomy(scene_files(shards))
     assert [p.stem for p in training] == ["000001", "000004"]
     assert [p.stem for p in validation] == ["000000", "000003"]
 
@@ -205,16 +208,17 @@ def test_training_goes_on_where_it_was(tmp_path: Path) -> None:
     first = train(shards, tmp_path / "b.pt", settings, minutes=0.0)
     assert first.done == 0
     trainer = RegionTrainer(settings)
-    training, validation = split_by_anatomy(scene_files(shards))
+    training, validation = split_by_anatomy(scene_files(*shards))
     source = batches(training, settings.batch, settings.mosaics, settings.augmentation, settings.seed)
     for _ in range(2):
         trainer.step(next(source))
     trainer.save(tmp_path / "b.pt")
     resumed = train(shards, tmp_path / "b.pt", settings, minutes=1.0)
     assert whole.done == resumed.done == 4
-    for name, value in whole.average.items():
-        assert torch.equal(value, resumed.average[name]), name
-    loaded = load_region_net(tmp_path / "b.pt")
+    for name, value in whole.averaged().state_dict().items():
+        assert torch.equal(value, resumed.averaged().state_dict()[name]), name
+    loaded, record = load_region_net(tmp_path / "b.pt")
+    assert record == {"format": "end2reg-region-1", "done": 4}
     figures = validate(loaded, validation)
     assert 0.0 <= figures["iou"] <= 1.0
     assert 0.0 <= figures["line_median_deg"] <= 90.0
@@ -235,14 +239,16 @@ def test_faults_are_one_clear_line(tmp_path: Path) -> None:
     RegionTrainer(QUICK).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    assert fault_of(load_region_net, path).startswith(f"{path} cannot be read, it may be cut short")
+    assert fault_of(load_region_net, path).startswith(
+        f"checkpoint {path} cannot be read, it may be cut short"
+    )
     torch.save({"weights": 1}, path)
     assert fault_of(load_region_net, path) == f"{path} is no region network of this program"
-    assert fault_of(scene_files, [tmp_path]).startswith(f"{tmp_path}: no scenes (scene/*.npz)")
+    assert fault_of(scene_files, tmp_path).startswith(f"{tmp_path}: no training scenes (folder 'scene' with")
     (shards := tmp_path / "s").mkdir()
-    scene = scene_files([write_shards(shards / "x", [make_view(0.0, 0)])])[0]
+    scene = scene_files(write_shards(shards / "x", [make_view(0.0, 0)]))[0]
     scene.write_bytes(scene.read_bytes()[:200])
-    assert fault_of(load_view, scene).startswith(f"{scene}: not a scene of a shard, or cut short")
+    assert fault_of(load_view, scene).startswith(f"{scene}: not a training scene, or cut short")
     only = write_shards(tmp_path / "held", [make_view(0.0, 0, "procedural_1000")])
     text = "no scenes to train on: all their anatomies are held out"
     assert fault_of(train, [only], tmp_path / "n.pt", QUICK, 1.0) == text
@@ -250,8 +256,10 @@ def test_faults_are_one_clear_line(tmp_path: Path) -> None:
 
 def test_views_without_colours_load(tmp_path: Path) -> None:
     view = make_view(0.0, 0)
-    shards = write_shards(tmp_path / "s", [View(view.points, None, view.bone, view.T_camera_model, "a", "")])
-    loaded = load_view(scene_files([shards])[0])
+    shards = write_shards(
+        tmp_path / "s", [LabelledView(view.points, None, view.bone, view.T_camera_model, "a", "")]
+    )
+    loaded = load_view(scene_files(shards)[0])
     assert loaded.colours is None
     colours: NDArray[np.float32] = make_sample(loaded, None, np.random.default_rng(0)).picture[3:7]
     assert not colours.any()

@@ -13,15 +13,15 @@ from scipy.spatial import cKDTree
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.errors import End2RegError, TrainingError
+from end2reg_ros.errors import TrainingError
 from end2reg_ros.simulation.camera.sensor import CameraPlacement
 from end2reg_ros.simulation.motion import Pass
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
-from end2reg_ros.training.data.pictures import write_samples_picture
-from end2reg_ros.training.data.scene_sample import load_anatomy, load_scene
-from end2reg_ros.training.data.shard_recipe import SEED_MIN, CaseBase, ShardRecipe, read_recipe
-from end2reg_ros.training.data.shard_views import draw_field
-from end2reg_ros.training.data.shards import build_shards, scene_path, variant_order
+from end2reg_ros.training.command import run_command
+from end2reg_ros.training.data.field_views import draw_field
+from end2reg_ros.training.data.recipe import SEED_MIN, CaseBase, ShardRecipe, read_recipe
+from end2reg_ros.training.data.samples import load_anatomy, load_scene, scene_path
+from end2reg_ros.training.data.shards import MakeShards, build_shards, variant_order
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPE = ShardRecipe(
@@ -175,17 +175,6 @@ def test_faulty_files(shards: Path, tmp_path: Path) -> None:
         load_scene(foreign)
 
 
-def test_a_picture_of_samples(shards: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
-    write_samples_picture(shards, tmp_path / "samples.png", count=4, tile_px=60)
-    pixels = np.asarray(Image.open(tmp_path / "samples.png").convert("RGB")).astype(int)
-    red = (pixels[..., 0] > 180) & (pixels[..., 1] < 110) & (pixels[..., 2] < 110)
-    assert red.sum() > 40
-    with pytest.raises(TrainingError, match="no training scenes"):
-        write_samples_picture(tmp_path, tmp_path / "x.png")
-
-
 @pytest.mark.parametrize("scenario", ["still", "demo"])
 def test_the_same_field_from_elsewhere_equals_one_built_there(scenario: str) -> None:
     case = load_case(bundled_case_path())
@@ -206,8 +195,7 @@ def test_the_same_field_from_elsewhere_equals_one_built_there(scenario: str) -> 
 
 
 def test_errors_of_the_commands_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from end2reg_ros.training.data import shards
-
-    assert shards.main(shards.Arguments(tmp_path / "none.yaml", tmp_path)) == 1
-    assert capsys.readouterr().err.startswith("error: cannot read the recipe")
-    assert issubclass(TrainingError, End2RegError)
+    assert run_command(MakeShards(tmp_path / "none.yaml", tmp_path)) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("error: cannot read the recipe") and said.err.count("\n") == 1
+    assert said.out == ""

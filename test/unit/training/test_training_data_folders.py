@@ -14,10 +14,10 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.scene_folder import Scene, read_scene, write_scene
 from end2reg_ros.errors import CloudError, TrainingError
 from end2reg_ros.simulation.random_scenes import SceneSettings, scene_of_frame, simulate_scene
-from end2reg_ros.training.data.anatomies import load_individual, visible_surface
+from end2reg_ros.training.data.anatomies import load_individual, make_anatomy
+from end2reg_ros.training.data.samples import LabelledView, SceneSample, load_anatomy, load_scene
 from end2reg_ros.training.data.scene_folder_dataset import SceneFolderDataset, write_shards
-from end2reg_ros.training.data.scene_making import LabelledView, make_anatomy, make_scene
-from end2reg_ros.training.data.scene_sample import SceneSample, load_anatomy, load_scene
+from end2reg_ros.training.data.scene_making import make_scene
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +42,16 @@ def same(a: SceneSample, b: SceneSample) -> None:
 def test_a_scene_folder_equals_the_shard_of_its_frame(simulated: Scene, tmp_path: Path) -> None:
     write_scene(tmp_path / "scenes" / "a", simulated)
     individual = load_individual(bundled_case_path())
-    anatomy = make_anatomy(
-        individual.case, visible_surface(individual.case), individual.case.name, individual.group
-    )
+    anatomy = make_anatomy(individual.case, individual.case.name, individual.group)
     assert simulated.bone is not None
-    view = LabelledView(simulated.cloud.points, simulated.cloud.colours, simulated.bone)
-    expected = make_scene(view, simulated.T_camera_model, anatomy, "x", "standard", 0, {})
+    T = simulated.T_camera_model
+    view = LabelledView(simulated.cloud.points, simulated.cloud.colours, simulated.bone, T, "x", "standard")
+    expected = make_scene(view, anatomy, 0, {})
     dataset = SceneFolderDataset(tmp_path / "scenes")
     assert len(dataset) == 1
-    same(dataset[0], expected)
-    assert dataset[0].bone.sum() > 300 and dataset[0].suite == "standard"
+    sample, _ = dataset[0]
+    same(sample, expected)
+    assert sample.bone.sum() > 300 and sample.suite == "standard"
     # And written as a shard folder it reads back the same.
     assert write_shards(tmp_path / "scenes", tmp_path / "shards") == 1
     stored = load_scene(tmp_path / "shards" / "scene" / "000000.npz")
@@ -68,11 +68,11 @@ def test_colours_and_labels_may_be_missing(simulated: Scene, tmp_path: Path) -> 
     write_scene(tmp_path / "s" / "a", bare)
     # Our own writer gives points without colours grey ones; others leave them out.
     write_plain_ply(tmp_path / "s" / "a" / "cloud.ply", simulated.cloud.points)
-    sample = SceneFolderDataset(tmp_path / "s")[0]
+    sample, _ = SceneFolderDataset(tmp_path / "s")[0]
     assert sample.colours is None and sample.view_colours is None
     assert sample.tags["bone_label"] == "within 3 mm of the model"
     write_scene(tmp_path / "t" / "a", simulated)
-    truth = SceneFolderDataset(tmp_path / "t")[0]
+    truth, _ = SceneFolderDataset(tmp_path / "t")[0]
     assert np.array_equal(truth.points, sample.points)
     recall = (sample.bone[truth.bone > 0] > 0).mean()
     assert recall > 0.9 and sample.bone.sum() < 4 * truth.bone.sum()
@@ -82,9 +82,9 @@ def test_colours_and_labels_may_be_missing(simulated: Scene, tmp_path: Path) -> 
 
 def test_a_view_without_a_spine(simulated: Scene, tmp_path: Path) -> None:
     write_scene(tmp_path / "a", replace(simulated, case_path=None, tags={"spine": False}))
-    dataset = SceneFolderDataset(tmp_path)
-    assert dataset[0].anatomy == "" and not len(dataset[0].points) and len(dataset[0].view_points) > 1000
-    assert dataset.anatomy_of(0) is None
+    sample, anatomy = SceneFolderDataset(tmp_path)[0]
+    assert sample.anatomy == "" and not len(sample.points) and len(sample.view_points) > 1000
+    assert anatomy is None
 
 
 def test_what_cannot_be_used_is_told(simulated: Scene, tmp_path: Path) -> None:

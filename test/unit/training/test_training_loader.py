@@ -24,16 +24,16 @@ from end2reg_ros.network.targets import TruePose  # noqa: E402
 from end2reg_ros.profile import Profile  # noqa: E402
 from end2reg_ros.training.config import Augmentation  # noqa: E402
 from end2reg_ros.training.data.loader import (  # noqa: E402
-    Anatomies,
     PairDataset,
     PairTensors,
     ShardIndex,
+    anatomy_of,
     fixed_pairs,
     pairs_from,
     to_device,
 )
 from end2reg_ros.training.data.pairs import trimmed  # noqa: E402
-from end2reg_ros.training.data.scene_sample import save_scene  # noqa: E402
+from end2reg_ros.training.data.samples import save_sample  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
@@ -88,7 +88,10 @@ def test_shards_without_anything_to_learn(tmp_path: Path) -> None:
     for folder in (tmp_path / "absent", tmp_path):
         with pytest.raises(TrainingError) as caught:
             ShardIndex([str(folder)])
-        assert str(caught.value) == f"{folder}: no training scenes (folder 'scene' with .npz files) in it"
+        assert str(caught.value) == (
+            f"{folder}: no training scenes (folder 'scene' with .npz files) in it; "
+            "end2reg_ros.training.data.shards makes some"
+        )
     folder = make_shards(tmp_path / "empty", views=0, spineless=2)
     with pytest.raises(TrainingError) as caught:
         dataset(folder)[0]
@@ -115,16 +118,14 @@ def test_a_scene_without_a_spine_is_passed_over(tmp_path: Path) -> None:
     assert not no_spine(0).anatomy
 
 
-def test_anatomies_are_read_once(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    anatomies = Anatomies(tiny())
-    assert anatomies.side(shards, "sheet_3") is anatomies.side(shards, "sheet_3")
-    assert anatomies.side(shards, "sheet_4") is not anatomies.side(shards, "sheet_3")
-    monkeypatch.setattr("end2reg_ros.training.data.loader.ANATOMIES_KEPT", 1)
-    few = Anatomies(tiny())
-    first = few.side(shards, "sheet_3")
-    few.side(shards, "sheet_4")
-    assert list(few._kept) == [shards / "anatomy" / "sheet_4.npz"]
-    assert few.side(shards, "sheet_3") is not first
+def test_anatomies_are_read_once(shards: Path) -> None:
+    first = anatomy_of(shards, "sheet_3", tiny())
+    assert anatomy_of(shards, "sheet_3", tiny()) is first
+    assert anatomy_of(shards, "sheet_4", tiny()) is not first
+    assert anatomy_of(shards, "sheet_3", tiny(width=32)) is not first
+    assert (
+        100 <= anatomy_of.cache_parameters()["maxsize"] <= 1000
+    )  # as many as the shards that come along have
 
 
 def test_the_validation_is_the_first_scenes_and_never_changes(shards: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_trimmed_pyramid_is_the_padded_one_to_the_network(profile: Profile) ->
 
 def test_colourless_cameras_give_pairs(tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards", views=0, spineless=0, shapes=(3,))
-    save_scene(folder / "scene" / "000000.npz", replace(scene(3, 0), colours=None, view_colours=None))
+    save_sample(folder / "scene" / "000000.npz", replace(scene(3, 0), colours=None, view_colours=None))
     pair = dataset(folder)[0]
     assert (
         not pair.scene.registration.attributes[:, :3].any()

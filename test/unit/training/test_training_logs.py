@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from end2reg_ros.training import logs
 from end2reg_ros.training.logs import COLUMNS, RunLog, draw_curves, read_log
-from end2reg_ros.training.progress import Silent, TerminalBar, make_bar
+from end2reg_ros.training.progress import ProgressBar
 
 
 @pytest.fixture(autouse=True)
@@ -101,19 +101,19 @@ def test_a_tensorboard_gets_the_figures(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_without_a_terminal_lines_are_printed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = make_bar("registration", 5, shown=False)
-    assert isinstance(bar, Silent)
-    bar.step(1, "loss 3")
-    bar.line("registration 1000: fine")
-    bar.close()
-    assert capsys.readouterr().out == "registration 1000: fine\n"
+    line = "registration 1000: [1.0, 2.0] mm " + 100 * "x"  # neither markup nor broken into lines
+    with ProgressBar("registration", 5, shown=False) as bar:
+        bar.step(1, "loss 3")
+        bar.line(line)
+        assert capsys.readouterr().out == line + "\n"
+    assert capsys.readouterr().out == ""
 
 
 def test_on_a_terminal_there_is_a_bar() -> None:
-    bar = make_bar("registration", 5, shown=True)
-    assert isinstance(bar, TerminalBar)
-    bar.step(3, "loss 0.5")
-    task = bar._progress.tasks[0]
-    bar.close()
+    with pytest.raises(KeyboardInterrupt), ProgressBar("registration", 5, shown=True) as bar:
+        bar.step(3, "loss 0.5")
+        assert bar.rich.live.is_started
+        raise KeyboardInterrupt
+    task = bar.rich.tasks[0]
     assert (task.completed, task.total, task.fields["text"]) == (3, 5, "loss 0.5")
-    assert bar._progress.finished is False and not bar._progress.live.is_started
+    assert not bar.rich.live.is_started  # a bar left open hides the cursor

@@ -15,25 +15,25 @@ from end2reg_ros.profile import realtime
 from end2reg_ros.registration.find.local_scene import POSED_MARGIN_M, REGION_HALF_M
 from end2reg_ros.se3 import rotation_angle
 from end2reg_ros.training.config import Augmentation
-from end2reg_ros.training.data.pairs import TrainingPair, make_pair, model_side, random_colours, trimmed
+from end2reg_ros.training.data.pairs import TrainingPair, make_pair, prepare_anatomy, random_colours, trimmed
 
 SHAPE = 3
 ANATOMY, SCENE = anatomy(SHAPE), scene(SHAPE, 0)
-SIDE = model_side(ANATOMY, tiny())
+PREPARED = prepare_anatomy(ANATOMY, tiny())
 FIRST = Augmentation(second_pass_share=0.0)
 SECOND = Augmentation(second_pass_share=1.0)
 PLAIN = replace(FIRST, thinning_share=0.0, hole_share=0.0)
 
 
 def pair(settings: Augmentation, seed: int, given: object = SCENE) -> TrainingPair:
-    made = make_pair(given, SIDE, tiny(), settings, np.random.default_rng(seed))  # type: ignore[arg-type]
+    made = make_pair(given, PREPARED, tiny(), settings, np.random.default_rng(seed))  # type: ignore[arg-type]
     assert made is not None
     return made
 
 
 def gaps_mm(found: TrainingPair, rotation: np.ndarray) -> np.ndarray:
     """Distance of the scene's bone cells from the posed surface."""
-    model = (ANATOMY.points.astype(np.float64) - SIDE.centre) / UNIT_M
+    model = (ANATOMY.points.astype(np.float64) - PREPARED.centre) / UNIT_M
     bone = found.scene.levels[0].points[: len(found.bone)][found.bone > 0.9]
     return cKDTree(model @ rotation.T + found.translation).query(bone)[0] * UNIT_M * 1e3
 
@@ -48,12 +48,12 @@ def test_the_true_pose_puts_the_model_on_the_bone(settings: Augmentation) -> Non
 
 
 def test_the_landmarks_are_the_models() -> None:
-    expected = (ANATOMY.landmarks - SIDE.centre) / UNIT_M
+    expected = (ANATOMY.landmarks - PREPARED.centre) / UNIT_M
     assert np.allclose(pair(FIRST, 0).landmarks, expected, atol=1e-6)
 
 
 def test_first_and_second_pass_are_cropped_and_turned_as_at_run_time() -> None:
-    box = (SIDE.low - SIDE.centre - POSED_MARGIN_M, SIDE.high - SIDE.centre + POSED_MARGIN_M)
+    box = (PREPARED.low - PREPARED.centre - POSED_MARGIN_M, PREPARED.high - PREPARED.centre + POSED_MARGIN_M)
     angles: dict[str, list[float]] = {"first": [], "second": []}
     for seed in range(20):
         first, second = pair(FIRST, seed), pair(SECOND, seed)
@@ -71,7 +71,7 @@ def test_first_and_second_pass_are_cropped_and_turned_as_at_run_time() -> None:
 def test_normals_turn_with_the_points() -> None:
     made = pair(PLAIN, 4)
     normals = made.scene.attributes[: len(made.bone), 3:6]
-    model = (ANATOMY.points.astype(np.float64) - SIDE.centre) / UNIT_M
+    model = (ANATOMY.points.astype(np.float64) - PREPARED.centre) / UNIT_M
     posed = cKDTree(model @ made.rotation.T + made.translation)
     near = posed.query(made.scene.levels[0].points[: len(made.bone)])[1]
     agreement = (normals * (ANATOMY.normals[near] @ made.rotation.T)).sum(axis=1)
@@ -80,9 +80,9 @@ def test_normals_turn_with_the_points() -> None:
 
 def test_a_scene_with_next_to_no_bone_gives_no_pair() -> None:
     bare = replace(SCENE, bone=np.where(np.arange(6000) < 59, 1, 0).astype(np.uint8))
-    assert make_pair(bare, SIDE, tiny(), PLAIN, np.random.default_rng(0)) is None
+    assert make_pair(bare, PREPARED, tiny(), PLAIN, np.random.default_rng(0)) is None
     none = replace(SCENE, bone=np.zeros(6000, np.uint8))
-    assert make_pair(none, SIDE, tiny(), FIRST, np.random.default_rng(0)) is None
+    assert make_pair(none, PREPARED, tiny(), FIRST, np.random.default_rng(0)) is None
 
 
 def test_the_bone_share_counts_points() -> None:

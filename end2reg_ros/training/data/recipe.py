@@ -14,7 +14,7 @@ import yaml
 
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.simulation.camera.sensor import SENSORS
-from end2reg_ros.training.data.shard_views import KINDS
+from end2reg_ros.training.data.field_views import KINDS
 from end2reg_ros.training.data.variation import VariationSettings
 
 SEED_MIN = 1_000_000  # below are the scenes of benchmarks, which must stay unseen

@@ -1,19 +1,23 @@
-"""A picture of random training scenes: ``python -m end2reg_ros.training.data.pictures --shards DIR --out FILE.png``."""
+"""A picture of random training scenes: ``python benchmarks/training_scenes.py --shards DIR --out FILE.png``."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
 from end2reg_ros import se3
-from end2reg_ros.errors import End2RegError, TrainingError
-from end2reg_ros.training.data.scene_sample import AnatomySample, SceneSample, load_anatomy, load_scene
-from end2reg_ros.training.data.shards import anatomy_path
+from end2reg_ros.training.command import main
+from end2reg_ros.training.data.samples import (
+    AnatomySample,
+    SceneSample,
+    anatomy_path,
+    load_anatomy,
+    load_scene,
+    scene_files,
+)
 
 BONE, PAPER, GREY = (235, 60, 40), (250, 250, 250), (170, 174, 178)
 MODEL = (30, 60, 150)
@@ -40,9 +44,7 @@ def write_samples_picture(
     from matplotlib.figure import Figure
     from PIL import Image
 
-    files = sorted((shards / "scene").glob("*.npz"))
-    if not files:
-        raise TrainingError(f"{shards}: no training scenes (folder 'scene' with .npz files) in it")
+    files = scene_files(shards)
     chosen = np.random.default_rng(seed).permutation(len(files))[:count]
     rows = -(-len(chosen) // COLUMNS)
     width, height = 2 * tile_px * COLUMNS, (tile_px + 16) * rows
@@ -111,7 +113,7 @@ def _splat(
 
 
 @dataclass(frozen=True)
-class Arguments:
+class DrawScenes:
     """Draw random training scenes.
 
     Attributes:
@@ -126,16 +128,11 @@ class Arguments:
     count: int = 24
     seed: int = 0
 
-
-def main(arguments: Arguments) -> int:
-    """Draw; 0 on success, 1 with one line on stderr otherwise."""
-    try:
-        write_samples_picture(arguments.shards, arguments.out, arguments.count, arguments.seed)
-    except End2RegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    def execute(self) -> str:
+        """Draw."""
+        write_samples_picture(self.shards, self.out, self.count, self.seed)
+        return ""
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments)))
+    main(DrawScenes)
