@@ -16,8 +16,8 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.stream import NOTHING_IN_VIEW
 from end2reg_ros.registration.types import Registration
-from end2reg_ros.runtime.health import Health, Judgement
 from end2reg_ros.runtime.poses import level_poses
+from end2reg_ros.runtime.status import NodeStatus, TrackingReport
 from end2reg_ros.tracking import State
 
 REMEMBERED = 64  # clouds whose truth is still known; a pose never comes later than that
@@ -45,7 +45,7 @@ class SoakOutput:
         self._lock = threading.Lock()
         self._seen: OrderedDict[int, PlaybackFrame] = OrderedDict()
         self._state: State | None = None
-        self.judgement = Judgement()
+        self.report = TrackingReport()
         self.poses = self.wrong = self.blind = self.uncompared = 0
         self.statuses = self.sums_wrong = 0
         self.states: Counter[str] = Counter()
@@ -91,19 +91,19 @@ class SoakOutput:
         """Nobody looks."""
 
     def show(self, state: State) -> None:
-        """A state was told."""
+        """The state changed."""
         if self._state is not None and state != self._state:
             self.changes[f"{self._state.name}->{state.name}"] += 1
         self._state = state
 
-    def status(self, health: Health) -> None:
+    def status(self, status: NodeStatus) -> None:
         """A status."""
-        counts = health.counters
+        counts = status.counts
         self.statuses += 1
         self.sums_wrong += counts.received != counts.processed + counts.total_dropped + counts.pending
-        self.states[health.judgement.state.name] += 1
-        self.reasons[health.judgement.reason_code] += 1
-        self.judgement = health.judgement
+        self.states[status.report.state.name] += 1
+        self.reasons[status.report.reason_code] += 1
+        self.report = status.report
 
     def warn(self, reason_code: str, text: str) -> None:
         """A warning."""

@@ -11,7 +11,7 @@ from benchmarks.soak_study.feed import BURST, DROPPED
 from benchmarks.soak_study.output import SoakOutput
 from end2reg_ros.evaluation.spread import spread
 from end2reg_ros.reasons import Reason
-from end2reg_ros.runtime.counters import CounterSnapshot
+from end2reg_ros.runtime.status import Counts
 
 CLOUDS_PER_HOUR = 108_000  # at 30 Hz
 MAX_GROWTH_MB = 20.0
@@ -35,7 +35,7 @@ class SoakRecord:
     """What became of a course. ``faults``: why it ended early, one sentence each."""
 
     output: SoakOutput
-    counters: CounterSnapshot
+    counters: Counts
     events: dict[str, int] = field(default_factory=dict)
     sent: int = 0
     samples: list[Sample] = field(default_factory=list)

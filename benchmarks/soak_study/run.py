@@ -24,11 +24,9 @@ from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.find.initial_pose import PriorRequest
 from end2reg_ros.registration.types import Registrar
 from end2reg_ros.ros.settings import TrackerParameters
-from end2reg_ros.runtime.counters import CounterSnapshot
-from end2reg_ros.runtime.health import Identity
 from end2reg_ros.runtime.memory import give_back_freed_memory
-from end2reg_ros.runtime.runtime_types import RuntimeSettings
-from end2reg_ros.runtime.tracker_runtime import TrackerRuntime
+from end2reg_ros.runtime.status import Counts, Identity
+from end2reg_ros.runtime.tracker_runtime import RuntimeSettings, TrackerRuntime
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 from end2reg_ros.tracking import State, Tracker
 
@@ -64,7 +62,7 @@ class RuntimeSink:
     def held(self) -> Iterator[None]:
         """The working thread takes none of the clouds that arrive meanwhile, as if it were busy with one before them."""
         go_on = threading.Event()
-        self._runtime.before_next_cloud(lambda: go_on.wait(STUCK_S))
+        self._runtime.run_before_next_cloud(lambda: go_on.wait(STUCK_S))
         try:
             yield
         finally:
@@ -77,7 +75,7 @@ class RuntimeSink:
             SoakStuck: it takes minutes.
         """
         deadline = time.monotonic() + STUCK_S
-        while self._runtime.voice.counters.snapshot().pending:
+        while self._runtime.reporter.counters.counts.pending:
             if time.monotonic() > deadline:
                 raise SoakStuck(f"a cloud was not worked on in {STUCK_S:.0f} s")
             time.sleep(0.0005)
@@ -88,7 +86,7 @@ class RuntimeSink:
         while time.monotonic() < deadline:
             self._runtime.tick()
             time.sleep(0.02)
-        told = self._output.judgement
+        told = self._output.report
         self.silences_noticed += told.reason_code == Reason.NO_CLOUD and told.state not in (
             State.TRACKING,
             State.DEGRADED,
@@ -147,7 +145,7 @@ class Soak:
             sample_every: clouds between two samples; one more is taken after ``warm`` clouds and one at the end.
         """
         feeder = self._feeder
-        record = SoakRecord(self.output, CounterSnapshot())
+        record = SoakRecord(self.output, Counts())
         began = time.monotonic()
         due = iter(sorted({warm, *range(sample_every, self._course.clouds, sample_every)}))
         next_due = next(due, None)
@@ -173,7 +171,7 @@ class Soak:
         sample()
         record.wall_s = time.monotonic() - began
         record.ended_in_time = self._runtime.close(10.0)
-        record.counters = self._runtime.voice.counters.snapshot()
+        record.counters = self._runtime.reporter.counters.counts
         record.events, record.sent = dict(feeder.events), feeder.sent
         record.starts_given, record.silences_noticed = self._starts, self._sink.silences_noticed
         return record
@@ -184,8 +182,8 @@ class Soak:
 
     def _give_start(self, frame: PlaybackFrame, feeder: Feeder) -> None:
         """Landmarks picked in the frame in view, where the method waits for them: as a user would do."""
-        waits = self.output.judgement.state == State.SEARCHING and (
-            feeder.sent == 0 or self.output.judgement.reason_code in NEEDS_START
+        waits = self.output.report.state == State.SEARCHING and (
+            feeder.sent == 0 or self.output.report.reason_code in NEEDS_START
         )
         patient = feeder.sent - self._start_given_at >= START_PATIENCE
         if not (self._needs_start and waits and patient):
@@ -202,5 +200,5 @@ class Soak:
                 self._process.num_threads(),
                 self._process.num_fds(),
             )
-        state = self.output.judgement.state.name
+        state = self.output.report.state.name
         return Sample(clouds, wall_s, rss / 1e6, threads, files, self.output.poses, state)

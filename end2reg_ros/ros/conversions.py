@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import (
@@ -18,7 +20,7 @@ from geometry_msgs.msg import (
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 
-from end2reg_ros import se3
+from end2reg_ros import names, se3
 
 Array = NDArray[np.float64]
 
@@ -59,6 +61,26 @@ def transform_stamped(parent: str, child: str, T_parent_child: Array, stamp_ns: 
         child_frame_id=child,
         transform=Transform(translation=Vector3(x=x, y=y, z=z), rotation=_quaternion(T_parent_child)),
     )
+
+
+def spine_transforms(
+    prefix: str, frame_id: str, stamp_ns: int, T_camera_model: Array, T_camera_levels: Mapping[str, Array]
+) -> list[TransformStamped]:
+    """TF's chain of one cloud, all with its stamp: camera -> spine -> each level.
+
+    Args:
+        prefix: before the names of spine and levels.
+        frame_id: the camera's frame.
+        T_camera_model: (4, 4) pose of the spine.
+        T_camera_levels: level -> (4, 4) pose of the vertebra.
+    """
+    spine, T_model_camera = prefix + names.SPINE, se3.inverse(T_camera_model)
+    transforms = [transform_stamped(frame_id, spine, T_camera_model, stamp_ns)]
+    transforms += [
+        transform_stamped(spine, prefix + level, T_model_camera @ T_camera_level, stamp_ns)
+        for level, T_camera_level in T_camera_levels.items()
+    ]
+    return transforms
 
 
 def pose_stamped(frame_id: str, stamp_ns: int, T: Array) -> PoseStamped:

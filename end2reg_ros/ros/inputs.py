@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from end2reg_ros import names
 from end2reg_ros.cloud.decoding import DepthFrame
 from end2reg_ros.cloud.pairing import ImagePairer
 from end2reg_ros.reasons import Reason
@@ -39,14 +40,14 @@ class CameraInput:
         self._pairer = ImagePairer()
         self._subscriptions: list[Any] = []
         if parameters.input == "points":
-            self._subscribe(PointCloud2, "points", receiver.receive)
+            self._subscribe(PointCloud2, names.POINTS, receiver.receive)
             return
-        self._subscribe(CameraInfo, "depth/camera_info", self._on_info)
+        self._subscribe(CameraInfo, names.DEPTH_INFO, self._on_info)
         if parameters.pair_colour:
-            self._subscribe(Image, "depth/image", self._on_paired_depth)
-            self._subscribe(Image, "color/image", self._on_colour)
+            self._subscribe(Image, names.DEPTH_IMAGE, self._on_paired_depth)
+            self._subscribe(Image, names.COLOUR_IMAGE, self._on_colour)
         else:
-            self._subscribe(Image, "depth/image", self._on_depth)
+            self._subscribe(Image, names.DEPTH_IMAGE, self._on_depth)
 
     def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
         try:

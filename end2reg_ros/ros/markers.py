@@ -10,13 +10,13 @@ from rclpy.node import Node
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from end2reg_ros import se3
+from end2reg_ros import names, se3
 from end2reg_ros.cache import Arrays, CaseEntry, Key, digest_of_code
 from end2reg_ros.case.model import Case, Mesh, Screw, Vertebra
 from end2reg_ros.registration.fit.surface_cache import installed_version, mesh_digest
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.conversions import pose_from_matrix
-from end2reg_ros.ros.tf import screw_frame
+from end2reg_ros.ros.tf import screw_pose
 from end2reg_ros.tracking.types import PUBLISHING_STATES, State
 
 Array = NDArray[np.float64]
@@ -72,7 +72,7 @@ def screw_marker(prefix: str, vertebra: Vertebra, screw: Screw, number: int) -> 
     """A planned screw as a cylinder from entry point to tip."""
     length = float(np.linalg.norm(screw.tip - screw.entry))
     middle = se3.from_rotation_translation(np.eye(3), np.array([0.0, 0.0, length / 2]))
-    T_level_screw = se3.inverse(vertebra.T_model_level) @ screw_frame(screw)
+    T_level_screw = se3.inverse(vertebra.T_model_level) @ screw_pose(screw)
     marker = _marker(prefix + vertebra.level, "screws", number, Marker.CYLINDER)
     marker.pose = pose_from_matrix(T_level_screw @ middle)
     marker.scale = Vector3(x=screw.diameter, y=screw.diameter, z=length)
@@ -111,7 +111,7 @@ class MarkerPublisher:
     def __init__(self, node: Node, prefix: str, case: Case, triangles: int) -> None:
         self._node = node
         self._markers = case_markers(prefix, case, triangles)
-        self._publisher = node.create_publisher(MarkerArray, "markers", qos.latched())
+        self._publisher = node.create_publisher(MarkerArray, names.MARKERS, qos.latched())
         self._shown: State | None = None
 
     def publish(self, state: State) -> None:

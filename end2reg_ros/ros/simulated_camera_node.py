@@ -14,14 +14,14 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from end2reg_ros import names, se3
+from end2reg_ros import names
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.msg import TrackingStatus
 from end2reg_ros.reasons import Reason
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.camera_settings import CameraParameters
-from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped, transform_stamped
+from end2reg_ros.ros.conversions import header, pose_with_covariance_stamped, spine_transforms
 from end2reg_ros.ros.parameters import declare
 from end2reg_ros.simulation.articulation import Articulation
 from end2reg_ros.simulation.camera.realsense import (
@@ -122,16 +122,10 @@ class SimulatedCamera(Node):
             self._send_pick(frame, stamp_ns)
 
     def _send_truth(self, frame: SimulatedFrame, stamp_ns: int) -> None:
-        frame_id, spine = self.parameters.frame_id, names.TRUTH_PREFIX + names.SPINE
-        T_model_camera = se3.inverse(frame.T_camera_model)
+        frame_id = self.parameters.frame_id
         if frame.tags["spine"]:  # else there is nothing of which a place could be told
-            transforms = [transform_stamped(frame_id, spine, frame.T_camera_model, stamp_ns)]
-            for level, T_camera_level in frame.T_camera_levels.items():
-                transforms.append(
-                    transform_stamped(
-                        spine, names.TRUTH_PREFIX + level, T_model_camera @ T_camera_level, stamp_ns
-                    )
-                )
+            T, T_levels = frame.T_camera_model, frame.T_camera_levels
+            transforms = spine_transforms(names.TRUTH_PREFIX, frame_id, stamp_ns, T, T_levels)
             self._tf.publish(TFMessage(transforms=transforms))
         self._truth.publish(truth_status(frame, header(frame_id, stamp_ns), self._case.name, self._case.hash))
 

@@ -1,40 +1,23 @@
-"""TF out: one TFMessage a frame with spine and vertebrae; the planned screws as static children."""
+"""TF beside the tracked poses: the planned screws as static children, and looking transforms up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
-from tf2_msgs.msg import TFMessage
 
-from end2reg_ros import se3
+from end2reg_ros import names, se3
 from end2reg_ros.case.model import Case, Screw
-from end2reg_ros.registration.types import Registration
-from end2reg_ros.ros import qos
-from end2reg_ros.ros.conversions import transform_stamped
-from end2reg_ros.runtime.poses import LevelPose
+from end2reg_ros.registration.find.initial_pose import Lookup, no_lookup
+from end2reg_ros.ros.conversions import matrix_from_transform, stamp_from_ns, transform_stamped
 
 Array = NDArray[np.float64]
 
 
-def dynamic_transforms(
-    prefix: str, frame_id: str, stamp_ns: int, T_camera_model: Array, levels: Iterable[LevelPose]
-) -> list[TransformStamped]:
-    """camera -> spine -> each level, all with the cloud's stamp."""
-    spine = prefix + "spine"
-    T_model_camera = se3.inverse(T_camera_model)
-    transforms = [transform_stamped(frame_id, spine, T_camera_model, stamp_ns)]
-    transforms += [
-        transform_stamped(spine, prefix + p.level, T_model_camera @ p.T_camera_level, stamp_ns)
-        for p in levels
-    ]
-    return transforms
-
-
-def screw_frame(screw: Screw) -> Array:
+def screw_pose(screw: Screw) -> Array:
     """T_model_screw (4, 4): origin at the entry point, z along the trajectory, x across it."""
     z = screw.tip - screw.entry
     z = z / np.linalg.norm(z)
@@ -51,36 +34,30 @@ def static_transforms(prefix: str, case: Case) -> list[TransformStamped]:
         T_level_model = se3.inverse(vertebra.T_model_level)
         for screw in vertebra.screws:
             parent = prefix + vertebra.level
-            child = f"{parent}/screw_{screw.side}"
-            transforms.append(transform_stamped(parent, child, T_level_model @ screw_frame(screw), 0))
+            child = names.screw_frame(parent, screw.side)
+            transforms.append(transform_stamped(parent, child, T_level_model @ screw_pose(screw), 0))
     return transforms
 
 
-class TransformPublisher:
-    """Publishes on /tf and /tf_static, as tf2_ros' broadcasters do."""
+def make_lookup(node: Node) -> Lookup:
+    """A function ``(target, source, stamp_ns) -> T_target_source``; its ``LookupError`` says what is amiss.
 
-    def __init__(self, node: Node, prefix: str) -> None:
-        self._node = node
-        self._prefix = prefix
-        self._dynamic = node.create_publisher(TFMessage, "/tf", qos.tf())
-        self._static = node.create_publisher(TFMessage, "/tf_static", qos.tf_static())
+    Without tf2_ros (it is no part of the wheels) every lookup says that it cannot.
+    """
+    try:
+        import tf2_ros
+    except ImportError:
+        return no_lookup
+    buffer = tf2_ros.Buffer()
+    listener = tf2_ros.TransformListener(buffer, node)
 
-    def publish_static(self, case: Case) -> None:
-        """Once: the planned screws."""
-        transforms = static_transforms(self._prefix, case)
-        if transforms:
-            self._static.publish(TFMessage(transforms=transforms))
+    def lookup(target: str, source: str, stamp_ns: int, _keep: Any = listener) -> Array:
+        from rclpy.time import Time
 
-    def publish(
-        self, frame_id: str, stamp_ns: int, registration: Registration, levels: Iterable[LevelPose]
-    ) -> None:
-        """One message for one cloud."""
-        T = registration.T_camera_model
-        self._dynamic.publish(
-            TFMessage(transforms=dynamic_transforms(self._prefix, frame_id, stamp_ns, T, levels))
-        )
+        try:
+            time = Time.from_msg(stamp_from_ns(stamp_ns))
+            return matrix_from_transform(buffer.lookup_transform(target, source, time).transform)
+        except (tf2_ros.TransformException, ValueError) as fault:  # not known, or no rotation
+            raise LookupError(str(fault).splitlines()[0]) from None
 
-    def close(self) -> None:
-        """Give both publishers back."""
-        self._node.destroy_publisher(self._dynamic)
-        self._node.destroy_publisher(self._static)
+    return lookup

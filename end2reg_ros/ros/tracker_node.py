@@ -1,4 +1,4 @@
-"""The lifecycle node ``tracker``: only wiring. ``runtime`` does the work, ``outputs`` does the talking."""
+"""The lifecycle node ``tracker``: only wiring. ``runtime/`` does the work, ``outputs`` publishes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
 
+from end2reg_ros import names
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
@@ -20,17 +21,15 @@ from end2reg_ros.registration import Registrar, create_registrar
 from end2reg_ros.registration.find.initial_pose import PriorRefused, request_of
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.claim import DISCOVERY_S, NameClaim
-from end2reg_ros.ros.diagnostics import DiagnosticsPublisher
 from end2reg_ros.ros.inputs import CameraInput
 from end2reg_ros.ros.outputs import TopicOutput
 from end2reg_ros.ros.parameters import config_hash, declare, guard_changes, read
-from end2reg_ros.ros.publishers import StatusPublisher
 from end2reg_ros.ros.settings import TrackerParameters
-from end2reg_ros.ros.tf_lookup import make_lookup
-from end2reg_ros.runtime.health import Identity
+from end2reg_ros.ros.status import StatusPublisher
+from end2reg_ros.ros.tf import make_lookup
 from end2reg_ros.runtime.memory import give_back_freed_memory
-from end2reg_ros.runtime.runtime_types import RuntimeSettings
-from end2reg_ros.runtime.tracker_runtime import TrackerRuntime
+from end2reg_ros.runtime.status import Identity
+from end2reg_ros.runtime.tracker_runtime import RuntimeSettings, TrackerRuntime
 from end2reg_ros.tracking import Tracker
 
 TICK_S = 0.025  # a camera that stopped is to be noticed within 100 ms
@@ -55,7 +54,6 @@ class TrackerNode(LifecycleNode):
         guard_changes(self, TrackerParameters, lambda: self._runtime is not None, self._on_live_change)
         self._lookup = make_lookup(self)
         self._status = StatusPublisher(self)
-        self._diagnostics = DiagnosticsPublisher(self)
         self.create_service(Trigger, "relocalize", self._on_relocalize)
         self.create_service(Trigger, "reset", self._on_reset)
         self.create_service(SetBool, "enable", self._on_enable)
@@ -99,7 +97,7 @@ class TrackerNode(LifecycleNode):
         self._runtime.activate()
         self._camera = CameraInput(self, self.parameters, self._runtime)
         self._prior = self.create_subscription(
-            PoseWithCovarianceStamped, "initial_pose", self._on_initial_pose, qos.prior()
+            PoseWithCovarianceStamped, names.INITIAL_POSE, self._on_initial_pose, qos.prior()
         )
         self.get_logger().info(f"active, waiting for {self._source()}")
         return super().on_activate(state)
@@ -156,7 +154,9 @@ class TrackerNode(LifecycleNode):
             self.get_logger().info(f"engine {settings.identity.engine_text}")
 
     def _source(self) -> str:
-        return self.resolve_topic_name("points" if self.parameters.input == "points" else "depth/image")
+        return self.resolve_topic_name(
+            names.POINTS if self.parameters.input == "points" else names.DEPTH_IMAGE
+        )
 
     def _stop_listening(self) -> None:
         if self._camera is not None:
@@ -182,19 +182,19 @@ class TrackerNode(LifecycleNode):
             self._activate_when_known = False
             if self.trigger_activate() != TransitionCallbackReturn.SUCCESS:
                 self.exit_code = 1
-        elif self._camera is not None and (refusal := self._claim.refusal()) is not None:
-            self.get_logger().error(f"falling silent: {refusal}")
+        elif self._camera is not None and self._claim.rival is not None:
+            self.get_logger().error(f"falling silent: {self._claim.refusal()}")
             self.trigger_deactivate()
             self.exit_code = 1
         if self._runtime is not None:
             self._runtime.tick()
-            if self._runtime.is_mute and self.exit_code is None:
+            if self._runtime.cannot_report and self.exit_code is None:
                 self.get_logger().fatal("results cannot be published: ending")
                 self.exit_code = 1
 
     def _on_diagnostics(self) -> None:
         if self._runtime is not None:
-            self._diagnostics.publish(self._runtime.voice.health())
+            self._status.publish_diagnostics(self._runtime.reporter.status())
 
     def _on_live_change(self, parameters: TrackerParameters) -> None:
         limits = parameters.limits()

@@ -78,7 +78,7 @@ class Watchdog:
         """A cloud could not be used."""
         with self._lock:
             self._unusable = Silence(reason_code, reason)
-            self._frozen = self._frozen + 1 if reason_code is Reason.FROZEN else 0
+            self._frozen = self._frozen + 1 if reason_code == Reason.FROZEN else 0
 
     def tick(self, now_s: float) -> None:
         """The receiving thread is alive; to be told some forty times a second."""
@@ -103,8 +103,8 @@ class Watchdog:
                 text = f"nothing has arrived on {s.source} in {waited:.1f} s: does the camera run, is the topic right?"
                 return Silence(Reason.NO_CLOUD, text)
             gap, patience = now_s - self._arrived_s, self._patience_s()
-            heard_for = min(gap, now_s - self._woke_s)  # without the time in which nobody listened
-            if gap > s.gap_s or heard_for > patience:
+            awake_for = min(gap, now_s - self._woke_s)  # without the time in which nobody listened
+            if gap > s.gap_s or awake_for > patience:
                 text = f"nothing on {s.source} for {gap:.2f} s: the camera stopped, or its connection"
                 return Silence(Reason.NO_CLOUD, text)
             unused = now_s - (self._used_s if self._used_s is not None else self._started_s)

@@ -16,9 +16,8 @@ from end2reg_ros.case.model import Case, Screw
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.find.initial_pose import matrix_from_pose
 from end2reg_ros.registration.types import Later, LevelResult, Quality, Registration
-from end2reg_ros.runtime.counters import CounterSnapshot
-from end2reg_ros.runtime.health import Health, Identity, Judgement
 from end2reg_ros.runtime.poses import level_poses, sound_covariance
+from end2reg_ros.runtime.status import Counts, Identity, NodeStatus, TrackingReport
 from end2reg_ros.tracking import State
 from end2reg_ros.tracking.transitions import Change, Event, History
 
@@ -92,12 +91,12 @@ def test_a_published_covariance_is_never_zero_nor_not_a_number(bad: np.ndarray) 
 
 
 def test_tf_chain_of_one_cloud(case: Case) -> None:
-    from end2reg_ros.ros.conversions import matrix_from_transform
-    from end2reg_ros.ros.tf import dynamic_transforms
+    from end2reg_ros.ros.conversions import matrix_from_transform, spine_transforms
 
     T = transform(3)
     poses = level_poses(registration(T), case)
-    sent = dynamic_transforms("patient/", "camera", STAMP_NS, T, poses)
+    levels = {pose.level: pose.T_camera_level for pose in poses}
+    sent = spine_transforms("patient/", "camera", STAMP_NS, T, levels)
     names = [(t.header.frame_id, t.child_frame_id) for t in sent]
     assert names == [("camera", "patient/spine")] + [("patient/spine", f"patient/{p.level}") for p in poses]
     for pose, message in zip(poses, sent[1:], strict=True):
@@ -107,11 +106,11 @@ def test_tf_chain_of_one_cloud(case: Case) -> None:
 
 @pytest.mark.parametrize("direction", [(1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.3, 0.8, -0.52)])
 def test_a_screws_frame_has_z_along_the_trajectory(direction: tuple[float, ...]) -> None:
-    from end2reg_ros.ros.tf import screw_frame
+    from end2reg_ros.ros.tf import screw_pose
 
     entry = np.array([0.01, 0.02, 0.03])
     tip = entry + 0.045 * np.array(direction) / np.linalg.norm(direction)
-    T = screw_frame(Screw("left", entry, tip, 0.006, 0.045))
+    T = screw_pose(Screw("left", entry, tip, 0.006, 0.045))
     assert se3.is_rigid(T)
     np.testing.assert_allclose(T[:3, 3], entry)
     np.testing.assert_allclose(se3.apply(T, np.array([0.0, 0.0, 0.045])), tip, atol=1e-12)
@@ -153,12 +152,12 @@ def test_segmentation_keeps_every_point_and_marks_the_used_ones() -> None:
 
 def test_status_of_a_moment(case: Case) -> None:
     from end2reg_ros.ros.conversions import ns_from_stamp
-    from end2reg_ros.ros.publishers import status_message
+    from end2reg_ros.ros.status import status_message
 
-    counts = CounterSnapshot(
-        received=11, processed=7, pending=1, dropped={"frozen": 1, "superseded": 2}, late=2, poses_published=5
+    counts = Counts(
+        received=11, processed=7, dropped={"frozen": 1, "superseded": 2}, late=2, poses_published=5
     )
-    told = Judgement(
+    told = TrackingReport(
         State.DEGRADED,
         "low_quality",
         "inlier ratio 0.90 below 0.96",
@@ -171,7 +170,9 @@ def test_status_of_a_moment(case: Case) -> None:
         latency_ms=40.0,
         pose_age_ms=55.0,
     )
-    status = status_message(Health(IDENTITY, told, counts, 0.02, history=lost_once(), frame_budget_ms=66.5))
+    status = status_message(
+        NodeStatus(IDENTITY, told, counts, 0.02, history=lost_once(), frame_budget_ms=66.5)
+    )
     assert (status.state, status.state_name) == (status.DEGRADED, "DEGRADED")
     assert (status.clouds_received, status.clouds_processed, status.clouds_dropped) == (10, 7, 3)
     assert (status.drop_reasons, list(status.drop_counts)) == (["frozen", "superseded"], [1, 2])
@@ -184,7 +185,7 @@ def test_status_of_a_moment(case: Case) -> None:
     assert (status.last_transition, status.last_transition_code) == ("TRACKING->LOST", "covered")
     assert status.last_transition_reason == "9 % of the surface is in view, 10 % needed"
     assert ns_from_stamp(status.last_transition_stamp) == STAMP_NS
-    empty = status_message(Health(IDENTITY, Judgement(), CounterSnapshot(), -1.0))
+    empty = status_message(NodeStatus(IDENTITY, TrackingReport(), Counts(), -1.0))
     assert math.isnan(empty.inlier_ratio) and math.isnan(empty.normal_agreement)
     assert math.isnan(empty.position_stddev) and math.isnan(empty.rotation_stddev)
     assert empty.inliers == 0
@@ -208,14 +209,14 @@ def test_status_of_a_moment(case: Case) -> None:
 def test_diagnostics_level(state: State, code: str, received: int, level: bytes) -> None:
     from builtin_interfaces.msg import Time
 
-    from end2reg_ros.ros.diagnostics import diagnostic_array
+    from end2reg_ros.ros.status import diagnostic_array
 
-    counts = CounterSnapshot(received=received, dropped={"frozen": 3})
-    health = Health(IDENTITY, Judgement(state, code, "why"), counts, 0.1, rate_hz=12.34)
-    [status] = diagnostic_array("tracker", Time(sec=1), health).status
-    values = {v.key: v.value for v in status.values}
-    assert status.level == level
-    assert status.message == f"{state.name}: why"
+    counts = Counts(received=received, dropped={"frozen": 3})
+    status = NodeStatus(IDENTITY, TrackingReport(state, code, "why"), counts, 0.1, rate_hz=12.34)
+    [told] = diagnostic_array("tracker", Time(sec=1), status).status
+    values = {v.key: v.value for v in told.values}
+    assert told.level == level
+    assert told.message == f"{state.name}: why"
     assert values["registrations_per_second"] == "12.3"
     assert values["dropped/frozen"] == "3"
     assert (values["clouds_late"], values["frame_budget_ms"]) == ("0", "nan")
@@ -230,13 +231,13 @@ def lost_once() -> History:
 def test_diagnostics_tell_changes_and_lateness() -> None:
     from builtin_interfaces.msg import Time
 
-    from end2reg_ros.ros.diagnostics import diagnostic_array
+    from end2reg_ros.ros.status import diagnostic_array
 
-    health = Health(
-        IDENTITY, Judgement(), CounterSnapshot(late=4), 0.1, history=lost_once(), frame_budget_ms=33.34
+    status = NodeStatus(
+        IDENTITY, TrackingReport(), Counts(late=4), 0.1, history=lost_once(), frame_budget_ms=33.34
     )
-    [status] = diagnostic_array("tracker", Time(sec=1), health).status
-    values = {v.key: v.value for v in status.values}
+    [told] = diagnostic_array("tracker", Time(sec=1), status).status
+    values = {v.key: v.value for v in told.values}
     assert (values["clouds_late"], values["frame_budget_ms"]) == ("4", "33.3")
     assert (values["changes/TRACKING->LOST"], values["changes/LOST->TRACKING"]) == ("1", "0")
     assert values["last_change"] == "TRACKING->LOST, covered: 9 % of the surface is in view, 10 % needed"

@@ -31,8 +31,7 @@ from end2reg_ros.registration.find.initial_pose import (
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.ros.parameters import ParameterFault, build, config_hash, group_maximum, parameter, specs
 from end2reg_ros.ros.settings import TrackerParameters
-from end2reg_ros.runtime.counters import Counters
-from end2reg_ros.runtime.rate import RateMeter
+from end2reg_ros.runtime.status import Counters
 from end2reg_ros.runtime.watchdog import Silence, Watchdog, WatchdogSettings
 from end2reg_ros.runtime.worker import Worker
 from end2reg_ros.simulation.picks import prior_covariance
@@ -96,7 +95,7 @@ def test_commands_run_in_order_before_the_frame_and_also_when_closing() -> None:
     assert order[-1] == "left late"
 
 
-def test_a_fault_is_told_and_the_thread_goes_on() -> None:
+def test_a_fault_is_reported_and_the_thread_goes_on() -> None:
     told: list[str] = []
     done = threading.Event()
 
@@ -116,7 +115,7 @@ def test_a_fault_is_told_and_the_thread_goes_on() -> None:
     assert worker.stop(2.0)
 
 
-def test_a_fault_that_cannot_be_told_is_counted_and_the_thread_goes_on() -> None:
+def test_a_fault_that_cannot_be_reported_is_counted_and_the_thread_goes_on() -> None:
     failing = True
     worked: list[int] = []
 
@@ -132,10 +131,10 @@ def test_a_fault_that_cannot_be_told_is_counted_and_the_thread_goes_on() -> None
     worker.start()
     for frame in range(3):
         worker.submit(frame)
-        wait_for(lambda count=frame + 1: worker.untold == count)  # type: ignore[misc]
+        wait_for(lambda count=frame + 1: worker.unreported == count)  # type: ignore[misc]
     failing = False
     worker.submit(3)
-    wait_for(lambda: worked == [3] and worker.untold == 0)
+    wait_for(lambda: worked == [3] and worker.unreported == 0)
     assert worker.stop(2.0)
 
 
@@ -153,25 +152,25 @@ def test_counters_always_add_up() -> None:
     counters = Counters()
     for _ in range(5):
         counters.receive()
-    counters.process(truncated=7)
-    counters.be_late()
+    counters.process(0.0, points_truncated=7)
+    counters.publish_pose(late=True)
+    counters.publish_pose(late=False)
     counters.drop("superseded")
     counters.drop("wrong_frame")
     counters.drop("superseded")
-    counts = counters.snapshot()
+    counts = counters.counts
     assert (counts.received, counts.processed, counts.pending, counts.total_dropped) == (5, 1, 1, 3)
     assert counts.dropped == {"superseded": 2, "wrong_frame": 1}
-    assert counts.judged == 4
-    assert (counts.points_truncated, counts.late) == (7, 1)
+    assert (counts.points_truncated, counts.late, counts.poses_published) == (7, 1, 2)
     assert counts.received == counts.processed + counts.total_dropped + counts.pending
 
 
 def test_rate_is_that_of_the_last_two_seconds() -> None:
-    meter = RateMeter(window_s=2.0)
+    counters = Counters()
     for k in range(40):
-        meter.tick(0.1 * k)
-    assert meter.rate(3.95) == pytest.approx(10.0, abs=0.5)
-    assert meter.rate(10.0) == 0.0
+        counters.process(0.1 * k)
+    assert counters.rate_hz(3.95) == pytest.approx(10.0, abs=0.5)
+    assert counters.rate_hz(10.0) == 0.0
 
 
 # Order of a stream

@@ -21,9 +21,8 @@ from end2reg_ros.cloud.stream_guard import StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.find.initial_pose import PriorRequest, PriorRules
 from end2reg_ros.registration.types import Prior, Quality, Registration
-from end2reg_ros.runtime.health import Health, Identity
-from end2reg_ros.runtime.runtime_types import RuntimeSettings
-from end2reg_ros.runtime.tracker_runtime import TrackerRuntime
+from end2reg_ros.runtime.status import Identity, NodeStatus
+from end2reg_ros.runtime.tracker_runtime import RuntimeSettings, TrackerRuntime
 from end2reg_ros.runtime.watchdog import WatchdogSettings
 from end2reg_ros.tracking import State, Tracker
 
@@ -71,7 +70,7 @@ class Ear:
 
     def __init__(self) -> None:
         self.poses: list[int] = []
-        self.health: list[Health] = []
+        self.statuses: list[NodeStatus] = []
         self.shown: list[State] = []
         self.warned: list[tuple[str, str]] = []
         self.broken = False
@@ -88,19 +87,19 @@ class Ear:
     def show(self, state: State) -> None:
         self.shown.append(state)
 
-    def status(self, health: Health) -> None:
+    def status(self, status: NodeStatus) -> None:
         if self.broken:
             raise RuntimeError("the middleware is gone")
-        counts = health.counters
+        counts = status.counts
         assert counts.received == counts.processed + counts.total_dropped + counts.pending
-        self.health.append(health)
+        self.statuses.append(status)
 
     def warn(self, reason_code: str, text: str) -> None:
         self.warned.append((reason_code, text))
 
     @property
-    def last(self) -> Health:
-        return self.health[-1]
+    def last(self) -> NodeStatus:
+        return self.statuses[-1]
 
 
 class Bench:
@@ -123,7 +122,7 @@ class Bench:
         )
         self.runtime = TrackerRuntime(Tracker(self.registrar, case), settings, self.ear)
         self.runtime.activate()
-        self.wait(lambda: bool(self.ear.health) and self.ear.last.judgement.reason_code == "waiting")
+        self.wait(lambda: bool(self.ear.statuses) and self.ear.last.report.reason_code == "waiting")
 
     def cloud(self, **changes: Any) -> PointCloud2:
         self.stamp_ns += 66_000_000
@@ -131,11 +130,11 @@ class Bench:
         message = PointCloud2(header("camera", self.stamp_ns), 1, 500, FIELDS, False, 12, 6000, data, False)
         return replace(message, **changes)
 
-    def send(self, message: PointCloud2 | None = None) -> Health:
+    def send(self, message: PointCloud2 | None = None) -> NodeStatus:
         """Send one cloud and wait for what is said about it."""
-        before = len(self.ear.health)
+        before = len(self.ear.statuses)
         self.runtime.receive(message or self.cloud())
-        self.wait(lambda: len(self.ear.health) > before and self.ear.last.counters.pending == 0)
+        self.wait(lambda: len(self.ear.statuses) > before and self.ear.last.counts.pending == 0)
         # The cloud is counted a moment before it is judged: a command runs only after both.
         judged = threading.Event()
         self.runtime._worker.call(judged.set)
@@ -145,7 +144,7 @@ class Bench:
     def wait(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < deadline, f"timed out; last: {self.ear.health[-1:]}"
+            assert time.monotonic() < deadline, f"timed out; last: {self.ear.statuses[-1:]}"
             time.sleep(0.002)
 
     def tick_until(self, condition: Callable[[], bool]) -> None:
@@ -159,7 +158,7 @@ class Bench:
 
     def track(self) -> None:
         self.runtime.offer_prior(PriorRequest("camera", self.stamp_ns, np.eye(4), np.zeros((6, 6))))
-        self.wait(lambda: self.send().judgement.state == State.TRACKING)
+        self.wait(lambda: self.send().report.state == State.TRACKING)
 
 
 @pytest.fixture
@@ -170,18 +169,18 @@ def bench() -> Iterator[Bench]:
 
 
 def test_no_pose_without_a_start_then_poses_with_the_stamps_of_their_clouds(bench: Bench) -> None:
-    judgement = bench.send().judgement
-    assert (judgement.state, judgement.reason_code) == (State.SEARCHING, "no_prior")
+    report = bench.send().report
+    assert (report.state, report.reason_code) == (State.SEARCHING, "no_prior")
     assert bench.ear.poses == []
     bench.track()
     first = len(bench.ear.poses)
-    health = bench.send()
-    assert health.judgement.stamp_ns == bench.stamp_ns == bench.ear.poses[-1]
-    assert len(bench.ear.poses) == first + 1 == health.counters.poses_published
-    assert list(health.judgement.timings_ms) == ["wait", "decode", "refine", "publish"]
-    assert health.judgement.position_stddev_m == pytest.approx(1e-4, rel=0.5)
-    assert health.judgement.rotation_stddev_rad == pytest.approx(1e-4)
-    assert health.judgement.pose_age_ms == pytest.approx(1e-6 * (100 * SECOND - bench.stamp_ns))
+    status = bench.send()
+    assert status.report.stamp_ns == bench.stamp_ns == bench.ear.poses[-1]
+    assert len(bench.ear.poses) == first + 1 == status.counts.poses_published
+    assert list(status.report.timings_ms) == ["wait", "decode", "refine", "publish"]
+    assert status.report.position_stddev_m == pytest.approx(1e-4, rel=0.5)
+    assert status.report.rotation_stddev_rad == pytest.approx(1e-4)
+    assert status.report.pose_age_ms == pytest.approx(1e-6 * (100 * SECOND - bench.stamp_ns))
     assert len(set(bench.ear.poses)) == len(bench.ear.poses)
 
 
@@ -203,14 +202,14 @@ BAD: dict[str, dict[str, Any]] = {
 def test_a_bad_cloud_is_a_counted_and_published_reason_and_no_pose(bench: Bench, code: str) -> None:
     bench.track()
     poses = len(bench.ear.poses)
-    registered = bench.ear.last.judgement
-    health = bench.send(bench.cloud(**BAD[code]))
-    assert health.judgement.reason_code == code
+    registered = bench.ear.last.report
+    status = bench.send(bench.cloud(**BAD[code]))
+    assert status.report.reason_code == code
     # the state rests on the last cloud registered: its header stays
-    assert (health.judgement.state, health.judgement.stamp_ns) == (State.TRACKING, registered.stamp_ns)
-    assert (health.judgement.frame_id, health.judgement.registration) == ("camera", None)
-    assert health.judgement.reason
-    assert health.counters.dropped == {code: 1}
+    assert (status.report.state, status.report.stamp_ns) == (State.TRACKING, registered.stamp_ns)
+    assert (status.report.frame_id, status.report.registration) == ("camera", None)
+    assert status.report.reason
+    assert status.counts.dropped == {code: 1}
     assert len(bench.ear.poses) == poses
     assert bench.ear.warned[-1][0] == code
 
@@ -221,17 +220,15 @@ def test_the_second_frozen_cloud_is_lost_with_that_reason(bench: Bench) -> None:
     bench.send(frozen)
     poses = len(bench.ear.poses)
     first, second = bench.send(frozen), bench.send(bench.cloud(data=frozen.data))  # the stamp, then the data
-    assert (first.judgement.state, first.judgement.reason_code) == (State.TRACKING, "frozen")
-    assert (second.judgement.state, second.judgement.reason_code) == (State.LOST, "frozen")
-    assert (
-        second.judgement.reason == "the data equal those of the cloud before: the camera's picture is frozen"
-    )
+    assert (first.report.state, first.report.reason_code) == (State.TRACKING, "frozen")
+    assert (second.report.state, second.report.reason_code) == (State.LOST, "frozen")
+    assert second.report.reason == "the data equal those of the cloud before: the camera's picture is frozen"
     assert len(bench.ear.poses) == poses
     assert bench.ear.shown[-1] == State.LOST
     last = second.history.last
     assert last is not None and (last.name, last.reason_code) == ("TRACKING->LOST", "frozen")
-    assert second.counters.dropped == {"frozen": 2}
-    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)  # without a restart
+    assert second.counts.dropped == {"frozen": 2}
+    bench.wait(lambda: bench.send().report.state == State.TRACKING)  # without a restart
 
 
 def test_a_camera_that_stops_is_lost_after_its_own_patience(bench: Bench) -> None:
@@ -244,15 +241,15 @@ def test_a_camera_that_stops_is_lost_after_its_own_patience(bench: Bench) -> Non
     for _ in range(16):
         bench.send()
         time.sleep(0.01)
-    assert bench.ear.last.judgement.state == State.TRACKING
+    assert bench.ear.last.report.state == State.TRACKING
     began = time.monotonic()
-    bench.tick_until(lambda: bench.ear.last.judgement.state == State.LOST)
+    bench.tick_until(lambda: bench.ear.last.report.state == State.LOST)
     assert 0.05 < time.monotonic() - began < 1.0
-    judgement, last = bench.ear.last.judgement, bench.ear.last.history.last
-    assert judgement.reason_code == "no_cloud"
-    assert judgement.reason.startswith("nothing on /points for 0.")
-    assert last is not None and (last.reason_code, last.reason) == ("no_cloud", judgement.reason)
-    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+    report, last = bench.ear.last.report, bench.ear.last.history.last
+    assert report.reason_code == "no_cloud"
+    assert report.reason.startswith("nothing on /points for 0.")
+    assert last is not None and (last.reason_code, last.reason) == ("no_cloud", report.reason)
+    bench.wait(lambda: bench.send().report.state == State.TRACKING)
 
 
 @pytest.mark.slow
@@ -264,8 +261,8 @@ def test_a_long_search_is_no_silence_while_clouds_arrive(bench: Bench) -> None:
         bench.runtime.tick()
         time.sleep(0.015)
     bench.registrar.wait_s = 0.0
-    bench.wait(lambda: bench.runtime.voice.counters.snapshot().pending == 0)
-    assert "no_cloud" not in {health.judgement.reason_code for health in bench.ear.health}
+    bench.wait(lambda: bench.runtime.reporter.counters.counts.pending == 0)
+    assert "no_cloud" not in {status.report.reason_code for status in bench.ear.statuses}
     assert bench.ear.warned == []
 
 
@@ -273,34 +270,34 @@ def test_a_long_search_is_no_silence_while_clouds_arrive(bench: Bench) -> None:
 def test_a_slow_frame_does_not_lose_the_track(bench: Bench) -> None:
     """One registration takes four times the watchdog's patience while clouds keep coming: the next one goes on."""
     bench.track()
-    before = bench.runtime.voice.health().history
+    before = bench.runtime.reporter.status().history
     bench.registrar.wait_s = 0.8
     for _ in range(14):  # 0.066 s apart by their stamps: 0.9 s
         bench.runtime.receive(bench.cloud())
         bench.runtime.tick()
         time.sleep(0.066)
-        if bench.runtime.voice.counters.snapshot().late:
+        if bench.runtime.reporter.counters.counts.late:
             bench.registrar.wait_s = 0.0
     bench.registrar.wait_s = 0.0
-    bench.wait(lambda: bench.runtime.voice.counters.snapshot().pending == 0)
-    assert bench.send().judgement.state == State.TRACKING
-    assert bench.runtime.voice.health().history is before
+    bench.wait(lambda: bench.runtime.reporter.counters.counts.pending == 0)
+    assert bench.send().report.state == State.TRACKING
+    assert bench.runtime.reporter.status().history is before
 
 
 def test_a_pose_later_than_the_cameras_period_is_counted(bench: Bench) -> None:
     assert np.isnan(bench.send().frame_budget_ms)
     bench.track()
     for _ in range(4):
-        health = bench.send()
-    assert health.frame_budget_ms == pytest.approx(66.0, abs=0.01)
-    late = health.counters.late
+        status = bench.send()
+    assert status.frame_budget_ms == pytest.approx(66.0, abs=0.01)
+    late = status.counts.late
     bench.registrar.wait_s = 0.1
-    health = bench.send()
-    assert health.counters.late == late + 1
-    assert health.judgement.latency_ms > 100.0
+    status = bench.send()
+    assert status.counts.late == late + 1
+    assert status.report.latency_ms > 100.0
     bench.registrar.success = False
-    assert bench.send().counters.late == late + 1  # no pose, so none that is late
-    counts = bench.ear.last.counters
+    assert bench.send().counts.late == late + 1  # no pose, so none that is late
+    counts = bench.ear.last.counts
     assert counts.received == counts.processed + counts.total_dropped
 
 
@@ -320,7 +317,7 @@ def test_changes_of_state_are_counted_by_edge_with_reason_and_stamp(bench: Bench
         bench.stamp_ns,
     )
     bench.runtime.reset()
-    bench.wait(lambda: bench.ear.last.judgement.reason_code == "reset")
+    bench.wait(lambda: bench.ear.last.report.reason_code == "reset")
     last = bench.ear.last.history.last
     assert last is not None and (last.name, last.reason) == (
         "LOST->SEARCHING",
@@ -329,20 +326,20 @@ def test_changes_of_state_are_counted_by_edge_with_reason_and_stamp(bench: Bench
 
 
 def test_the_watchdog_speaks_when_no_cloud_ever_comes(bench: Bench) -> None:
-    bench.tick_until(lambda: bench.ear.last.judgement.reason_code == "no_cloud")
-    assert bench.ear.last.judgement.state == State.SEARCHING
-    assert bench.ear.last.judgement.reason.startswith("nothing has arrived on /points in 0.")
+    bench.tick_until(lambda: bench.ear.last.report.reason_code == "no_cloud")
+    assert bench.ear.last.report.state == State.SEARCHING
+    assert bench.ear.last.report.reason.startswith("nothing has arrived on /points in 0.")
     assert bench.ear.last.since_last_cloud_s == -1.0
 
 
 @pytest.mark.slow
 def test_the_track_is_lost_when_clouds_stop_and_the_status_is_repeated(bench: Bench) -> None:
     bench.track()
-    bench.tick_until(lambda: bench.ear.last.judgement.state == State.LOST)
-    assert bench.ear.last.judgement.reason_code == "no_cloud"
-    said = len(bench.ear.health)
-    bench.tick_until(lambda: len(bench.ear.health) > said)
-    assert bench.ear.last.judgement.state == State.LOST
+    bench.tick_until(lambda: bench.ear.last.report.state == State.LOST)
+    assert bench.ear.last.report.reason_code == "no_cloud"
+    said = len(bench.ear.statuses)
+    bench.tick_until(lambda: len(bench.ear.statuses) > said)
+    assert bench.ear.last.report.state == State.LOST
 
 
 def test_a_cloud_that_waited_while_the_camera_died_does_not_keep_the_track(bench: Bench) -> None:
@@ -351,15 +348,15 @@ def test_a_cloud_that_waited_while_the_camera_died_does_not_keep_the_track(bench
     bench.runtime.receive(bench.cloud())
     time.sleep(0.05)
     bench.runtime.receive(bench.cloud())  # in the mailbox when the camera dies
-    processed = bench.runtime.voice.counters.snapshot().processed
-    bench.tick_until(lambda: bench.runtime.voice.counters.snapshot().processed == processed + 2)
-    bench.tick_until(lambda: bench.ear.last.judgement.reason_code == "no_cloud")
-    assert bench.ear.last.judgement.state == State.LOST
+    processed = bench.runtime.reporter.counters.counts.processed
+    bench.tick_until(lambda: bench.runtime.reporter.counters.counts.processed == processed + 2)
+    bench.tick_until(lambda: bench.ear.last.report.reason_code == "no_cloud")
+    assert bench.ear.last.report.state == State.LOST
     said = len([w for w in bench.ear.warned if w[0] == "no_cloud"])
     for _ in range(30):
         bench.runtime.tick()
         time.sleep(0.01)
-    assert bench.ear.last.judgement.state == State.LOST
+    assert bench.ear.last.report.state == State.LOST
     assert len([w for w in bench.ear.warned if w[0] == "no_cloud"]) == said  # told once, not at every tick
 
 
@@ -367,7 +364,7 @@ def test_a_new_stream_begins_without_the_old_start(bench: Bench) -> None:
     bench.track()
     bench.stamp_ns = 2 * SECOND
     bench.send()
-    assert bench.send().judgement.reason_code == "no_prior"
+    assert bench.send().report.reason_code == "no_prior"
     bench.track()
 
 
@@ -375,10 +372,10 @@ def test_a_replayed_recording_starts_over_with_a_reason(bench: Bench) -> None:
     bench.track()
     bench.stamp_ns = 2 * SECOND
     bench.send()
-    reasons = [health.judgement.reason_code for health in bench.ear.health]
+    reasons = [status.report.reason_code for status in bench.ear.statuses]
     assert "clock_jumped_back" in reasons
-    after = bench.ear.health[reasons.index("clock_jumped_back")]
-    assert after.judgement.state == State.SEARCHING
+    after = bench.ear.statuses[reasons.index("clock_jumped_back")]
+    assert after.report.state == State.SEARCHING
     assert all(stamp > 10 * SECOND for stamp in bench.ear.poses)
     bench.track()
 
@@ -387,13 +384,13 @@ def test_disabled_means_lost_and_silent(bench: Bench) -> None:
     bench.track()
     bench.runtime.enable(False)
     poses = len(bench.ear.poses)
-    bench.wait(lambda: bench.ear.last.judgement.reason_code == "disabled")
-    assert bench.ear.last.judgement.state == State.LOST
+    bench.wait(lambda: bench.ear.last.report.reason_code == "disabled")
+    assert bench.ear.last.report.state == State.LOST
     bench.runtime.receive(bench.cloud())
-    bench.wait(lambda: bench.runtime.voice.counters.snapshot().dropped == {"disabled": 1})
+    bench.wait(lambda: bench.runtime.reporter.counters.counts.dropped == {"disabled": 1})
     assert len(bench.ear.poses) == poses
     bench.runtime.enable(True)
-    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+    bench.wait(lambda: bench.send().report.state == State.TRACKING)
 
 
 def test_nothing_is_published_once_deactivate_has_returned(bench: Bench) -> None:
@@ -403,9 +400,9 @@ def test_nothing_is_published_once_deactivate_has_returned(bench: Bench) -> None
     time.sleep(0.05)
     bench.runtime.deactivate()
     poses = len(bench.ear.poses)
-    bench.wait(lambda: bench.ear.last.judgement.reason_code == "inactive")
+    bench.wait(lambda: bench.ear.last.report.reason_code == "inactive")
     assert len(bench.ear.poses) == poses
-    assert bench.ear.last.judgement.state == State.SEARCHING
+    assert bench.ear.last.report.state == State.SEARCHING
 
 
 def test_disabled_deactivated_and_activated_it_works_again(bench: Bench) -> None:
@@ -421,25 +418,25 @@ def test_a_start_offered_while_nothing_works_is_dropped(bench: Bench) -> None:
     bench.runtime.enable(False)
     bench.runtime.offer_prior(start)
     bench.runtime.enable(True)
-    assert bench.send().judgement.reason_code == "no_prior"
+    assert bench.send().report.reason_code == "no_prior"
     assert ("prior_refused", "initial_pose refused: the tracker is stopped") in bench.ear.warned
     bench.runtime.deactivate()
     bench.runtime.offer_prior(start)
     bench.runtime.activate()
-    bench.wait(lambda: bench.ear.last.judgement.reason_code == "waiting")
-    assert bench.send().judgement.reason_code == "no_prior"
+    bench.wait(lambda: bench.ear.last.report.reason_code == "waiting")
+    assert bench.send().report.reason_code == "no_prior"
 
 
 @pytest.mark.parametrize("action", ["relocalize", "reset"])
 def test_relocalize_and_reset_forget_the_start(bench: Bench, action: str) -> None:
     bench.track()
     getattr(bench.runtime, action)()
-    bench.wait(lambda: bench.ear.last.judgement.reason_code == action)
-    assert bench.ear.last.judgement.state == State.SEARCHING
-    assert bench.send().judgement.reason_code == "no_prior"
+    bench.wait(lambda: bench.ear.last.report.reason_code == action)
+    assert bench.ear.last.report.state == State.SEARCHING
+    assert bench.send().report.reason_code == "no_prior"
     bench.runtime.offer_prior(PriorRequest("camera", bench.stamp_ns, np.eye(4), np.zeros((6, 6))))
     getattr(bench.runtime, action)()  # a start not used yet is forgotten too
-    assert bench.send().judgement.reason_code == "no_prior"
+    assert bench.send().report.reason_code == "no_prior"
     bench.track()
 
 
@@ -447,11 +444,9 @@ def test_an_old_start_is_refused(bench: Bench) -> None:
     bench.runtime.offer_prior(
         PriorRequest("camera", bench.stamp_ns - 11 * SECOND + SECOND // 2, np.eye(4), np.zeros((6, 6)))
     )
-    judgement = bench.send().judgement
-    assert judgement.reason_code == "prior_refused"
-    assert judgement.reason == (
-        "initial_pose refused: its stamp is 10.6 s older than the cloud's (limit 10 s)"
-    )
+    report = bench.send().report
+    assert report.reason_code == "prior_refused"
+    assert report.reason == ("initial_pose refused: its stamp is 10.6 s older than the cloud's (limit 10 s)")
 
 
 def test_a_start_without_a_stamp_does_not_wait_for_ever(
@@ -460,10 +455,10 @@ def test_a_start_without_a_stamp_does_not_wait_for_ever(
     bench.runtime.offer_prior(PriorRequest("camera", 0, np.eye(4), np.zeros((6, 6))))
     later = time.perf_counter() + 60.0
     monkeypatch.setattr("end2reg_ros.runtime.priors.perf_counter", lambda: later)
-    judgement = bench.send().judgement
-    assert judgement.reason_code == "prior_refused"
-    assert judgement.reason.startswith("initial_pose refused: it waited 60.")
-    assert judgement.reason.endswith(" s for a cloud (limit 10 s)")
+    report = bench.send().report
+    assert report.reason_code == "prior_refused"
+    assert report.reason.startswith("initial_pose refused: it waited 60.")
+    assert report.reason.endswith(" s for a cloud (limit 10 s)")
 
 
 def test_frames_dropped_before_they_are_whole_keep_the_watchdog_informed(bench: Bench) -> None:
@@ -471,46 +466,46 @@ def test_frames_dropped_before_they_are_whole_keep_the_watchdog_informed(bench: 
 
     def lost() -> bool:
         bench.runtime.drop("no_colour_image", "a depth image came without a color/image of its stamp")
-        return bench.ear.last.judgement.state == State.LOST
+        return bench.ear.last.report.state == State.LOST
 
     bench.tick_until(lost)
-    judgement = bench.ear.last.judgement
-    assert judgement.reason_code == "no_colour_image"
-    assert judgement.reason == "a depth image came without a color/image of its stamp"
+    report = bench.ear.last.report
+    assert report.reason_code == "no_colour_image"
+    assert report.reason == "a depth image came without a color/image of its stamp"
 
 
 def test_it_knows_when_it_cannot_make_itself_heard(bench: Bench) -> None:
     bench.track()
     bench.ear.broken = True
-    assert not bench.runtime.is_mute
+    assert not bench.runtime.cannot_report
     bench.runtime.receive(bench.cloud())
-    bench.tick_until(lambda: bench.runtime.is_mute)
+    bench.tick_until(lambda: bench.runtime.cannot_report)
     bench.ear.broken = False
-    bench.tick_until(lambda: not bench.runtime.is_mute)
+    bench.tick_until(lambda: not bench.runtime.cannot_report)
     bench.track()
 
 
 def test_a_refused_start_stays_readable(bench: Bench) -> None:
     bench.runtime.offer_prior(PriorRequest("map", bench.stamp_ns, np.eye(4), np.zeros((6, 6))))
-    judgement = bench.send().judgement
-    assert (judgement.state, judgement.reason_code) == (State.SEARCHING, "prior_refused")
-    assert judgement.reason == (
+    report = bench.send().report
+    assert (report.state, report.reason_code) == (State.SEARCHING, "prior_refused")
+    assert report.reason == (
         "initial_pose refused: it is in 'map', the cloud in 'camera': "
         "tf2_ros is not installed: send the pose in the camera's frame"
     )
-    assert bench.send().judgement.reason_code == "prior_refused"
+    assert bench.send().report.reason_code == "prior_refused"
     bench.track()
 
 
 def test_a_slow_registration_works_on_the_newest_cloud(bench: Bench) -> None:
     bench.track()
     bench.registrar.wait_s = 0.1
-    processed = bench.runtime.voice.counters.snapshot().processed
+    processed = bench.runtime.reporter.counters.counts.processed
     for _ in range(6):
         bench.runtime.receive(bench.cloud())
         time.sleep(0.002)
-    bench.wait(lambda: bench.runtime.voice.counters.snapshot().pending == 0)
-    counts = bench.runtime.voice.counters.snapshot()
+    bench.wait(lambda: bench.runtime.reporter.counters.counts.pending == 0)
+    counts = bench.runtime.reporter.counters.counts
     assert counts.processed == processed + 2
     assert counts.dropped == {"superseded": 4}
     assert bench.ear.poses[-1] == bench.stamp_ns
@@ -520,12 +515,12 @@ def test_a_fault_in_the_code_is_a_counted_reason_and_lost(bench: Bench) -> None:
     bench.track()
     bench.registrar.fault = RuntimeError("a bug")
     bench.runtime.receive(bench.cloud())
-    bench.wait(lambda: bench.ear.last.judgement.reason_code == "internal_error")
-    assert bench.ear.last.judgement.state == State.LOST
-    assert bench.ear.last.counters.dropped == {"internal_error": 1}
+    bench.wait(lambda: bench.ear.last.report.reason_code == "internal_error")
+    assert bench.ear.last.report.state == State.LOST
+    assert bench.ear.last.counts.dropped == {"internal_error": 1}
     assert ("internal_error", "RuntimeError: a bug") in bench.ear.warned
     bench.registrar.fault = None
-    bench.wait(lambda: bench.send().judgement.state == State.TRACKING)
+    bench.wait(lambda: bench.send().report.state == State.TRACKING)
 
 
 def test_a_cloud_of_ten_million_points_is_bounded_in_time(bench: Bench) -> None:
@@ -535,7 +530,7 @@ def test_a_cloud_of_ten_million_points_is_bounded_in_time(bench: Bench) -> None:
     data[::7, 0] = 0.6
     message = bench.cloud(width=10_000_000, row_step=120_000_000, data=data.data.cast("B"))
     began = time.monotonic()
-    health = bench.send(message)
+    status = bench.send(message)
     assert time.monotonic() - began < 2.0
-    assert health.counters.points_truncated >= 9_900_000
-    assert health.counters.dropped == {}
+    assert status.counts.points_truncated >= 9_900_000
+    assert status.counts.dropped == {}
