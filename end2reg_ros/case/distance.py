@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Mesh
+from end2reg_ros.case.raycast import ray_scene, tensor
 
 Array = NDArray[np.float64]
 
@@ -17,18 +16,10 @@ def signed_distance(mesh: Mesh, points: Array) -> Array:
 
     Ray casting of Open3D, about the mesh's middle, so that coordinates far from the origin cost no precision.
     """
-    import open3d
-
-    o3d: Any = open3d  # its type stubs do not know numpy arrays
-
-    scene = o3d.t.geometry.RaycastingScene()
     centre = mesh.vertices.mean(axis=0)
     # In millimetres: Embree has absolute tolerances.
-    scene.add_triangles(
-        o3d.core.Tensor(((mesh.vertices - centre) * 1000.0).astype(np.float32)),
-        o3d.core.Tensor(mesh.triangles.astype(np.uint32)),
-    )
-    query = o3d.core.Tensor(((points - centre) * 1000.0).astype(np.float32))
+    scene = ray_scene([Mesh((mesh.vertices - centre) * 1000.0, mesh.triangles)])
+    query = tensor((points - centre) * 1000.0)
     # Three rays a point: one that grazes an edge is outvoted.
     distance = scene.compute_signed_distance(query, nsamples=3)
     return np.asarray(distance.numpy(), dtype=np.float64) / 1000.0

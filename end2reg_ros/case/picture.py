@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case, Landmarks, Screw
-from end2reg_ros.case.raster import View, draw
+from end2reg_ros.case.shaded_view import ParallelView, draw
 from end2reg_ros.errors import CaseError
 
 Array = NDArray[np.float64]
@@ -57,16 +57,16 @@ def save_picture(case: Case, path: str | Path, pixels_per_mm: float = 4.0) -> Pa
     return Path(path)
 
 
-def _view(case: Case, right: list[float], up: list[float], pixels_per_mm: float) -> View:
+def _view(case: Case, right: list[float], up: list[float], pixels_per_mm: float) -> ParallelView:
     r, u = np.array(right, dtype=np.float64), np.array(up, dtype=np.float64)
     points = [v.mesh.vertices for v in case.vertebrae]
     points += [np.stack([s.entry, s.tip]) for v in case.vertebrae for s in v.screws]
     flat = np.concatenate([np.stack([p @ r, p @ u], axis=1) for p in points])
     margin = 0.012
-    return View(r, u, flat.min(axis=0) - margin, flat.max(axis=0) + margin, pixels_per_mm * 1000.0)
+    return ParallelView(r, u, flat.min(axis=0) - margin, flat.max(axis=0) + margin, pixels_per_mm * 1000.0)
 
 
-def _draw_view(axes: Any, case: Case, view: View, title: str) -> None:
+def _draw_view(axes: Any, case: Case, view: ParallelView, title: str) -> None:
     image, depth = draw([(v.mesh, v.colour) for v in case.vertebrae], view)
     low, high = view.low * 1000.0, view.high * 1000.0
     axes.imshow(image, extent=(low[0], high[0], low[1], high[1]), interpolation="antialiased")
@@ -95,7 +95,7 @@ def _draw_view(axes: Any, case: Case, view: View, title: str) -> None:
     axes.text(high[0] - 14, low[1] + 4.5, "20 mm", color=_TEXT, fontsize=9, ha="center")
 
 
-def _draw_frame(axes: Any, T_model_level: Array, view: View) -> None:
+def _draw_frame(axes: Any, T_model_level: Array, view: ParallelView) -> None:
     origin = view.project(T_model_level[:3, 3]) * 1000.0
     for column, (_, colour) in enumerate(_AXES):
         step = view.project(T_model_level[:3, column]) * 12.0
@@ -108,7 +108,7 @@ def _draw_frame(axes: Any, T_model_level: Array, view: View) -> None:
         )
 
 
-def _draw_screw(axes: Any, screw: Screw, view: View) -> None:
+def _draw_screw(axes: Any, screw: Screw, view: ParallelView) -> None:
     """The shaft in its own width, drawn over the bone so that it can be seen inside."""
     start, end = view.project(screw.entry) * 1000.0, view.project(screw.tip) * 1000.0
     across = np.array([start[1] - end[1], end[0] - start[0]])
@@ -122,7 +122,7 @@ def _draw_screw(axes: Any, screw: Screw, view: View) -> None:
     axes.plot(*start, "o", color="#f4f6f8", markerfacecolor="#30363d", markersize=6, zorder=5)
 
 
-def _draw_landmarks(axes: Any, landmarks: Landmarks, view: View, depth: Array) -> None:
+def _draw_landmarks(axes: Any, landmarks: Landmarks, view: ParallelView, depth: Array) -> None:
     rows, columns = depth.shape
     for name, (marker, colour) in _LANDMARK_STYLE.items():
         point = getattr(landmarks, name)

@@ -8,6 +8,7 @@ import numpy as np
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Mesh
+from end2reg_ros.case.raycast import ray_scene, tensor
 from end2reg_ros.simulation.field.surfaces import Array
 
 TOLERANCE_M = 0.001  # deeper than in the CT: about the cartilage of a facet joint
@@ -19,7 +20,7 @@ class ContactCheck:
     """How deep the vertices of two closed meshes lie in each other; ray structures are built once."""
 
     def __init__(self, fixed: Mesh, moving: Mesh) -> None:
-        self._fixed, self._moving = _scene(fixed), _scene(moving)
+        self._fixed, self._moving = ray_scene([fixed]), ray_scene([moving])
         self._of_fixed, self._of_moving = _near(fixed, moving), _near(moving, fixed)
         # Segmented meshes of neighbours touch or overlap here and there: that much is no fault of the motion.
         self.rest_m = self.depth(np.eye(4))
@@ -40,17 +41,6 @@ class ContactCheck:
         return extra_depth_m <= TOLERANCE_M
 
 
-def _scene(mesh: Mesh) -> Any:
-    import open3d as o3d
-
-    scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(
-        o3d.core.Tensor.from_numpy(mesh.vertices.astype(np.float32)),
-        o3d.core.Tensor.from_numpy(mesh.triangles.astype(np.uint32)),
-    )
-    return scene
-
-
 def _near(mesh: Mesh, other: Mesh) -> Array:
     """Evenly picked vertices of a mesh in the other's box and around it, (N, 3) metres."""
     low, high = other.vertices.min(axis=0) - NEAR_M, other.vertices.max(axis=0) + NEAR_M
@@ -59,11 +49,7 @@ def _near(mesh: Mesh, other: Mesh) -> Array:
 
 
 def _depth(scene: Any, points: Array) -> float:
-    import open3d as o3d
-
     if len(points) == 0:
         return 0.0
-    distance = scene.compute_signed_distance(
-        o3d.core.Tensor.from_numpy(points.astype(np.float32)), nthreads=1
-    )
+    distance = scene.compute_signed_distance(tensor(points), nthreads=1)
     return max(0.0, -float(distance.numpy().min()))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros import se3
-from end2reg_ros.case.model import Case
+from end2reg_ros.case.model import Case, Mesh
+from end2reg_ros.case.raycast import first_hits
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -66,7 +67,7 @@ def around(
     aspect: float = 4 / 3,
 ) -> Window:
     """The part of the picture where the posed model is; the whole picture when it lies outside."""
-    points = np.concatenate([_in_camera(case, level, T) for level, T in poses.items()])
+    points = np.concatenate([_in_camera(case, level, T).vertices for level, T in poses.items()])
     points = points[points[:, 2] > 0.05]
     h, w = view.colour.shape[:2]
     if len(points) == 0:
@@ -126,35 +127,16 @@ def raster(
         (h, w) index of the vertebra in the case, -1 for none; (h, w) depth in metres, inf for none; (h, w) cosine
         between surface and view, 0..1.
     """
-    import open3d as o3d
-
-    scene = o3d.t.geometry.RaycastingScene()
-    index_of: dict[int, int] = {}
-    for i, vertebra in enumerate(case.vertebrae):
-        if vertebra.level in poses:
-            vertices = _in_camera(case, vertebra.level, poses[vertebra.level]).astype(np.float32)
-            triangles = vertebra.mesh.triangles.astype(np.uint32)
-            index_of[
-                scene.add_triangles(
-                    o3d.core.Tensor.from_numpy(vertices), o3d.core.Tensor.from_numpy(triangles)
-                )
-            ] = i
+    drawn = [i for i, vertebra in enumerate(case.vertebrae) if vertebra.level in poses]
+    meshes = [_in_camera(case, case.vertebrae[i].level, poses[case.vertebrae[i].level]) for i in drawn]
     width, height = size
     u, v = np.meshgrid(np.arange(width), np.arange(height))
-    ahead = np.stack(
-        [(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u, dtype=np.float64)], axis=-1
-    )
-    rays = np.concatenate([np.zeros_like(ahead), ahead], axis=-1).astype(
-        np.float32
-    )  # z = 1: hit distance is depth
-    hit = scene.cast_rays(o3d.core.Tensor.from_numpy(rays))
-    geometry = hit["geometry_ids"].numpy().astype(np.int64)
-    ids = np.full(geometry.shape, -1, dtype=np.int64)
-    for geometry_id, i in index_of.items():
-        ids[geometry == geometry_id] = i
+    # z = 1: the distance is depth.
+    ahead = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(u.shape)], axis=-1)
+    hits = first_hits(meshes, np.zeros(3), ahead)
     unit = ahead / np.linalg.norm(ahead, axis=-1, keepdims=True)
-    shade = np.abs(np.einsum("hwc,hwc->hw", hit["primitive_normals"].numpy().astype(np.float64), unit))
-    return ids, hit["t_hit"].numpy(), shade
+    shade = np.abs(np.einsum("hwc,hwc->hw", hits.normal, unit))
+    return np.array([*drawn, -1])[hits.mesh], hits.distance, shade
 
 
 def outline(ids: NDArray[np.int64], thickness: int = 2) -> NDArray[np.bool_]:
@@ -179,9 +161,10 @@ def jpeg(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-def _in_camera(case: Case, level: str, T_camera_level: Array) -> Array:
+def _in_camera(case: Case, level: str, T_camera_level: Array) -> Mesh:
     vertebra = next(v for v in case.vertebrae if v.level == level)
-    return se3.apply(T_camera_level @ se3.inverse(vertebra.T_model_level), vertebra.mesh.vertices)
+    T_camera_model = T_camera_level @ se3.inverse(vertebra.T_model_level)
+    return Mesh(se3.apply(T_camera_model, vertebra.mesh.vertices), vertebra.mesh.triangles)
 
 
 def _covered(view: CameraPicture, window: Window, depth: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Landmarks, Mesh, Screw
+from end2reg_ros.case.raycast import ray_scene, tensor
 from end2reg_ros.simulation.anatomy.arch import ArchPoints
 from end2reg_ros.simulation.anatomy.fields import Array
 
@@ -19,32 +18,12 @@ def _to_model(point_mm: Array, T_model_body_mm: Array) -> Array:
     return np.asarray(se3.apply(T_model_body_mm, point_mm) / 1000.0)
 
 
-def _scene(mesh: Mesh) -> Any:
-    import open3d
-
-    o3d: Any = open3d  # its type stubs do not know numpy arrays
-
-    scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(
-        o3d.core.Tensor(mesh.vertices.astype(np.float32)), o3d.core.Tensor(mesh.triangles.astype(np.uint32))
-    )
-    return scene
-
-
-def nearest_on_surface(mesh: Mesh, points: Array) -> Array:
-    """Points (N, 3) of the surface nearest to ``points`` (N, 3), metres."""
-    import open3d
-
-    o3d: Any = open3d
-    query = o3d.core.Tensor(np.atleast_2d(points).astype(np.float32))
-    return np.asarray(_scene(mesh).compute_closest_points(query)["points"].numpy(), dtype=np.float64)
-
-
 def mark_landmarks(mesh: Mesh, points: ArchPoints, T_model_body_mm: Array) -> Landmarks:
     """Spinous and transverse tips: the surface points nearest to where the shape was drawn to end. Not proposed by
     geometry but known by construction."""
     wanted = [points.spinous_tip, points.transverse_tips["left"], points.transverse_tips["right"]]
-    found = nearest_on_surface(mesh, np.stack([_to_model(p, T_model_body_mm) for p in wanted]))
+    query = tensor(np.stack([_to_model(p, T_model_body_mm) for p in wanted]))
+    found = ray_scene([mesh]).compute_closest_points(query)["points"].numpy().astype(np.float64)
     return Landmarks(spinous=found[0], transverse_left=found[1], transverse_right=found[2], proposed=False)
 
 
@@ -55,16 +34,13 @@ def plan_screws(mesh: Mesh, points: ArchPoints, T_model_body_mm: Array) -> tuple
     Raises:
         ValueError: the axis does not leave the bone behind the pedicle.
     """
-    import open3d
-
-    o3d: Any = open3d
-    scene = _scene(mesh)
+    scene = ray_scene([mesh])
     screws = []
     for side in ("left", "right"):
         centre = _to_model(points.pedicle_centres[side], T_model_body_mm)
         outward = T_model_body_mm[:3, :3] @ points.pedicle_axes[side]
-        ray = np.concatenate([centre, outward]).astype(np.float32)[None]
-        distance = float(scene.cast_rays(o3d.core.Tensor(ray))["t_hit"].numpy()[0])
+        ray = tensor(np.concatenate([centre, outward])[None])
+        distance = float(scene.cast_rays(ray)["t_hit"].numpy()[0])
         if not np.isfinite(distance):
             raise ValueError(f"the {side} pedicle's axis does not leave the bone")
         entry = centre + distance * outward

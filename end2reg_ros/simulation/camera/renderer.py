@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros import se3
+from end2reg_ros.case.model import Mesh
+from end2reg_ros.case.raycast import ray_scene, tensor
 from end2reg_ros.simulation.camera.sensor import SensorSettings
 from end2reg_ros.simulation.field.surfaces import MATTE, Array, Surface
 
@@ -65,16 +66,8 @@ class Body:
 
     def __init__(self, surfaces: Sequence[Surface], nthreads: int = 1) -> None:
         """Build the ray structure; the order of ``surfaces`` is the order of their hit ids."""
-        import open3d as o3d
-
-        self._tensor = o3d.core.Tensor.from_numpy
         self._nthreads = nthreads
-        self._scene: Any = o3d.t.geometry.RaycastingScene()
-        for surface in surfaces:
-            self._scene.add_triangles(
-                self._tensor(surface.vertices.astype(np.float32)),
-                self._tensor(surface.triangles.astype(np.uint32)),
-            )
+        self._scene = ray_scene([Mesh(surface.vertices, surface.triangles) for surface in surfaces])
         paint = [np.concatenate([s.colours, s.shine[:, None]], axis=1) for s in surfaces]
         last = np.array([[*BACKGROUND, MATTE]], np.uint8)
         self._paint = np.ascontiguousarray(np.concatenate([*paint, last])).view(np.uint32)[:, 0]
@@ -99,7 +92,7 @@ class Body:
         x, y = directions[:, 0], directions[:, 1]
         for k in range(3):
             np.add(x * R[k, 0], y * R[k, 1] + R[k, 2], out=rays[:, 3 + k])
-        answer = self._scene.cast_rays(self._tensor(rays), nthreads=self._nthreads)
+        answer = self._scene.cast_rays(tensor(rays), nthreads=self._nthreads)
         normals, surface = answer["primitive_normals"].numpy(), answer["geometry_ids"].numpy()
         cosine = np.abs(np.einsum("ij,ij->i", normals, rays[:, 3:]))
         cosine /= np.sqrt(x * x + y * y + np.float32(1.0))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case, Mesh, Vertebra
+from end2reg_ros.case.raycast import ray_scene, tensor
 from end2reg_ros.simulation.field.surfaces import Array
 
 POSTERIOR_BAND_M = 0.012  # what lies this close behind the most posterior point counts as the spinous tip
@@ -79,18 +80,10 @@ def build_bone_map(case: Case, spacing_m: float = 0.001, margin_m: float = 0.03)
 
 
 def _posterior_height(meshes: list[Mesh], x: Array, z: Array, y_start: float) -> Array:
-    import open3d as o3d
-
-    tensor = o3d.core.Tensor.from_numpy
-    scene = o3d.t.geometry.RaycastingScene()
-    for mesh in meshes:
-        scene.add_triangles(
-            tensor(mesh.vertices.astype(np.float32)), tensor(mesh.triangles.astype(np.uint32))
-        )
     rays = np.zeros((len(z), len(x), 6), np.float32)
     rays[..., 0], rays[..., 1], rays[..., 2] = x[None, :], y_start, z[:, None]
     rays[..., 4] = 1.0
-    t = scene.cast_rays(tensor(rays))["t_hit"].numpy().astype(np.float64)
+    t = ray_scene(meshes).cast_rays(tensor(rays))["t_hit"].numpy().astype(np.float64)
     return np.where(np.isfinite(t), -(y_start + t), np.nan)
 
 
