@@ -37,8 +37,8 @@ from end2reg_ros.cloud.scene_folder import find_scenes
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.benchmark import Trial
-from end2reg_ros.evaluation.host import package_versions
-from end2reg_ros.evaluation.tables import environment, finite
+from end2reg_ros.evaluation.host import environment, package_versions
+from end2reg_ros.evaluation.tables import finite
 from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, table_1
 
 

@@ -24,7 +24,7 @@ from end2reg_ros.cloud.ros_messages import (
     header,
 )
 from end2reg_ros.cloud.voxel import voxel_downsample
-from end2reg_ros.evaluation.tables import environment
+from end2reg_ros.evaluation.host import environment
 
 HEADER = header("camera_depth_optical_frame", 1_000_000_000)
 INVALID = 0.3

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.tables import environment
+from end2reg_ros.evaluation.host import environment
 from end2reg_ros.se3 import apply, from_rotation_translation, move_covariance, rotation_from_vector
 from end2reg_ros.tracking.filter import FilterSettings, PoseFilter
 

@@ -26,8 +26,9 @@ from end2reg_ros.case import load_case
 from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineOptions
+from end2reg_ros.evaluation.host import environment
 from end2reg_ros.evaluation.metrics import Targets, targets_from_case
-from end2reg_ros.evaluation.tables import environment, finite
+from end2reg_ros.evaluation.tables import finite
 from end2reg_ros.registration.end2reg import End2RegRegistrar
 from end2reg_ros.registration.find.network_passes import mask_source
 from end2reg_ros.registration.stopwatch import Stopwatch

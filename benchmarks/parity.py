@@ -31,7 +31,8 @@ from end2reg_ros.engine.verify import load_reference, verify_engine
 from end2reg_ros.engine.verify_report import TOLERANCES, Comparison, VerifyReport, engine_document
 from end2reg_ros.engine.verify_scenes import SurfacePoints, verify_scenes
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.tables import environment, finite
+from end2reg_ros.evaluation.host import environment
+from end2reg_ros.evaluation.tables import finite
 from end2reg_ros.registration.find.local_scene import model_side
 from end2reg_ros.registration.fit.surface_cache import model_surface
 from end2reg_ros.registration.weights_path import choose_weights

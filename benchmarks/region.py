@@ -22,7 +22,7 @@ from end2reg_ros.cloud.depth import decode_depth
 from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
 from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
-from end2reg_ros.evaluation.tables import environment
+from end2reg_ros.evaluation.host import environment
 from end2reg_ros.network.region_net import RegionNet, predict_regions
 from end2reg_ros.registration.find.local_scene import REGION_HALF_M
 from end2reg_ros.registration.find.region_candidates import RegionCandidate

@@ -23,9 +23,10 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cli.evaluate import Evaluate
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.benchmark import CaseBench
+from end2reg_ros.evaluation.host import environment
 from end2reg_ros.evaluation.regions import region_finder_of
 from end2reg_ros.evaluation.statistics import Comparison, Selection, compare_documents
-from end2reg_ros.evaluation.tables import environment, finite
+from end2reg_ros.evaluation.tables import finite
 from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, rows_of_document, table_1, table_2, table_3
 from end2reg_ros.simulation.field.settings import SUITES
 

@@ -25,7 +25,7 @@ from end2reg_ros.cloud.pyramid import UNIT_M, build_pyramid, cells_of, point_att
 from end2reg_ros.cloud.pyramid_reference import tables_by_query
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.voxel import voxel_downsample
-from end2reg_ros.evaluation.tables import environment
+from end2reg_ros.evaluation.host import environment
 from end2reg_ros.profile import Profile, get_profile
 from end2reg_ros.registration.find.local_scene import (
     POSED_MARGIN_M,

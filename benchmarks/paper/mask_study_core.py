@@ -18,7 +18,7 @@ from end2reg_ros.evaluation.metrics import WRONG_MM, Pose, Targets, pose_errors
 from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.evaluation.spread import Spread, spread
 from end2reg_ros.evaluation.statistics import SignedRank, signed_rank
-from end2reg_ros.evaluation.tables_paper import number, percent, table
+from end2reg_ros.evaluation.tables import markdown_table, number, percent
 from end2reg_ros.reasons import Reason
 
 Array = NDArray[np.float64]
@@ -215,7 +215,7 @@ def mask_table(summaries: Sequence[MaskSummary]) -> list[str]:
         test = "–" if s.against_learned is None else _verdict(s.against_learned)
         figures = [s.tre_mm.text(), percent(s.outliers), *medians, s.iou.text(), test]
         body.append([s.mode, str(s.scenes), *figures])
-    return table(heads, body)
+    return markdown_table(heads, body)
 
 
 def mask_document(rows: Sequence[MaskRow], summaries: Sequence[MaskSummary]) -> dict[str, Any]:

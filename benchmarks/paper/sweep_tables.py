@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.paper.sweeps import AXES, SweepName, SweepRow
 from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.spread import Spread, spread
-from end2reg_ros.evaluation.tables_paper import percent, table
+from end2reg_ros.evaluation.tables import markdown_table, percent
 
 GOOD_MM = 5.0
 
@@ -66,7 +66,7 @@ def sweep_table(figures: Sequence[SweepFigure]) -> list[str]:
         shares = [percent(share) for share in (f.good, f.reported, f.wrong_reported)]
         start = [f.sweep, f.method, f"{f.value:g}", f"{f.measured:.2f}", str(f.scenes)]
         body.append([*start, f.tre_mm.text(), *shares])
-    return table(heads, body)
+    return markdown_table(heads, body)
 
 
 def write_sweep_picture(path: Path, figures: Sequence[SweepFigure]) -> None:

@@ -14,7 +14,7 @@ from benchmarks.tracking_study.setup import Cases, LastSequence, Methods, Sequen
 from benchmarks.tracking_study.units import Unit
 from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation.metrics import WRONG_MM
-from end2reg_ros.evaluation.spread import Spread, spread, wilson
+from end2reg_ros.evaluation.spread import Spread, spread, success_interval
 from end2reg_ros.simulation.camera.sensor import CameraPlacement
 
 ROLLS_DEG = tuple(range(0, 360, 30))
@@ -127,7 +127,7 @@ def orientation_figures(lines: Sequence[Mapping[str, Any]]) -> OrientationFigure
     return OrientationFigures(
         starts=len(lines),
         success=good / len(lines) if lines else float("nan"),
-        interval=wilson(good, len(lines)),
+        interval=success_interval(good, len(lines)),
         seconds=spread(result["seconds"] for result in results),
         looks=spread(float(result["looks"]) for result in results),
         tre_mm=spread(result["tre_mm"] for result in results if result["tre_mm"] is not None),

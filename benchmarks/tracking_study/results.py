@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks.tracking_study.units import codes_of
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.tables import environment, finite
+from end2reg_ros.evaluation.host import environment
+from end2reg_ros.evaluation.tables import finite
 
 MOST_BYTES = 300_000
 

@@ -12,7 +12,7 @@ from benchmarks.tracking_study.figures import Gap, TrackFigures, plain_spread
 from benchmarks.tracking_study.orientations import OrientationFigures
 from benchmarks.tracking_study.sweeps import SweepPoint
 from end2reg_ros.evaluation.spread import Spread
-from end2reg_ros.evaluation.tables_paper import number, percent, table
+from end2reg_ros.evaluation.tables import markdown_table, number, percent
 
 TRE_NOTE = (
     "TRE: mean distance over the landmarks of a pose; spine: the rigid pose against the rigid truth; a level: its own pose "
@@ -59,7 +59,7 @@ def sequence_tables(groups: Mapping[str, TrackFigures]) -> list[str]:
     lines = [
         f"- {TRE_NOTE}",
         "",
-        *table(heads, rows),
+        *markdown_table(heads, rows),
         "",
         "Each level, its own pose, mm (share of the poses held):",
         "",
@@ -71,7 +71,10 @@ def sequence_tables(groups: Mapping[str, TrackFigures]) -> list[str]:
         ]
         for name, f in groups.items()
     ]  # fmt: skip
-    lines += [*table(["", *levels, "levels not held", "levels held", "rigid pose at the levels"], rows), ""]
+    lines += [
+        *markdown_table(["", *levels, "levels not held", "levels held", "rigid pose at the levels"], rows),
+        "",
+    ]
     lines += ["Frames in view without a pose, states, losses and the way back:", ""]
     heads = ["", "reasons of frames in view without a pose", "seconds by state", "losses by reason"]
     heads += ["back after s", "with the time of the update", "never", "ms following", "ms searching"]
@@ -83,7 +86,7 @@ def sequence_tables(groups: Mapping[str, TrackFigures]) -> list[str]:
         ]
         for name, f in groups.items()
     ]  # fmt: skip
-    return [*lines, *table(heads, rows)]
+    return [*lines, *markdown_table(heads, rows)]
 
 
 def _level(figures: TrackFigures, level: str) -> str:
@@ -105,7 +108,7 @@ def gap_lines(gaps: Sequence[Gap], names: Sequence[str], most: int = 25) -> list
         ]
         for gap in gaps[:most]
     ]
-    return table(["run", "t s", "frames", "reasons", "visible", "first said"], rows)
+    return markdown_table(["run", "t s", "frames", "reasons", "visible", "first said"], rows)
 
 
 def sweep_lines(points: Sequence[SweepPoint], axis: str) -> list[str]:
@@ -123,7 +126,7 @@ def sweep_lines(points: Sequence[SweepPoint], axis: str) -> list[str]:
                 counts(f.missed, 3),
             ]
         )  # fmt: skip
-    return table(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def orientation_lines(groups: Mapping[str, OrientationFigures]) -> list[str]:
@@ -144,7 +147,7 @@ def orientation_lines(groups: Mapping[str, OrientationFigures]) -> list[str]:
         ]
         for name, f in groups.items()
     ]  # fmt: skip
-    return table(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def negative_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -157,7 +160,7 @@ def negative_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         ]
         for row in rows
     ]  # fmt: skip
-    return table(heads, body)
+    return markdown_table(heads, body)
 
 
 def calibration_lines(found: Mapping[str, Calibration]) -> list[str]:
@@ -172,7 +175,7 @@ def calibration_lines(found: Mapping[str, Calibration]) -> list[str]:
         ]
         for name, c in found.items()
     ]  # fmt: skip
-    return table(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def plain_figures(figures: TrackFigures | OrientationFigures) -> dict[str, Any]:

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+_VERSIONS = ("numpy", "scipy", "open3d", "small_gicp")
 
 #: Packages that decide about the figures of a run of the nodes.
 NODE_PACKAGES = (
@@ -73,3 +76,18 @@ def command() -> str:
     program = Path(sys.argv[0])
     words = ["python", os.path.relpath(program)] if program.suffix == ".py" else [program.name]
     return shlex.join([*words, *sys.argv[1:]])
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions that a result was made with."""
+    from end2reg_ros import __version__
+
+    found = package_versions(_VERSIONS)
+    versions = {name: found.get(name, "unknown") for name in _VERSIONS}
+    versions = {"end2reg_ros": __version__, "python": platform.python_version(), **versions}
+    return {
+        "system": system(),
+        "processor": processor(),
+        "cpus": cores(),
+        "versions": versions,
+    }

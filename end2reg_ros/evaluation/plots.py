@@ -9,69 +9,67 @@ from typing import Any
 import numpy as np
 
 from end2reg_ros.evaluation.benchmark import Trial
-from end2reg_ros.evaluation.metrics import SUCCESS_MM, WRONG_MM
+from end2reg_ros.evaluation.metrics import SUCCESS_MM
+from end2reg_ros.evaluation.plot_style import (
+    legend_below,
+    lying_boxes,
+    mark_wrong,
+    new_figure,
+    save_png,
+    styled,
+)
 from end2reg_ros.evaluation.summary import misalignment_bins
 
 _Groups = dict[str, list[Trial]]
 _MIN_TRIALS = 4  # fewer draw no line
+_FARTHEST_MM = 200.0
 
 
+@styled
 def write_plots(folder: Path, trials: Sequence[Trial]) -> list[Path]:
     """Write the pictures that the trials can fill; their paths."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     groups: _Groups = {}
     for trial in trials:
         groups.setdefault(f"{trial.method}, prior {trial.prior}, {trial.region}", []).append(trial)
-    written = []
-    for name, draw in (
-        ("tre.png", _draw_tre),
-        ("success_vs_misalignment.png", draw_success),
-        ("time.png", _draw_time),
-    ):
-        figure = draw(pyplot, groups)
-        if figure is not None:
-            path = folder / name
-            figure.savefig(path, dpi=120)
-            pyplot.close(figure)
-            written.append(path)
-    return written
+    figures = {
+        "tre.png": _draw_tre(groups),
+        "success_vs_misalignment.png": draw_success(groups),
+        "time.png": _draw_time(groups),
+    }
+    return [save_png(figure, folder / name) for name, figure in figures.items() if figure is not None]
 
 
-def _draw_tre(pyplot: Any, groups: _Groups) -> Any:
+def _draw_tre(groups: _Groups) -> Any:
     found = {n: [t.errors.mean_tre_mm for t in g if t.errors is not None] for n, g in groups.items()}
     values = {name: np.sort(v) for name, v in found.items() if v}
     if not values:
         return None
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    figure, (left, right) = new_figure(12, 4.5, columns=2)
     for name, tre in values.items():
         shares = np.arange(1, len(tre) + 1) / len(groups[name])
-        left.step(
-            np.append(tre, max(tre[-1], 200.0)), np.append(shares, shares[-1]), where="post", label=name
-        )
+        ends = np.append(tre, max(tre[-1], _FARTHEST_MM)), np.append(shares, shares[-1])
+        left.step(*ends, where="post", label=name)
     left.set(xlabel="TRE (mm, mean over the landmarks of a scene)", ylabel="share of scenes", xscale="log")
-    left.set(xlim=(0.1, 200.0), ylim=(0.0, 1.02), title="TRE of all registrations")
+    left.set(xlim=(0.1, _FARTHEST_MM), ylim=(0.0, 1.02), title="TRE of all registrations")
     for limit in SUCCESS_MM:
         left.axvline(limit, color="0.8", linewidth=0.8, zorder=0)
-    left.axvline(WRONG_MM, color="tab:red", linewidth=0.8, zorder=0)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-    labels = [f"{name}\nn = {len(tre)}" for name, tre in values.items()]
-    _boxes(right, list(values.values()), labels)
-    right.axvline(WRONG_MM, color="tab:red", linewidth=0.8, zorder=0)
+    legend_below(figure, left)
+    lying_boxes(
+        right, [list(tre) for tre in values.values()], [f"{n}\nn = {len(v)}" for n, v in values.items()]
+    )
+    for axes in (left, right):
+        mark_wrong(axes, vertical=True)
     right.set(xlabel="TRE (mm)", xscale="log", title="median, quartiles, 5-95 %")
     return figure
 
 
-def draw_success(pyplot: Any, groups: _Groups) -> Any:
-    """Success rate against the initial misalignment with 95 % intervals, one panel a limit."""
+def draw_success(groups: _Groups) -> Any:
+    """Success rate against the initial misalignment with 95 % intervals, one panel a limit; None of too few trials."""
     binned = {f"{name} (n = {len(group)})": misalignment_bins(group) for name, group in groups.items()}
     binned = {name: b for name, b in binned.items() if sum(x.initial_tre_mm.count for x in b) >= _MIN_TRIALS}
     if not binned:
         return None
-    figure, panels = pyplot.subplots(1, len(SUCCESS_MM), figsize=(13, 4.5), sharey=True, layout="constrained")
+    figure, panels = new_figure(13, 4.5, columns=len(SUCCESS_MM), sharey=True)
     for axes, limit in zip(panels, SUCCESS_MM, strict=True):
         for name, bins in binned.items():
             x = [b.initial_tre_mm.median for b in bins]
@@ -86,27 +84,13 @@ def draw_success(pyplot: Any, groups: _Groups) -> Any:
         axes.set(ylim=(-0.03, 1.03))
         axes.set_xlim(0.0, 1.05 * max(b.initial_tre_mm.median for bins in binned.values() for b in bins))
     panels[0].set_ylabel("share of scenes (95 % intervals)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    legend_below(figure, panels[0])
     return figure
 
 
-def _draw_time(pyplot: Any, groups: _Groups) -> Any:
-    figure, axes = pyplot.subplots(figsize=(8, 1.2 + 0.5 * len(groups)), layout="constrained")
+def _draw_time(groups: _Groups) -> Any:
+    figure, (axes,) = new_figure(8, 1.2 + 0.5 * len(groups))
     times = [[trial.wall_ms for trial in group] for group in groups.values()]
-    labels = [f"{name} (n = {len(group)})" for name, group in groups.items()]
-    _boxes(axes, times, labels)
+    lying_boxes(axes, times, [f"{name} (n = {len(group)})" for name, group in groups.items()])
     axes.set(title="median, quartiles, 5-95 %", xlabel="time of one registration (ms)", xscale="log")
     return figure
-
-
-def _boxes(axes: Any, groups: Sequence[Any], labels: Sequence[str]) -> None:
-    """Lying boxes. By hand, because matplotlib's argument for lying ones differs between the versions in use."""
-    for row, values in enumerate(groups):
-        low, q1, median, q3, high = np.percentile(values, [5, 25, 50, 75, 95])
-        axes.plot([low, high], [row, row], color="0.4", linewidth=1)
-        axes.plot([q1, q3], [row, row], color=f"C{row % 10}", linewidth=11, solid_capstyle="butt")
-        axes.plot([median, median], [row - 0.3, row + 0.3], color="black", linewidth=1.5)
-        outside = [v for v in values if v < low or v > high]
-        axes.plot(outside, [row] * len(outside), ".", color="0.4", markersize=3)
-    axes.set_yticks(range(len(labels)), labels, fontsize=8)
-    axes.set_ylim(len(labels) - 0.4, -0.6)

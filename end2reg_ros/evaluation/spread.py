@@ -42,11 +42,13 @@ def share(hits: Iterable[bool]) -> float:
     return float(array.mean()) if array.size else float("nan")
 
 
-def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); (0, 1) of none."""
-    if count == 0:
-        return 0.0, 1.0
-    p = hits / count
-    centre = (p + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * float(np.sqrt(p * (1 - p) / count + z * z / (4 * count**2)))
-    return max(0.0, centre - half), min(1.0, centre + half)
+def success_interval(hits: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share of ``count`` trials (Wilson 1927).
+
+    Raises:
+        ValueError: no trials.
+    """
+    from scipy.stats import binomtest
+
+    found = binomtest(hits, count).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)

@@ -10,7 +10,7 @@ import numpy as np
 
 from end2reg_ros.evaluation.benchmark import Trial
 from end2reg_ros.evaluation.metrics import SUCCESS_MM, WRONG_MM
-from end2reg_ros.evaluation.spread import Spread, share, spread, wilson
+from end2reg_ros.evaluation.spread import Spread, share, spread, success_interval
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def misalignment_bins(trials: Sequence[Trial]) -> list[MisalignmentBin]:
             MisalignmentBin(
                 initial_tre_mm=spread(known[i][0] for i in members),
                 success={x: n / count for x, n in hits.items()},
-                interval={x: wilson(n, count) for x, n in hits.items()},
+                interval={x: success_interval(n, count) for x, n in hits.items()},
             )
         )
     return bins

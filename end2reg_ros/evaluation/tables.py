@@ -1,174 +1,40 @@
-"""Results as Markdown and JSON."""
+"""How results are told: Markdown tables and the words in their cells; plain figures for JSON."""
 
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict
-from importlib import metadata
 from typing import Any
 
-from end2reg_ros.evaluation import host
-from end2reg_ros.evaluation.benchmark import BenchmarkSettings, Trial
-from end2reg_ros.evaluation.metrics import SUCCESS_MM, PoseErrors
-from end2reg_ros.evaluation.summary import Accuracy, GroupSummary
-from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, paper_rows, table_1, table_2
+from tabulate import tabulate
 
-_GROUP = ("method", "prior", "region")
-_VERSIONS = ("numpy", "scipy", "open3d", "small_gicp")
+NOTHING = "–"
 
 
-def environment() -> dict[str, Any]:
-    """Machine and versions that a result was made with."""
-    from end2reg_ros import __version__
-
-    versions = {"end2reg_ros": __version__, "python": platform.python_version()}
-    for name in _VERSIONS:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "unknown"
-    return {
-        "system": host.system(),
-        "processor": host.processor(),
-        "cpus": host.cores(),
-        "versions": versions,
-    }
+def markdown_table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a GitHub Markdown table: heads, a rule, and one line a row of ``body``; cells as they are, not padded."""
+    plain = {"disable_numparse": True, "stralign": None, "numalign": None}
+    text: str = tabulate(body, heads, tablefmt="github", **plain)
+    return text.splitlines()
 
 
-def markdown(summaries: Sequence[GroupSummary], heading: str, notes: Sequence[str]) -> str:
-    """All tables of an evaluation."""
-    lines = [f"# {heading}", "", *(f"- {note}" for note in notes), ""]
-    lines += ["## All registrations, whatever the method says of them", ""]
-    lines += _accuracy_table([(s, s.all) for s in summaries])
-    lines += ["", "## Registrations that the method reports as success", ""]
-    lines += _accuracy_table([(s, s.reported) for s in summaries])
-    lines += ["", "## Verdicts and time", ""]
-    lines += _verdict_table(summaries)
-    lines += ["", "## TRE by level, reported registrations, mm", ""]
-    lines += _level_table(summaries)
-    return "\n".join(lines) + "\n"
+def number(value: float | None, digits: int = 2) -> str:
+    """A figure with so many digits, or a dash where there is none (None, NaN)."""
+    return NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def paper_markdown(rows: Sequence[PaperRow], suite: str) -> str:
-    """Tables 1 and 2 of an evaluation as the paper tells them."""
-    lines = ["", "## As the paper tells it", "", *(f"- {note}" for note in NOTES), ""]
-    lines += [*table_1({suite: rows}), "", *table_2({suite: rows})]
-    return "\n".join(lines) + "\n"
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share (0 to 1) in percent, or a dash where there is none (None, NaN)."""
+    return NOTHING if share is None or math.isnan(share) else f"{100.0 * share:.{digits}f} %"
 
 
-def document(
-    trials: Sequence[Trial],
-    summaries: Sequence[GroupSummary],
-    settings: BenchmarkSettings,
-    about: dict[str, Any],
-) -> dict[str, Any]:
-    """Everything as plain numbers, ready for JSON (unknown figures as null)."""
-    plain = {
-        **about,
-        "environment": environment(),
-        "settings": asdict(settings),
-        "summaries": [asdict(summary) for summary in summaries],
-        "paper": [asdict(row) for row in paper_rows(trials)],
-        "trials": [_trial(trial) for trial in trials],
-    }
-    cleaned: dict[str, Any] = finite(plain)
-    return cleaned
-
-
-def _accuracy_table(rows: Sequence[tuple[GroupSummary, Accuracy]]) -> list[str]:
-    limits = [f"< {limit:g} mm" for limit in SUCCESS_MM]
-    heads = [*_GROUP, "n", "TRE mm", "TRE vertebra poses mm", "landmarks > 10 mm", *limits]
-    heads += ["RMSE mm", "mean_distance mm", "RRE deg", "RTE mm", "level slips"]
-    body = []
-    for summary, figures in rows:
-        body.append(
-            [
-                *_group(summary),
-                str(figures.trials),
-                figures.tre_mm.text(),
-                figures.level_pose_tre_mm.text(),
-                _percent(figures.landmark_outliers),
-                *(_percent(figures.success[limit]) for limit in SUCCESS_MM),
-                figures.rmse_mm.text(),
-                figures.mean_distance_mm.text(),
-                figures.rre_deg.text(),
-                figures.rte_mm.text(),
-                str(figures.level_slips),
-            ]
-        )
-    return _table(heads, body)
-
-
-def _verdict_table(summaries: Sequence[GroupSummary]) -> list[str]:
-    heads = [
-        *_GROUP,
-        "scenes",
-        "reported success",
-        "of these wrong (a vertebra > 10 mm)",
-        "initial TRE mm",
-    ]
-    heads += ["ms a registration", "ms p95", "reasons"]
-    body = []
-    for s in summaries:
-        reasons = ", ".join(f"{code} {count}" for code, count in s.reasons.items())
-        p95 = f"{s.wall_ms.p95:.0f}"
-        row = [*_group(s), str(s.all.trials), str(s.reported.trials), str(s.wrong_reported)]
-        body.append([*row, s.initial_tre_mm.text(), s.wall_ms.text(0), p95, reasons])
-    return _table(heads, body)
-
-
-def _level_table(summaries: Sequence[GroupSummary]) -> list[str]:
-    levels = list(dict.fromkeys(level for s in summaries for level in s.all.level_tre_mm))
-    body = []
-    for s in summaries:
-        found = s.reported.level_tre_mm
-        body.append([*_group(s), *(found[name].text() if name in found else "–" for name in levels)])
-    return _table([*_GROUP, *levels], body)
-
-
-def _group(summary: GroupSummary) -> list[str]:
-    return [summary.method, summary.prior, summary.region]
-
-
-def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    rows = [heads, ["---"] * len(heads), *body]
-    return ["| " + " | ".join(row) + " |" for row in rows]
-
-
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100.0 * value:.0f} %"
-
-
-def _trial(trial: Trial) -> dict[str, Any]:
-    return {
-        "scene": trial.scene,
-        "method": trial.method,
-        "prior": trial.prior,
-        "region": trial.region,
-        "success": trial.success,
-        "reason_code": trial.reason_code,
-        "errors": _errors(trial.errors),
-        "level_errors": _errors(trial.level_errors),
-        "initial_tre_mm": trial.initial_tre_mm,
-        "wall_ms": trial.wall_ms,
-        "timings_ms": trial.timings_ms,
-        "tags": trial.tags,
-    }
-
-
-def _errors(errors: PoseErrors | None) -> dict[str, Any] | None:
-    if errors is None:
-        return None
-    plain = asdict(errors)
-    plain["tre_mm"] = {level: values.tolist() for level, values in errors.tre_mm.items()}
-    plain["mean_tre_mm"] = errors.mean_tre_mm
-    return plain
+def plus_minus(mean: float, sd: float) -> str:
+    """``mean ± sd``; the mean alone where one figure has no spread; a dash where there is none."""
+    return number(mean) if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
 
 
 def finite(value: Any) -> Any:
-    """The same with NaN and infinity as None: JSON knows neither."""
+    """Plain data for JSON, which knows neither NaN nor infinity: both become None; keys become text, tuples lists."""
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

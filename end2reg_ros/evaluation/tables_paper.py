@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from end2reg_ros.evaluation.benchmark import Trial
 from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.spread import Spread, spread
 from end2reg_ros.evaluation.statistics import SIGNIFICANT, Comparison
+from end2reg_ros.evaluation.tables import markdown_table, number, percent, plus_minus
 
 GROUP = ("region", "prior")
 NOTES = (
@@ -120,7 +120,7 @@ def table_1(rows: Mapping[str, Sequence[PaperRow]]) -> list[str]:
             errors = [row.rre_deg.text(), row.rte_mm.text()]
             times = [number(row.wall_ms.median, 0), number(row.wall_ms.p95, 0)]
             body.append([*_begin(suite, row), row.tre_mm.text(), *shares, *errors, *times])
-    return table(heads, body)
+    return markdown_table(heads, body)
 
 
 def table_2(rows: Mapping[str, Sequence[PaperRow]]) -> list[str]:
@@ -131,7 +131,7 @@ def table_2(rows: Mapping[str, Sequence[PaperRow]]) -> list[str]:
         for suite, members in rows.items()
         for row in members
     ]
-    return table(heads, body)
+    return markdown_table(heads, body)
 
 
 def table_3(comparisons: Mapping[str, Comparison]) -> list[str]:
@@ -144,28 +144,7 @@ def table_3(comparisons: Mapping[str, Comparison]) -> list[str]:
             test = found.test.text() if k else ""
             tre, outliers = found.tre_mm[k].text() + star, percent(found.outliers[k])
             body.append([suite, name, str(found.scenes), tre, outliers, test])
-    return table(["suite", "training", "n", "TRE mm", "> 10 mm", "Wilcoxon signed-rank"], body)
-
-
-def table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    rows = [heads, ["---"] * len(heads), *body]
-    return ["| " + " | ".join(row) + " |" for row in rows]
-
-
-def percent(share: float) -> str:
-    """A share in percent with one digit, or a dash."""
-    return "–" if math.isnan(share) else f"{100.0 * share:.1f} %"
-
-
-def number(value: float, digits: int = 2) -> str:
-    """A figure, or a dash."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def plus_minus(mean: float, sd: float) -> str:
-    """``mean ± sd``; the mean alone where one figure has no spread; a dash where there is none."""
-    return number(mean) if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
+    return markdown_table(["suite", "training", "n", "TRE mm", "> 10 mm", "Wilcoxon signed-rank"], body)
 
 
 def _begin(suite: str, row: PaperRow) -> list[str]:

@@ -40,7 +40,7 @@ from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.frame_log import FrameRow
-from end2reg_ros.evaluation.tables import environment
+from end2reg_ros.evaluation.host import environment
 from end2reg_ros.ros.camera_settings import CameraParameters
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.simulation.motion import SCENARIOS

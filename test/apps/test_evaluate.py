@@ -30,7 +30,7 @@ from end2reg_ros.evaluation.plots import draw_success
 from end2reg_ros.evaluation.regions import cloud_of_region
 from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.evaluation.summary import misalignment_bins, summarise
-from end2reg_ros.evaluation.tables import document, markdown
+from end2reg_ros.evaluation.trial_tables import document, markdown
 from end2reg_ros.registration.find.global_search import Oriented, RansacSettings, ransac_fpfh
 from end2reg_ros.registration.types import Prior, Quality, Registration
 
@@ -210,13 +210,11 @@ def test_success_against_misalignment(scenes: Path, bench: CaseBench, tmp_path: 
         {"2.0": 0.5, "3.0": 1.0, "5.0": 1.0},
         {"2.0": 0.0, "3.0": 0.0, "5.0": 0.5},
     ]
-    from matplotlib import pyplot
 
-    figure = draw_success(pyplot, {"fake": trials})
+    figure = draw_success({"fake": trials})
     assert [axes.get_title() for axes in figure.axes] == ["TRE < 2 mm", "TRE < 3 mm", "TRE < 5 mm"]
     for axes, rates in zip(figure.axes, ([0.5, 0.0], [1.0, 0.0], [1.0, 0.5]), strict=True):
         np.testing.assert_allclose(axes.lines[0].get_ydata(orig=False), rates)
-    pyplot.close(figure)
 
 
 def test_truth_of_another_anatomy_is_refused(case: Case) -> None:

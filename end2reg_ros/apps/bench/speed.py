@@ -28,7 +28,7 @@ from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.metrics import Targets, targets_from_case
-from end2reg_ros.evaluation.tables import environment, finite
+from end2reg_ros.evaluation.tables import finite
 
 PUBLISH = {
     "ms": 0.0,
@@ -250,7 +250,7 @@ def document(
 ) -> dict[str, Any]:
     """The whole document."""
     stream, sensor = streams[0], settings.plan.sensor
-    about = environment()
+    about = host.environment()
     about["versions"] |= host.package_versions(PACKAGES)
     plain = {
         "environment": {**about, "load_average": list(load), "gpu": gpu_name()},

@@ -98,8 +98,8 @@ def evaluate(
     from end2reg_ros.evaluation.plots import write_plots
     from end2reg_ros.evaluation.scenes import check_scenes
     from end2reg_ros.evaluation.summary import summarise
-    from end2reg_ros.evaluation.tables import document, markdown, paper_markdown
     from end2reg_ros.evaluation.tables_paper import paper_rows
+    from end2reg_ros.evaluation.trial_tables import document, markdown, paper_markdown
 
     cases = EvaluatedCases(case, settings, network or EngineOptions())
     folders = find_scenes(scenes)[:limit]
