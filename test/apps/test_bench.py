@@ -24,6 +24,7 @@ from views import bundled_case
 
 from end2reg_ros import se3
 from end2reg_ros.apps.bench import plots as speed_plots
+from end2reg_ros.apps.bench import process as bench_process
 from end2reg_ros.apps.bench import runner as speed_runner
 from end2reg_ros.apps.bench import speed
 from end2reg_ros.apps.bench import worker as bench_worker
@@ -45,15 +46,15 @@ from end2reg_ros.apps.bench.input import (
 from end2reg_ros.apps.bench.methods import MethodSpec, engine_options, parse_method
 from end2reg_ros.apps.bench.network import part_of, profile_parts
 from end2reg_ros.apps.bench.plots import Dot, write_accuracy_speed, write_speed_plots
-from end2reg_ros.apps.bench.process import MethodProcess, Server
-from end2reg_ros.apps.bench.runner import FrameRow, MethodRunner, StepRow, memory, settle
+from end2reg_ros.apps.bench.process import MethodProcess
+from end2reg_ros.apps.bench.runner import MethodRunner, TimedFrame, TimedRegistration, memory, settle
 from end2reg_ros.apps.bench.scaling import ScalingPlan
 from end2reg_ros.apps.bench.speed import SpeedSettings, is_good, run_speed
 from end2reg_ros.apps.bench.tables import markdown, thread_table
 from end2reg_ros.apps.bench.turns import follow_in_turns, rotated, start_in_turns, stream_in_turns
 from end2reg_ros.cli import bench as cli
 from end2reg_ros.cli.bench import Bench
-from end2reg_ros.errors import End2RegError
+from end2reg_ros.errors import End2RegError, RegistrationError
 from end2reg_ros.evaluation.metrics import targets_from_case
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import LevelResult, Prior, Quality, Registration
@@ -61,14 +62,8 @@ from end2reg_ros.simulation.camera.sensor import SENSORS
 from end2reg_ros.simulation.motion import SCENARIOS
 from end2reg_ros.tracking import State
 
-WORKER = '''
-"""A method's process with a made-up method in place of the real ones."""
-import os, sys
-from end2reg_ros.errors import RegistrationError
-from end2reg_ros.apps.bench import process as speed_process
-from test_bench import Believer
 
-def set_up(spec, case):
+def made_up_set_up(spec: MethodSpec, case: Any) -> Believer:
     if spec.method == "kiss_matcher_icp":
         raise RegistrationError("the package is missing")
     if spec.method == "ransac_icp":
@@ -76,10 +71,14 @@ def set_up(spec, case):
         os._exit(3)
     return Believer()
 
-speed_process.set_up = set_up
-if __name__ == "__main__":
-    speed_process.serve(int(sys.argv[1]))
-'''
+
+def made_up_work(pipe: Any, cores: int, log: Path) -> None:
+    """A method's process with a made-up method in place of the real ones."""
+    bench_worker.prepare(cores, log)
+    bench_process.set_up = made_up_set_up  # type: ignore[assignment]
+    bench_process.serve(pipe)
+
+
 SMALL = replace(SENSORS["d435"], width=96, height=72)
 PLAN = StreamPlan(frames=6, views=1, sensor=SMALL)
 
@@ -281,16 +280,16 @@ class Recorder:
     def begin(self, prior: Prior, paced: bool = False) -> None:
         self._journal.append((self.spec.name, f"begin {paced}"))
 
-    def run(self, frames: Sequence[StoredFrame]) -> list[FrameRow]:
+    def run(self, frames: Sequence[StoredFrame]) -> list[TimedFrame]:
         self._journal.append((self.spec.name, [f.stamp_ns for f in frames]))
         return [row(float(f.stamp_ns)) for f in frames]
 
-    def from_nothing(self, view: StoredFrame) -> StepRow:
+    def from_nothing(self, view: StoredFrame) -> TimedRegistration:
         self._journal.append((self.spec.name, view.stamp_ns))
-        return StepRow(float(view.stamp_ns), 1.0, {}, True, "ok", None)
+        return TimedRegistration(float(view.stamp_ns), 1.0, {}, True, "ok", None)
 
-    def follow(self, frame: StoredFrame, T_camera_model: Any) -> StepRow:
-        return StepRow(frame.stamp_ns + T_camera_model[0, 3], 1.0, {}, True, "ok", None)
+    def follow(self, frame: StoredFrame, T_camera_model: Any) -> TimedRegistration:
+        return TimedRegistration(frame.stamp_ns + T_camera_model[0, 3], 1.0, {}, True, "ok", None)
 
 
 def test_methods_take_turns_on_the_same_frames(tmp_path: Path) -> None:
@@ -326,11 +325,11 @@ def test_methods_take_turns_on_the_same_frames(tmp_path: Path) -> None:
 # Figures.
 
 
-def row(total_ms: float, followed: bool = True, published: bool = True, **more: Any) -> FrameRow:
+def row(total_ms: float, followed: bool = True, published: bool = True, **more: Any) -> TimedFrame:
     timings = more.get("timings", {"decode": 1.0})
     code = "ok" if published else "low_quality"
     state = State.TRACKING if published else State.LOST
-    return FrameRow(
+    return TimedFrame(
         total_ms, 2 * total_ms, timings, followed, state, code, published, more.get("T"), more.get("levels", {}),
         more.get("T_network"), more.get("network_stamp_ns", 0),
     )  # fmt: skip
@@ -426,10 +425,10 @@ def test_starts_from_nothing(tmp_path: Path) -> None:
     far = se3.from_rotation_translation(np.eye(3), np.array([0.04, 0.0, 0.5]))
     views = [frame_of(tmp_path / "x.bin", n, T) for n in range(1, 5)]
     rows = [
-        StepRow(10.0, 5.0, {"network": 4.0}, True, "ok", T),
-        StepRow(20.0, 5.0, {}, True, "ok", far),
-        StepRow(30.0, 5.0, {}, False, "ambiguous_level", far),
-        StepRow(40.0, 5.0, {}, False, "no_region", None),
+        TimedRegistration(10.0, 5.0, {"network": 4.0}, True, "ok", T),
+        TimedRegistration(20.0, 5.0, {}, True, "ok", far),
+        TimedRegistration(30.0, 5.0, {}, False, "ambiguous_level", far),
+        TimedRegistration(40.0, 5.0, {}, False, "no_region", None),
     ]
     found = starts_document(rows, views, targets_from_case(bundled_case()))
     assert (found["frames"], found["reported"], found["right"]) == (4, 2, 1)
@@ -472,26 +471,10 @@ def test_parts_of_a_profile(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The module of a method's process; its folder and this one are on the path."""
-    folder = tmp_path_factory.mktemp("worker")
-    (folder / "made_up_worker.py").write_text(WORKER)
-    with pytest.MonkeyPatch.context() as patch:
-        path = [
-            str(folder),
-            str(Path(__file__).parent),
-            str(Path(__file__).parents[1] / "helpers"),
-            os.environ.get("PYTHONPATH", ""),
-        ]
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
-        yield "made_up_worker"
-
-
-@pytest.fixture(scope="module")
-def document(worker: str) -> dict[str, Any]:
+def document() -> dict[str, Any]:
     settings = SpeedSettings(
         (spec("icp"), spec("kiss_matcher_icp")), PLAN, ScalingPlan((2000,), frames=3, views=1), (1,), block=2,
-        paced=False, repeats=2, worker=worker,
+        paced=False, repeats=2, work=made_up_work,
     )  # fmt: skip
     told: list[str] = []
     found = run_speed(bundled_case(), settings, told.append)
@@ -584,12 +567,12 @@ def test_pictures(document: dict[str, Any], tmp_path: Path) -> None:
     assert write_accuracy_speed(tmp_path / "dots.png", dots, "standard").stat().st_size > 1000
 
 
-def test_a_method_that_cannot_be_run_and_one_that_dies(worker: str, tmp_path: Path) -> None:
-    settings = SpeedSettings((spec("kiss_matcher_icp"),), replace(PLAN, frames=1, views=0), worker=worker)
+def test_a_method_that_cannot_be_run_and_one_that_dies(tmp_path: Path) -> None:
+    settings = SpeedSettings((spec("kiss_matcher_icp"),), replace(PLAN, frames=1, views=0), work=made_up_work)
     with pytest.raises(End2RegError) as caught:
         run_speed(bundled_case(), settings, lambda text: None)
     assert str(caught.value) == "none of the methods can be run: kiss_matcher_icp: the package is missing"
-    process = MethodProcess(spec("ransac_icp"), worker, tmp_path / "log")
+    process = MethodProcess(spec("ransac_icp"), tmp_path / "log", made_up_work)
     with pytest.raises(End2RegError) as caught:
         process.begin(Prior(np.eye(4), "test"))
     assert str(caught.value) == "no method is set up"
@@ -602,11 +585,11 @@ def test_a_method_that_cannot_be_run_and_one_that_dies(worker: str, tmp_path: Pa
 def test_a_process_ends_with_its_pipe_and_with_a_fault_of_ours() -> None:
     near, far = Pipe()
     near.close()
-    Server().serve(far)
+    bench_process.serve(far)
     near, far = Pipe()
-    near.send(("memory", ("one argument too many",)))
+    near.send(("set_up", ("one argument too few",)))
     with pytest.raises(TypeError):
-        Server().serve(far)
+        bench_process.serve(far)
 
 
 def test_cores_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from end2reg_ros.apps.bench.input import StoredFrame
-from end2reg_ros.apps.bench.runner import FrameRow, StepRow
+from end2reg_ros.apps.bench.runner import TimedFrame, TimedRegistration
 from end2reg_ros.evaluation.metrics import WRONG_MM, Pose, PoseErrors, Targets, pose_errors
 from end2reg_ros.evaluation.spread import Spread, spread
 from end2reg_ros.evaluation.stream import StreamFigures, StreamFrame, stream_figures
@@ -62,7 +62,9 @@ def side_by_side(stages: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in beside or name.endswith(BACKGROUND))
 
 
-def stage_percentiles(rows: Sequence[FrameRow] | Sequence[StepRow]) -> dict[str, dict[str, float]]:
+def stage_percentiles(
+    rows: Sequence[TimedFrame] | Sequence[TimedRegistration],
+) -> dict[str, dict[str, float]]:
     """Stage -> percentiles over all rows (0 where a stage did not run), and in how many ``frames`` it ran.
 
     Of what ran in the background: over the frames that it was ready for.
@@ -80,7 +82,7 @@ def stage_percentiles(rows: Sequence[FrameRow] | Sequence[StepRow]) -> dict[str,
     }
 
 
-def cost(rows: Sequence[FrameRow] | Sequence[StepRow]) -> dict[str, Any]:
+def cost(rows: Sequence[TimedFrame] | Sequence[TimedRegistration]) -> dict[str, Any]:
     """Time and processor time of some rows."""
     total = sum(row.total_ms for row in rows)
     return {
@@ -95,7 +97,7 @@ def cost(rows: Sequence[FrameRow] | Sequence[StepRow]) -> dict[str, Any]:
 
 
 def stream_document(
-    rows: Sequence[FrameRow], frames: Sequence[StoredFrame], targets: Targets
+    rows: Sequence[TimedFrame], frames: Sequence[StoredFrame], targets: Targets
 ) -> dict[str, Any]:
     """One method's stream: its cost while it follows and while it searches, poses, failures, error."""
     seen = {frame.stamp_ns: frame for frame in frames}
@@ -122,7 +124,7 @@ def stream_document(
     }
 
 
-def network_document(rows: Sequence[FrameRow], figures: StreamFigures) -> dict[str, Any]:
+def network_document(rows: Sequence[TimedFrame], figures: StreamFigures) -> dict[str, Any]:
     """The network's own poses beside the published ones: how many, their time and error, and that of the same, refined."""
     spent = []
     for row in rows:
@@ -149,7 +151,7 @@ def spread_document(tre: Spread) -> dict[str, float]:
 
 
 def stream_frame(
-    row: FrameRow, frame: StoredFrame, targets: Targets, seen: Mapping[int, StoredFrame]
+    row: TimedFrame, frame: StoredFrame, targets: Targets, seen: Mapping[int, StoredFrame]
 ) -> StreamFrame:
     """One frame against the truth; the network's pose against that of the frame that it saw (``seen``, by stamp)."""
     errors_mm: dict[str, list[float]] = {}
@@ -177,7 +179,7 @@ def stream_frame(
 
 
 def starts_document(
-    rows: Sequence[StepRow], views: Sequence[StoredFrame], targets: Targets
+    rows: Sequence[TimedRegistration], views: Sequence[StoredFrame], targets: Targets
 ) -> dict[str, Any]:
     """One method's registrations from nothing: cost, what it reports, and what of that is right."""
     errors = [view_errors(row, view, targets) for row, view in zip(rows, views, strict=True)]
@@ -193,7 +195,7 @@ def starts_document(
     }
 
 
-def view_errors(row: StepRow, view: StoredFrame, targets: Targets) -> PoseErrors | None:
+def view_errors(row: TimedRegistration, view: StoredFrame, targets: Targets) -> PoseErrors | None:
     """Of the pose of a registration from nothing, reported or not."""
     if row.T_camera_model is None:
         return None

@@ -5,26 +5,24 @@ The process waits for orders on a pipe and does nothing in between; so many of t
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-import end2reg_ros
+from end2reg_ros.apps.bench import worker
 from end2reg_ros.apps.bench.input import StoredFrame
 from end2reg_ros.apps.bench.methods import MethodSpec, engine_options, set_up
-from end2reg_ros.apps.bench.network import network_parts
-from end2reg_ros.apps.bench.runner import Array, FrameRow, Memory, MethodRunner, StepRow, memory
+from end2reg_ros.apps.bench.runner import Array, Memory, MethodRunner, TimedFrame, TimedRegistration, memory
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.registration.end2reg import End2RegRegistrar
 from end2reg_ros.registration.types import Prior, Registrar
 
 SECONDS_TO_LEAVE = 5.0
+Work = Callable[[Connection, int, Path], None]
 
 
 @dataclass(frozen=True)
@@ -45,86 +43,75 @@ class SetUp:
 
 
 class MethodProcess:
-    """The near end: starts the process and sends it orders."""
+    """A process with a ``MethodRunner`` inside, as it is used from outside.
 
-    def __init__(self, spec: MethodSpec, entry: str, log: Path) -> None:
+    Every order raises End2RegError when the process cannot do it, or has ended.
+    """
+
+    def __init__(self, spec: MethodSpec, log: Path, work: Work = worker.work) -> None:
         """Start the process.
 
         Args:
-            entry: module that limits the process's cores and then calls ``serve``.
             log: file for what it prints.
+            work: what it runs: limits its cores and then calls ``serve``.
         """
         self.spec, self._log = spec, log
         self._pipe, far = Pipe()
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # as in the node
-        root = str(Path(end2reg_ros.__file__).parents[1])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", entry, str(far.fileno()), str(spec.cores)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                pass_fds=(far.fileno(),),
-            )
+        log.touch()
+        self._process = get_context("spawn").Process(target=work, args=(far, spec.cores, log), daemon=True)
+        self._process.start()
         far.close()
 
     def set_up(self, case: Path) -> SetUp:
-        """Load the case and the method, and warm up.
-
-        Raises:
-            End2RegError: something that the method needs is missing.
-        """
+        """Load the case and the method, and warm up."""
         found: SetUp = self._ask("set_up", self.spec, case)
         return found
 
     def begin(self, prior: Prior, paced: bool = False) -> None:
-        """See ``MethodRunner.begin``."""
+        """A new stream that starts from a prior; ``paced``: no frame comes before its stamp says so."""
         self._ask("begin", prior, paced)
 
-    def run(self, frames: Sequence[StoredFrame]) -> list[FrameRow]:
-        """See ``MethodRunner.run``."""
-        rows: list[FrameRow] = self._ask("run", frames)
+    def run(self, frames: Sequence[StoredFrame]) -> list[TimedFrame]:
+        """The next frames of the stream; returns when the process is quiet again."""
+        rows: list[TimedFrame] = self._ask("run", frames)
         return rows
 
-    def from_nothing(self, view: StoredFrame) -> StepRow:
-        """See ``MethodRunner.from_nothing``."""
-        row: StepRow = self._ask("from_nothing", view)
+    def from_nothing(self, view: StoredFrame) -> TimedRegistration:
+        """Register a view without any start."""
+        row: TimedRegistration = self._ask("from_nothing", view)
         return row
 
-    def follow(self, frame: StoredFrame, T_camera_model: Array) -> StepRow:
-        """See ``MethodRunner.follow``."""
-        row: StepRow = self._ask("follow", frame, T_camera_model)
+    def follow(self, frame: StoredFrame, T_camera_model: Array) -> TimedRegistration:
+        """Register a frame as the next one of a track that was last at this pose."""
+        row: TimedRegistration = self._ask("follow", frame, T_camera_model)
         return row
 
     def memory(self) -> Memory:
-        """See ``runner.memory``."""
+        """Resident memory of the process."""
         found: Memory = self._ask("memory")
         return found
 
     def network_parts(self, frame: StoredFrame, repeats: int) -> dict[str, float]:
-        """See ``speed_network.network_parts``."""
+        """Part of a network's pass -> median milliseconds; empty without a network."""
         parts: dict[str, float] = self._ask("network_parts", frame, repeats)
         return parts
 
     def close(self) -> None:
         """End the process."""
         self._pipe.close()
-        try:
-            self._process.wait(SECONDS_TO_LEAVE)
-        except subprocess.TimeoutExpired:
+        self._process.join(SECONDS_TO_LEAVE)
+        if self._process.is_alive():
             self._process.kill()
-            self._process.wait()
+            self._process.join()
 
     def _ask(self, order: str, *arguments: object) -> Any:
         try:
             self._pipe.send((order, arguments))
             fault, answer = self._pipe.recv()
         except (EOFError, OSError):
-            self._process.wait(SECONDS_TO_LEAVE)
+            self._process.join(SECONDS_TO_LEAVE)
             raise End2RegError(
-                f"the process of {self.spec.label} ended ({self._process.returncode}): {self._last_words()}"
+                f"the process of {self.spec.label} ended ({self._process.exitcode}): {self._last_words()}"
             ) from None
         if fault is not None:
             raise End2RegError(fault)
@@ -135,68 +122,39 @@ class MethodProcess:
         return lines[-1] if lines else "it said nothing"
 
 
-class Server:
-    """The far end: one method, set up on order. An error of the user's is sent back, any other ends the process."""
-
-    def __init__(self) -> None:
-        self._runner: MethodRunner | None = None
-        self._weights: Path | None = None
-
-    def serve(self, pipe: Connection) -> None:
-        """Answer until the other end is closed."""
-        while True:
-            try:
-                order, arguments = pipe.recv()
-            except EOFError:
-                return
-            try:
-                pipe.send((None, self._orders()[order](*arguments)))
-            except End2RegError as fault:
-                pipe.send((str(fault), None))
-
-    def _orders(self) -> dict[str, Callable[..., Any]]:
-        return {
-            "set_up": self.set_up,
-            "begin": lambda prior, paced: self.runner.begin(prior, paced),
-            "run": lambda frames: self.runner.run(frames),
-            "from_nothing": lambda view: self.runner.from_nothing(view),
-            "follow": lambda frame, T: self.runner.follow(frame, T),
-            "memory": memory,
-            "network_parts": self.network_parts,
-        }
-
-    @property
-    def runner(self) -> MethodRunner:
-        """Of the method that was set up."""
-        if self._runner is None:
-            raise End2RegError("no method is set up")
-        return self._runner
-
-    def set_up(self, spec: MethodSpec, path: Path) -> SetUp:
-        """See ``MethodProcess.set_up``."""
-        from end2reg_ros.case import load_case
-
-        before = memory().rss_mb
-        began = time.perf_counter()
-        case = load_case(path)
-        registrar = set_up(spec, case)
-        loaded = time.perf_counter()
-        registrar.warm_up()
-        self._runner = MethodRunner(case, registrar)
-        self._weights = engine_options(spec, case).weights if spec.engine else None
-        return SetUp(loaded - began, time.perf_counter() - loaded, before, engine_document(registrar))
-
-    def network_parts(self, frame: StoredFrame, repeats: int) -> dict[str, float]:
-        """See ``speed_network.network_parts``."""
-        runner = self.runner
-        cloud = runner.cloud_of(frame)
-        return network_parts(runner.registrar, cloud, frame.T_camera_model, self._weights, repeats)
+def serve(pipe: Connection) -> None:
+    """Answer orders until the other end is closed. An error of the user's is sent back, any other ends the process."""
+    runner: MethodRunner | None = None
+    while True:
+        try:
+            order, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if order == "set_up":
+                runner, answer = _set_up(*arguments)
+            elif runner is None:
+                raise End2RegError("no method is set up")
+            else:
+                answer = getattr(runner, order)(*arguments)
+            pipe.send((None, answer))
+        except End2RegError as fault:
+            pipe.send((str(fault), None))
 
 
-def serve(descriptor: int) -> None:
-    """Answer orders on an inherited pipe until its other end is closed."""
-    with Connection(descriptor) as pipe:
-        Server().serve(pipe)
+def _set_up(spec: MethodSpec, path: Path) -> tuple[MethodRunner, SetUp]:
+    from end2reg_ros.case import load_case
+
+    before = memory().rss_mb
+    began = time.perf_counter()
+    case = load_case(path)
+    registrar = set_up(spec, case)
+    loaded = time.perf_counter()
+    registrar.warm_up()
+    warm = time.perf_counter()
+    weights = engine_options(spec, case).weights if spec.engine else None
+    found = SetUp(loaded - began, warm - loaded, before, engine_document(registrar))
+    return MethodRunner(case, registrar, weights), found
 
 
 def engine_document(registrar: Registrar) -> dict[str, Any]:

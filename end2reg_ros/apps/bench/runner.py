@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.apps.bench.input import StoredFrame
+from end2reg_ros.apps.bench.network import network_parts
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.decoding import decoder
 from end2reg_ros.cloud.limits import CloudLimits
@@ -26,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class FrameRow:
+class TimedFrame:
     """What one message cost, and what became of it.
 
     Attributes:
@@ -52,7 +53,7 @@ class FrameRow:
 
 
 @dataclass(frozen=True)
-class StepRow:
+class TimedRegistration:
     """One registration; ``T_camera_model`` is None where there is no finite pose."""
 
     total_ms: float
@@ -74,8 +75,10 @@ class Memory:
 class MethodRunner:
     """A registrar behind the node's ``FrameProcess`` and ``Tracker``."""
 
-    def __init__(self, case: Case, registrar: Registrar) -> None:
+    def __init__(self, case: Case, registrar: Registrar, weights: Path | None = None) -> None:
+        """``weights``: that a learned method's engine was loaded with."""
         self.case, self.registrar = case, registrar
+        self._weights = weights
         self._limits = CloudLimits()
         self._decode, self._data = decoder("points")
         self._paced = False
@@ -92,9 +95,9 @@ class MethodRunner:
         guard = StreamGuard(StreamSettings())
         self._frames = FrameProcess(self._tracker, self._decode, self._data, guard, self._limits)
 
-    def run(self, frames: Sequence[StoredFrame]) -> list[FrameRow]:
+    def run(self, frames: Sequence[StoredFrame]) -> list[TimedFrame]:
         """The next frames of the stream; returns when the process is quiet again."""
-        rows: list[FrameRow] = []
+        rows: list[TimedFrame] = []
         marks: list[float] = []  # processor time when a frame came, and when all was quiet after the last one
         reads: list[float] = []  # of it, spent on reading the frame
         began = time.perf_counter()
@@ -111,7 +114,7 @@ class MethodRunner:
         spans = zip(rows, marks, [*marks[1:], time.process_time()], [*reads[1:], 0.0], strict=True)
         return [replace(row, cpu_ms=1e3 * (end - start - read)) for row, start, end, read in spans]
 
-    def _frame(self, message: Any) -> FrameRow:
+    def _frame(self, message: Any) -> TimedFrame:
         followed = self._tracker.state in PUBLISHING_STATES
         began = time.perf_counter()
         outcome = self._frames.run(Arrival(message, began), _nothing)
@@ -120,19 +123,19 @@ class MethodRunner:
         update = outcome.update
         if update is None:
             code = outcome.drop.code if outcome.drop is not None else "dropped"
-            return FrameRow(total_ms, 0.0, timings, followed, self._tracker.state, code, False)
-        row = FrameRow(total_ms, 0.0, timings, followed, update.state, update.reason_code, False)
+            return TimedFrame(total_ms, 0.0, timings, followed, self._tracker.state, code, False)
+        row = TimedFrame(total_ms, 0.0, timings, followed, update.state, update.reason_code, False)
         if not update.published or update.registration is None:
             return row
         return _posed(row, update.registration)
 
-    def from_nothing(self, view: StoredFrame) -> StepRow:
+    def from_nothing(self, view: StoredFrame) -> TimedRegistration:
         """Register a view without any start. Decoding is not counted."""
         cloud = self.cloud_of(view)
         began, spent = time.perf_counter(), time.process_time()
         return _step(self.registrar.register(cloud, None), began, spent)
 
-    def follow(self, frame: StoredFrame, T_camera_model: Array) -> StepRow:
+    def follow(self, frame: StoredFrame, T_camera_model: Array) -> TimedRegistration:
         """Decode a frame and register it as the next one of a track that was last at this pose, whatever comes of it."""
         message = frame.message()
         prior = Prior(T_camera_model, "last_frame", LAST_FRAME_STDDEV_M, continues=True)
@@ -142,6 +145,15 @@ class MethodRunner:
         found = self.registrar.register(cloud, prior)
         row = _step(found, began, spent)
         return replace(row, timings_ms={"decode": 1e3 * (decoded - began), **row.timings_ms})
+
+    def network_parts(self, frame: StoredFrame, repeats: int) -> dict[str, float]:
+        """Part of a network's pass over a frame -> median milliseconds of ``repeats``; empty without a network."""
+        cloud = self.cloud_of(frame)
+        return network_parts(self.registrar, cloud, frame.T_camera_model, self._weights, repeats)
+
+    def memory(self) -> Memory:
+        """Resident memory of this process."""
+        return memory()
 
     def cloud_of(self, frame: StoredFrame) -> Cloud:
         """A frame's cloud, decoded."""
@@ -165,15 +177,15 @@ def settle(seconds: float = 5.0) -> None:
         quiet = quiet + 1 if time.process_time() - spent < 0.002 else 0
 
 
-def _step(found: Registration, began: float, spent: float) -> StepRow:
+def _step(found: Registration, began: float, spent: float) -> TimedRegistration:
     total_ms = 1e3 * (time.perf_counter() - began)
     settle()
     cpu_ms = 1e3 * (time.process_time() - spent)
     T = found.T_camera_model if np.isfinite(found.T_camera_model).all() else None
-    return StepRow(total_ms, cpu_ms, dict(found.timings_ms), found.success, found.reason_code, T)
+    return TimedRegistration(total_ms, cpu_ms, dict(found.timings_ms), found.success, found.reason_code, T)
 
 
-def _posed(row: FrameRow, found: Registration) -> FrameRow:
+def _posed(row: TimedFrame, found: Registration) -> TimedFrame:
     return replace(
         row,
         published=True,

@@ -10,8 +10,8 @@ from typing import Any
 
 from end2reg_ros.apps.bench.figures import cost
 from end2reg_ros.apps.bench.input import StoredStream, render_stream, sensor_of
+from end2reg_ros.apps.bench.process import MethodProcess
 from end2reg_ros.apps.bench.turns import (
-    Participant,
     follow_in_turns,
     start_in_turns,
     stream_in_turns,
@@ -51,7 +51,7 @@ def render_sizes(case: Case, seen: StoredStream, scaling: ScalingPlan, folder: P
     return streams
 
 
-def cloud_sizes(processes: Sequence[Participant], streams: Sequence[StoredStream]) -> list[dict[str, Any]]:
+def cloud_sizes(processes: Sequence[MethodProcess], streams: Sequence[StoredStream]) -> list[dict[str, Any]]:
     """One row a size and method: the cost of the next frame of a running track, and of a start from nothing.
 
     Both count whatever comes of them: in a coarse cloud no pose may pass the checks, and a track would end.
@@ -77,7 +77,7 @@ def cloud_sizes(processes: Sequence[Participant], streams: Sequence[StoredStream
 
 
 def thread_counts(
-    processes: Sequence[Participant], stream: StoredStream, block: int, paced: bool = False
+    processes: Sequence[MethodProcess], stream: StoredStream, block: int, paced: bool = False
 ) -> list[dict[str, Any]]:
     """One row a process: the cost of frames that were followed with its number of threads and cores."""
     followed = stream_in_turns(processes, stream, block, paced)

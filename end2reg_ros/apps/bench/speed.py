@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from end2reg_ros.apps.bench import worker
 from end2reg_ros.apps.bench.figures import starts_document, stream_document
 from end2reg_ros.apps.bench.input import StoredStream, StreamPlan, render_stream, stored_hash
 from end2reg_ros.apps.bench.methods import MethodSpec
-from end2reg_ros.apps.bench.process import MethodProcess, SetUp
+from end2reg_ros.apps.bench.process import MethodProcess, SetUp, Work
 from end2reg_ros.apps.bench.scaling import ScalingPlan, cloud_sizes, render_sizes, thread_counts
 from end2reg_ros.apps.bench.turns import start_in_turns, stream_in_turns
 from end2reg_ros.case.bundled import bundled_case_path
@@ -49,7 +50,7 @@ class SpeedSettings:
         block: frames that a method does before the next one's turn.
         paced: the stream's frames come at its rate; else as fast as each method takes them.
         repeats: of the parts inside the network.
-        worker: module of a method's process.
+        work: what a method's process runs.
     """
 
     methods: tuple[MethodSpec, ...]
@@ -59,7 +60,7 @@ class SpeedSettings:
     block: int = 10
     paced: bool = True
     repeats: int = 15
-    worker: str = "end2reg_ros.apps.bench.worker"
+    work: Work = worker.work
 
 
 @dataclass
@@ -123,7 +124,7 @@ def run_speed(case: Case, settings: SpeedSettings, tell: Callable[[str], None]) 
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="end2reg_bench_"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        ready, absent = start(settings.methods, case, folder, settings.worker, stack, tell)
+        ready, absent = start(settings.methods, case, folder, settings.work, stack, tell)
         if not ready:
             whys = "; ".join(f"{row['label']}: {row['why']}" for row in absent)
             raise End2RegError(f"none of the methods can be run: {whys}")
@@ -154,7 +155,7 @@ def start(
     specs: Sequence[MethodSpec],
     case: Case,
     folder: Path,
-    worker: str,
+    work: Work,
     stack: ExitStack,
     tell: Callable[[str], None],
 ) -> tuple[list[Ready], list[dict[str, str]]]:
@@ -164,7 +165,7 @@ def start(
         tell(f"setting up {spec.label}")
         before = gpu_memory_mb()
         log = folder / f"{number}_{spec.method}_{spec.threads}_{spec.cores}.log"
-        process = MethodProcess(spec, worker, log)
+        process = MethodProcess(spec, log, work)
         stack.callback(process.close)
         try:
             up = process.set_up(case.path)
@@ -235,7 +236,7 @@ def run_threads(
     specs = [
         replace(one.process.spec, threads=threads, cores=cores) for one in ready for threads, cores in counts
     ]
-    several, _ = start(specs, case, folder, settings.worker, stack, lambda text: None)
+    several, _ = start(specs, case, folder, settings.work, stack, lambda text: None)
     count = settings.scaling.frames if settings.scaling is not None else len(stream.frames)
     part = replace(stream, frames=stream.frames[: max(count, settings.block)])
     return thread_counts([one.process for one in several], part, settings.block, settings.paced)
