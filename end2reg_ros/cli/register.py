@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from end2reg_ros.cli.start import prior_from_options
 from end2reg_ros.engine.options import EngineChoice
 
 
@@ -39,49 +38,22 @@ class Register:
 
     def run(self) -> int:
         """Register and print; 0 when successful, 1 when not."""
+        from end2reg_ros.apps.register.run import print_registration, prior_from_files
         from end2reg_ros.case import load_case
         from end2reg_ros.cloud.files import read_cloud
         from end2reg_ros.cloud.scene_folder import read_scene
         from end2reg_ros.registration import EngineOptions, create_registrar
 
         case = load_case(self.case)
-        prior = prior_from_options(case, self.init, self.landmarks)
+        prior = prior_from_files(case, self.init, self.landmarks)
         cloud = read_scene(self.cloud).cloud if self.cloud.is_dir() else read_cloud(self.cloud)
         network = EngineOptions(self.engine, self.weights, self.profile, self.device)
         result = create_registrar(self.method, case, network=network).register(cloud, prior)
         if self.json:
             from end2reg_ros.registration.output import registration_document
 
-            document = registration_document(result)
-            document["prior"] = None if prior is None else prior.source
-            print(json.dumps(document, indent=1))
+            start = {"prior": None if prior is None else prior.source}
+            print(json.dumps(registration_document(result) | start, indent=1))
         else:
-            self._print(result)
+            print_registration(result)
         return 0 if result.success else 1
-
-    def _print(self, result: object) -> None:
-        from rich.console import Console
-        from rich.table import Table
-
-        from end2reg_ros.registration.types import Registration
-
-        assert isinstance(result, Registration)
-        console = Console()
-        verdict = "registered" if result.success else f"NO POSE: {result.reason}"
-        console.print(f"{verdict} ({result.method}, {sum(result.timings_ms.values()):.0f} ms)", markup=False)
-        q = result.quality
-        console.print(
-            f"inlier ratio {q.inlier_ratio:.2f}, residual {1000 * q.residual_rmse_m:.2f} mm, "
-            f"{100 * q.visible_fraction:.0f} % of the surface in view, "
-            f"{100 * q.free_space_violation:.1f} % seen through, {q.inliers} inliers (none of these is an accuracy)"
-        )
-        if not result.success:
-            return
-        table = Table(title="vertebra frames in the camera frame")
-        for column in ("level", "x mm", "y mm", "z mm", "in view", ""):
-            table.add_column(column, justify="left" if column in ("level", "") else "right")
-        for level in result.levels:
-            x, y, z = (f"{1000 * v:.1f}" for v in level.T_camera_level[:3, 3])
-            seen = f"{100 * level.quality.visible_fraction:.0f} %"
-            table.add_row(level.level, x, y, z, seen, "held to its neighbours" if level.held else "")
-        console.print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.names import SIMULATED_POINTS
@@ -47,8 +47,14 @@ class Simulate:
 
     def run(self) -> int:
         """Write; returns 0."""
+        from end2reg_ros.apps.simulate.run import write_recording, write_scenes
         from end2reg_ros.case import load_case
         from end2reg_ros.case.bundled import bundled_case_path
+        from end2reg_ros.simulation.articulation import Articulation
+        from end2reg_ros.simulation.bag import BagSettings
+        from end2reg_ros.simulation.camera.sensor import SENSORS
+        from end2reg_ros.simulation.random_scenes import SceneSettings
+        from end2reg_ros.simulation.sequence import SequenceSettings
 
         if (self.out is None) == (self.bag is None):
             raise End2RegError("give --out FOLDER for scene folders, or --bag FOLDER for a recording")
@@ -56,79 +62,27 @@ class Simulate:
             raise End2RegError(f"--count must be 1 or more, not {self.count}")
         if self.seed < 0:
             raise End2RegError(f"--seed must be 0 or more, not {self.seed}")
-        self._articulation(self.seed)
-        case = load_case(self.case or bundled_case_path())
-        return self._scenes(case, self.out) if self.out is not None else self._recording(case)
-
-    def _articulation(self, seed: int) -> Any:
-        """None for the posture of the CT; a draw of its own for each seed else."""
-        from end2reg_ros.simulation.articulation import Articulation
-
-        asked = Articulation(self.articulation_deg, 1e-3 * self.articulation_mm, seed)
-        return asked if asked.deg or asked.shift_m else None
-
-    def _scenes(self, case: Any, out: Path) -> int:
-        from end2reg_ros.simulation.camera.sensor import SENSORS
-        from end2reg_ros.simulation.random_scenes import SceneSettings, write_simulated_scene
-
-        written: list[dict[str, Any]] = []
-        with _progress() as bar:
-            for seed in bar.track(range(self.seed, self.seed + self.count), description="scenes"):
-                folder = out / f"{self.suite}_{seed:05d}"
-                tags = write_simulated_scene(
-                    folder,
-                    case,
-                    SceneSettings(self.suite, seed, SENSORS[self.sensor], self._articulation(seed)),
-                )
-                written.append({"folder": str(folder), "tags": tags})
-        if self.json:
-            print(json.dumps({"case": str(case.path), "scenes": written}, indent=1))
+        asked = Articulation(self.articulation_deg, 1e-3 * self.articulation_mm, self.seed)
+        posture = asked if asked.deg or asked.shift_m else None
+        sensor, case = SENSORS[self.sensor], load_case(self.case or bundled_case_path())
+        document: dict[str, object] = {"case": str(case.path)}
+        if self.out is not None:
+            first = SceneSettings(self.suite, self.seed, sensor, posture)
+            scenes = write_scenes(self.out, case, first, self.count)
+            pixels = sorted(scene["tags"]["bone_pixels"] for scene in scenes)[len(scenes) // 2]
+            text = f"{len(scenes)} scenes of suite '{self.suite}' in {self.out}; median {pixels} bone pixels"
+            document |= {"scenes": scenes}
         else:
-            pixels = sorted(s["tags"]["bone_pixels"] for s in written)
-            print(
-                f"{len(written)} scenes of suite '{self.suite}' in {out}; median {pixels[len(pixels) // 2]} bone pixels"
+            assert self.bag is not None
+            moving = SequenceSettings(
+                seed=self.seed, scenario=self.scenario, sensor=sensor, articulation=posture
             )
+            frames = write_recording(
+                self.bag, case, moving, BagSettings(self.rate, self.duration, self.ordered)
+            )
+            where = f"{frames} clouds on {SIMULATED_POINTS} in {self.bag}"
+            text = f"{where} (scenario '{self.scenario}', seed {self.seed})"
+            document |= {"bag": str(self.bag), "topic": SIMULATED_POINTS, "frames": frames}
+            document |= {"seed": self.seed, "scenario": self.scenario}
+        print(json.dumps(document, indent=1) if self.json else text)
         return 0
-
-    def _recording(self, case: Any) -> int:
-        from end2reg_ros.simulation.bag import BagSettings, write_bag
-        from end2reg_ros.simulation.camera.sensor import SENSORS
-        from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
-
-        assert self.bag is not None
-        recorded = BagSettings(self.rate, self.duration, self.ordered)
-        recorded.frame_count()
-        settings = SequenceSettings(
-            seed=self.seed,
-            scenario=self.scenario,
-            sensor=SENSORS[self.sensor],
-            articulation=self._articulation(self.seed),
-        )
-        with _progress() as bar:
-            task = bar.add_task("frames", total=None)
-            sequence = SimulatedSequence(case, settings)
-            frames = write_bag(
-                self.bag,
-                sequence,
-                recorded,
-                lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        if self.json:
-            content = {"bag": str(self.bag), "topic": SIMULATED_POINTS, "frames": frames, "seed": self.seed}
-            print(json.dumps({**content, "case": str(case.path), "scenario": self.scenario}, indent=1))
-        else:
-            print(
-                f"{frames} clouds on {SIMULATED_POINTS} in {self.bag} (scenario '{self.scenario}', seed {self.seed})"
-            )
-        return 0
-
-
-def _progress() -> Any:
-    """A progress bar on stderr: stdout is for the result."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )  # fmt: skip
