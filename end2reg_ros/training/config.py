@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from end2reg_ros.errors import TrainingError
+from end2reg_ros.training.settings_file import build_settings, read_document
 
 Strategy = Literal["end_to_end", "two_step", "all_ones", "true_mask"]
 
@@ -100,76 +97,15 @@ class TrainingConfig:
     augmentation: Augmentation = Augmentation()
 
 
-def read_config(path: Path, changes: dict[str, Any] | None = None) -> TrainingConfig:
-    """A config file; ``changes`` replace what it says. Relative folders are those of the working directory.
+def read_config(path: Path) -> TrainingConfig:
+    """A config file. Relative folders are those of the working directory.
 
     Raises:
         TrainingError: unreadable, an unknown key, a value of the wrong kind or out of range.
     """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise TrainingError(f"cannot read the training config {path}: {_one_line(fault)}") from None
-    if not isinstance(document, dict):
-        raise TrainingError(f"{path}: a training config is a list of 'name: value' lines")
-    config = _build(TrainingConfig, {**document, **(changes or {})}, str(path))
-    assert isinstance(config, TrainingConfig)
+    config = build_settings(TrainingConfig, read_document(path, "training config"), str(path))
     _check(config, path)
     return config
-
-
-def _build(kind: type[Any], document: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(map(str, document)) - set(hints))
-    if unknown:
-        raise TrainingError(f"{where}: unknown setting '{unknown[0]}'; known: {', '.join(hints)}")
-    values: dict[str, Any] = {}
-    for name, value in document.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, dict):
-                raise TrainingError(f"{where}: '{name}' must be a list of 'name: value' lines")
-            values[name] = _build(typing.cast(type[Any], hint), value, f"{where}: {name}")
-        else:
-            values[name] = _value(name, value, hint, where)
-    missing = [
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise TrainingError(f"{where}: '{missing[0]}' is missing")
-    return kind(**values)
-
-
-def _value(name: str, value: Any, hint: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        inner = typing.get_args(hint)[0]
-        if not isinstance(value, list | tuple):
-            raise TrainingError(f"{where}: '{name}' must be a list")
-        return tuple(_value(name, item, inner, where) for item in value)
-    if origin is Literal:
-        if value not in typing.get_args(hint):
-            raise TrainingError(f"{where}: '{name}' must be one of {', '.join(typing.get_args(hint))}")
-        return value
-    if hint is float and isinstance(value, str):
-        try:  # YAML reads 6e-4 as text
-            return float(value)
-        except ValueError:
-            pass
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if hint is str and isinstance(value, str):
-        return value
-    raise TrainingError(f"{where}: '{name}' must be {_KINDS[hint]}, not {value!r}")
-
-
-_KINDS = {float: "a number", int: "a whole number", str: "text"}
 
 
 def _check(config: TrainingConfig, path: Path) -> None:
@@ -186,7 +122,3 @@ def _check(config: TrainingConfig, path: Path) -> None:
         raise TrainingError(f"{path}: 'weights' must be 0 or more, and not all of them 0")
     if config.strategy == "two_step" and config.segmentation_iterations < 1:
         raise TrainingError(f"{path}: two_step needs 'segmentation_iterations'")
-
-
-def _one_line(fault: Exception) -> str:
-    return " ".join(str(fault).split())

@@ -72,7 +72,6 @@ def stand_ins() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(profiles._PROFILES, "tiny", tiny)
         patch.setattr("end2reg_ros.training.data.shards.FieldViews", FakeViews)
-        patch.setattr("end2reg_ros.training.adapt.views.FieldViews", FakeViews)
         yield
 
 
@@ -242,7 +241,7 @@ def test_a_request_that_cannot_work_is_refused_in_one_line(
 def test_a_case_folder_that_cannot_be_written_is_refused_before_any_work(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapt_views, "build_shards", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(adapt_views, "make_scenes", lambda *_: pytest.fail("work was begun"))
     (copied / "case" / "network").write_text("a file in the way")
     with pytest.raises(
         TrainingError, match=r"network: cannot be written .*; the network is kept in the case folder"

@@ -23,13 +23,12 @@ from end2reg_ros.training.adapt.views import (
     HELD_OUT_SEED,
     SEEDS,
     TRAIN_SEED,
-    ViewsRequest,
+    ViewsFolder,
     claim,
-    make_held_out_views,
-    make_training_views,
+    held_out_recipe,
+    training_recipe,
 )
 from end2reg_ros.training.config import TrainingConfig
-from end2reg_ros.training.data.anatomies import load_individual
 from end2reg_ros.training.loop import Trainer
 
 DEFAULT_WORK = Path.home() / ".cache" / "end2reg_ros" / "adaptations"
@@ -165,11 +164,16 @@ class Adaptation:
         claim(work, self.case.hash)
         scenes = work / f"scenes_{r.seed}_{r.scenes}"
         views = work / f"held_out_{r.seed}_{r.held_out}"
-        if not make_training_views(ViewsRequest(r.case, scenes, r.scenes, r.seed, until, r.progress)):
-            return AdaptResult("simulating", False, work, {})
-        held_out = ViewsRequest(r.case, views, r.held_out, r.seed, until, r.progress)
-        if not make_held_out_views(held_out, load_individual(r.case).case, scenes):
-            return AdaptResult("simulating", False, work, {})
+        training, held_out = (
+            training_recipe(r.case, r.scenes, r.seed),
+            held_out_recipe(r.case, r.held_out, r.seed),
+        )
+        for folder in (
+            ViewsFolder("views for training", scenes, training, r.scenes),
+            ViewsFolder("views held out", views, held_out, r.held_out, whole=True),
+        ):
+            if not folder.fill(until, r.progress):
+                return AdaptResult("simulating", False, work, {})
         trainer = self.trainer(scenes, work)
         left = (until - time.monotonic()) / 60.0
         if left <= 0 or not trainer.run(left, r.progress):

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.simulation.camera.sensor import SENSORS
 from end2reg_ros.training.data.field_views import KINDS
 from end2reg_ros.training.data.variation import VariationSettings
+from end2reg_ros.training.settings_file import build_settings, read_document
 
 SEED_MIN = 1_000_000  # below are the scenes of benchmarks, which must stay unseen
 
@@ -25,6 +24,15 @@ class CaseBase:
     """A case folder as an individual; ``weight`` times the usual number of variants."""
 
     path: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Procedural:
+    """Procedural individuals as a recipe file names them: see ``ShardRecipe``'s settings of these names."""
+
+    first: int = 1000
+    count: int = 0
     weight: float = 1.0
 
 
@@ -72,33 +80,13 @@ def read_recipe(path: Path) -> ShardRecipe:
     Raises:
         TrainingError: unreadable, an unknown setting, or a value that makes no sense.
     """
+    document = read_document(path, "recipe")
+    seeds = build_settings(Procedural, document.pop("procedural", None) or {}, f"{path}: procedural")
+    given = {name: value for name, value in document.items() if value is not None}
+    given |= {f"procedural_{name}": value for name, value in vars(seeds).items()}
+    recipe = build_settings(ShardRecipe, given, str(path))
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        text = " ".join(str(fault).split())
-        raise TrainingError(f"cannot read the recipe {path}: {text}") from None
-    if not isinstance(document, dict):
-        raise TrainingError(f"{path}: a recipe is a list of 'name: value' lines")
-    values = dict(document)
-    seeds = _settings(
-        values.pop("procedural", None) or {}, ("first", "count", "weight"), f"{path}: procedural"
-    )
-    values |= {f"procedural_{name}": value for name, value in seeds.items()}
-    values = _settings(values, tuple(f.name for f in dataclasses.fields(ShardRecipe)), str(path))
-    cases = values.pop("cases", None) or []
-    if not isinstance(cases, list):
-        raise TrainingError(f"{path}: 'cases' must be a list")
-    known = tuple(f.name for f in dataclasses.fields(VariationSettings))
-    variation = _settings(values.pop("variation", None) or {}, known, f"{path}: variation")
-    try:
-        recipe = ShardRecipe(
-            **values,
-            cases=tuple(CaseBase(**_settings(c, ("path", "weight"), f"{path}: cases")) for c in cases),
-            variation=VariationSettings(**variation),
-        )
         check_recipe(recipe)
-    except TypeError as fault:
-        raise TrainingError(f"{path}: {fault}") from None
     except TrainingError as fault:
         raise TrainingError(f"{path}: {fault}") from None
     return recipe
@@ -108,30 +96,27 @@ def check_recipe(recipe: ShardRecipe) -> None:
     """See that a recipe can be made.
 
     Raises:
-        TrainingError: a value of the wrong kind or out of range.
+        TrainingError: a value out of range.
     """
     for name, least in (
         ("first_seed", SEED_MIN), ("procedural_first", 0), ("procedural_count", 0),
         ("variants_per_base", 1), ("fields_per_variant", 1), ("views_per_field", 1),
     ):  # fmt: skip
-        value = getattr(recipe, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise TrainingError(f"'{name}' must be a whole number of at least {least}, not {value!r}")
+        if getattr(recipe, name) < least:
+            raise TrainingError(f"'{name}' must be at least {least}, not {getattr(recipe, name)}")
     if not recipe.weights():
         raise TrainingError("no individuals: give 'procedural' or 'cases'")
-    if not isinstance(recipe.empty_share, int | float) or not 0 <= recipe.empty_share <= 1:
-        raise TrainingError(f"'empty_share' must be between 0 and 1, not {recipe.empty_share!r}")
+    if not 0 <= recipe.empty_share <= 1:
+        raise TrainingError(f"'empty_share' must be between 0 and 1, not {recipe.empty_share}")
     for name, shares, known in (
         ("suites", recipe.suites, KINDS),
         ("sensors", recipe.sensors, tuple(SENSORS)),
     ):
-        if not isinstance(shares, dict) or not shares:
-            raise TrainingError(f"'{name}' must map names to shares")
         for key, share in shares.items():
             if key not in known:
                 raise TrainingError(f"'{name}': unknown '{key}'; one of {', '.join(known)}")
-            if not isinstance(share, int | float) or share < 0:
-                raise TrainingError(f"'{name}': the share of {key} must be 0 or more, not {share!r}")
+            if share < 0:
+                raise TrainingError(f"'{name}': the share of {key} must be 0 or more, not {share}")
         if not sum(shares.values()) > 0:
             raise TrainingError(f"'{name}': all shares are 0")
 
@@ -149,12 +134,3 @@ def recipe_hash(recipe: ShardRecipe, case_hashes: Sequence[str]) -> str:
     document["cases"] = [c.weight for c in recipe.cases]
     text = json.dumps([document, list(case_hashes)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _settings(document: Any, known: tuple[str, ...], where: str) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise TrainingError(f"{where}: must be a list of 'name: value' lines")
-    unknown = [str(name) for name in document if name not in known]
-    if unknown:
-        raise TrainingError(f"{where}: unknown setting '{unknown[0]}'; known: {', '.join(known)}")
-    return dict(document)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,15 +49,15 @@ def variant_order(recipe: ShardRecipe) -> list[tuple[int, int]]:
     return [(i, k) for _, i, k in sorted(order)]
 
 
-def build_shards(
+def make_scenes(
     recipe: ShardRecipe,
     out: Path,
     first: int = 0,
     end: int | None = None,
     cases_folder: Path = DEFAULT_CASES,
-    say: bool = False,
-) -> int:
-    """Make the scenes ``first`` to ``end`` (without it; None for all) that ``out`` lacks.
+    keep: Callable[[int, LabelledView], None] | None = None,
+) -> Iterator[int]:
+    """Make the scenes ``first`` to ``end`` (without it; None for all) that ``out`` lacks, and yield the number of each.
 
     Several processes may each make a part of the same folder.
 
@@ -64,10 +65,7 @@ def build_shards(
         recipe: what to make.
         out: the shard folder; made when it is not there.
         cases_folder: where procedural individuals are kept, made there when missing.
-        say: print progress.
-
-    Returns:
-        How many scenes were made.
+        keep: takes each scene's number and whole view before the scene is written.
 
     Raises:
         TrainingError: the folder holds scenes of another recipe, or a range outside the recipe's scenes.
@@ -81,15 +79,11 @@ def build_shards(
         raise TrainingError(f"scenes {first} to {end}: the recipe makes scenes 0 to {total}")
     individuals = load_bases(recipe, cases_folder)
     _claim(out, recipe, individuals, total)
-    made, start = 0, time.monotonic()
     for number in range(first // per_variant, -(-end // per_variant)):
-        job = VariantJob(recipe, individuals, order[number], number, out)
         wanted = range(max(first, number * per_variant), min(end, (number + 1) * per_variant))
-        made += job.make([n for n in wanted if not scene_path(out, n).is_file()])
-        if say and made:
-            rate = (time.monotonic() - start) / made
-            print(f"variant {number}: {made} scenes made, {rate:.2f} s each", flush=True)
-    return made
+        missing = [n for n in wanted if not scene_path(out, n).is_file()]
+        if missing:
+            yield from VariantJob(recipe, individuals, order[number], number, out).make(missing, keep)
 
 
 def load_bases(recipe: ShardRecipe, cases_folder: Path) -> list[Individual]:
@@ -113,12 +107,11 @@ class VariantJob:
     number: int
     out: Path
 
-    def make(self, scenes: list[int]) -> int:
-        """Write these scenes and the anatomy, as far as they are missing; returns how many scenes."""
-        if not scenes:
-            return 0
+    def make(self, scenes: list[int], keep: Callable[[int, LabelledView], None] | None) -> Iterator[int]:
+        """Write these scenes, and the anatomy where it is missing; yields each scene's number."""
         variant = self.variant()
-        anatomy = self.anatomy(variant)
+        name = f"v{self.number:05d}"
+        anatomy = self.anatomy(variant, anatomy_path(self.out, name))
         r, field = self.recipe, -1
         for scene in scenes:
             if scene // r.views_per_field != field:
@@ -126,9 +119,11 @@ class VariantJob:
                 draw = draw_field(r.first_seed + field, r.suites, r.sensors, r.empty_share)
                 views = FieldViews(variant.case, draw)
             frame, tags = views.view(scene % r.views_per_field)
-            view = labelled_view(frame, self.anatomy_id if draw.spine else "", draw.suite)
+            view = labelled_view(frame, name if draw.spine else "", draw.suite)
+            if keep is not None:
+                keep(scene, view)
             save_sample(scene_path(self.out, scene), make_scene(view, anatomy, draw.seed, tags))
-        return len(scenes)
+            yield scene
 
     def variant(self) -> CaseVariant:
         """The varied case."""
@@ -137,9 +132,8 @@ class VariantJob:
         seed = (self.recipe.first_seed, self.number)
         return vary_case(base.case, seed, self.recipe.variation, others if self.recipe.mix else ())
 
-    def anatomy(self, variant: CaseVariant) -> AnatomySample:
+    def anatomy(self, variant: CaseVariant, path: Path) -> AnatomySample:
         """Its visible surface; read where it is already there."""
-        path = anatomy_path(self.out, self.anatomy_id)
         if path.is_file():
             return load_anatomy(path)
         group_of = {i.case.name: i.group for i in self.individuals}
@@ -147,11 +141,6 @@ class VariantJob:
         sample = make_anatomy(variant.case, "+".join(variant.donors), groups)
         save_sample(path, sample)
         return sample
-
-    @property
-    def anatomy_id(self) -> str:
-        """Name of its file."""
-        return f"v{self.number:05d}"
 
 
 def labelled_view(frame: SimulatedFrame, anatomy: str, suite: str) -> LabelledView:
@@ -209,8 +198,12 @@ class MakeShards:
 
     def execute(self) -> str:
         """Make the scenes."""
+        made, start = 0, time.monotonic()
         recipe = read_recipe(self.config)
-        made = build_shards(recipe, self.out, self.first, self.end, self.cases_folder, say=True)
+        for number in make_scenes(recipe, self.out, self.first, self.end, self.cases_folder):
+            made += 1
+            if made % 10 == 0:
+                print(f"scene {number}: {(time.monotonic() - start) / made:.2f} s each", flush=True)
         return f"{made} scenes made in {self.out}"
 
 

@@ -21,13 +21,17 @@ from end2reg_ros.training.command import run_command
 from end2reg_ros.training.data.field_views import draw_field
 from end2reg_ros.training.data.recipe import SEED_MIN, CaseBase, ShardRecipe, read_recipe
 from end2reg_ros.training.data.samples import load_anatomy, load_scene, scene_path
-from end2reg_ros.training.data.shards import MakeShards, build_shards, variant_order
+from end2reg_ros.training.data.shards import MakeShards, make_scenes, variant_order
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPE = ShardRecipe(
     first_seed=7_000_000, cases=(CaseBase(str(bundled_case_path())),), variants_per_base=2, fields_per_variant=1,
     views_per_field=2, empty_share=0.0, suites={"standard": 1.0},
 )  # fmt: skip
+
+
+def build_shards(recipe: ShardRecipe, out: Path, first: int = 0, end: int | None = None) -> int:
+    return len(list(make_scenes(recipe, out, first, end)))
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +135,16 @@ def test_another_recipe_or_range_is_refused(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("first_seed: 5\nprocedural: {count: 1}", "'first_seed' must be a whole number of at least 1000000, not 5"),
+        ("first_seed: 5\nprocedural: {count: 1}", "'first_seed' must be at least 1000000, not 5"),
         ("sees: 1", "unknown setting 'sees'"),
         ("procedural: {number: 3}", "procedural: unknown setting 'number'"),
         ("mix: true", "no individuals"),
         ("procedural: {count: 1}\nsuites: {daft: 1}", "'suites': unknown 'daft'; one of easy"),
         ("procedural: {count: 1}\nsensors: {d435: -1}", "the share of d435 must be 0 or more"),
-        ("cases: [{weight: 2}]", "path"),
+        ("cases: [{weight: 2}]", "cases: 'path' is missing"),
+        ("procedural: {count: 1.5}", "'count' must be a whole number, not 1.5"),
+        ("procedural: {count: 1}\nmix: 3", "'mix' must be true or false, not 3"),
+        ("procedural: {count: 1}\nsuites: [easy]", "'suites' must map names to numbers"),
         ("[1, 2]", "a recipe is a list of 'name: value' lines"),
         ("a: [", "cannot read the recipe"),
     ],
