@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.case.distance import signed_distance
 from end2reg_ros.case.document import LANDMARK_NAMES
 from end2reg_ros.case.frames import vertebra_frame
 from end2reg_ros.case.levels import level_rank
 from end2reg_ros.case.meshes import face_geometry, inspect, vertex_normals, volume_centroid, weighted_spread
 from end2reg_ros.case.model import Mesh
+from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.case.store import LevelSpec, check_size, extents_mm
 from end2reg_ros.errors import CaseError
 

@@ -177,12 +177,13 @@ def weighted_spread(values: Array, weights: Array) -> float:
 
 def vertex_normals(mesh: Mesh) -> Array:
     """(V, 3) unit normals of the vertices: means of their triangles' normals, weighted by area."""
-    _, normals, areas = face_geometry(mesh)
-    corners = mesh.triangles.reshape(-1)
-    count = len(mesh.vertices)
-    sums = [np.bincount(corners, np.repeat(normals[:, k] * areas, 3), count) for k in range(3)]
-    smooth = np.stack(sums, axis=1)
-    return np.asarray(smooth / np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-300))
+    a, b, c = (mesh.vertices[mesh.triangles[:, k]] for k in range(3))
+    area = np.cross(b - a, c - a)
+    normals = np.zeros_like(mesh.vertices)
+    for axis in range(3):
+        for corner in range(3):
+            normals[:, axis] += np.bincount(mesh.triangles[:, corner], area[:, axis], len(normals))
+    return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-15))
 
 
 def _tetrahedra(mesh: Mesh) -> tuple[Array, Array, Array]:

@@ -10,9 +10,9 @@ import pytest
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.distance import signed_distance
 from end2reg_ros.case.meshes import inspect, signed_volume, volume_centroid
 from end2reg_ros.case.model import Mesh, Vertebra
+from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.simulation.anatomy import AnatomySettings, make_spine
 
 Spine = tuple[Vertebra, ...]

@@ -11,8 +11,8 @@ import pytest
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.distance import signed_distance
 from end2reg_ros.case.model import Case
+from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.errors import CaseError
 from end2reg_ros.simulation.anatomy import AnatomySettings, write_procedural_case
 

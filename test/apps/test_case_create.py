@@ -245,7 +245,7 @@ def test_bad_screw_files(files: Path, tmp_path: Path, text: str, error: str) -> 
 
 def voxelised(bundled: Case, spacing_mm: float, levels: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A label map of vertebrae of the bundled case, stored left-posterior-superior, and its affine."""
-    from end2reg_ros.case.distance import signed_distance
+    from end2reg_ros.case.raycast import signed_distance
 
     vertices = np.concatenate([bundled.vertebrae[i].mesh.vertices for i in levels]) * 1000
     low, high = vertices.min(axis=0) - 5, vertices.max(axis=0) + 5
@@ -273,7 +273,7 @@ def test_a_case_from_a_label_map(bundled: Case, tmp_path: Path) -> None:
         and "), totalsegmentator numbering (guessed): L3=29, L4=28; CT ct.nii.gz " in case.source
     )
     for made, truth in zip(case.vertebrae, bundled.vertebrae[2:4], strict=True):
-        from end2reg_ros.case.distance import signed_distance
+        from end2reg_ros.case.raycast import signed_distance
 
         off_mm = np.abs(signed_distance(truth.mesh, made.mesh.vertices[::7])) * 1000
         assert np.median(off_mm) < 0.3 and np.quantile(off_mm, 0.95) < 0.9

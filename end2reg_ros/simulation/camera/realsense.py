@@ -66,18 +66,6 @@ def encode_realsense(
     return EncodedCloud(cloud.view(np.uint8), len(chosen), 1, True)
 
 
-def encode_realsense_reference(points: NDArray[np.float32], colours: NDArray[np.uint8]) -> bytes:
-    """The same bytes as ``encode_realsense(points, colours).data``, point by point: slow and obvious."""
-    import struct
-
-    rows = zip(points.reshape(-1, 3), colours.reshape(-1, 3), strict=True)
-    return b"".join(
-        struct.pack("<fff4xBBBx", *map(float, p), int(c[2]), int(c[1]), int(c[0]))
-        for p, c in rows
-        if np.isfinite(p[2])
-    )
-
-
 def cloud_message(cloud: EncodedCloud, frame_id: str, stamp_ns: int) -> PointCloud2:
     """A PointCloud2 without ROS, for decoding and for recordings."""
     from end2reg_ros.cloud.ros_messages import PointCloud2, PointField, header

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from end2reg_ros.case.meshes import vertex_normals
 from end2reg_ros.case.model import Case, Mesh
 from end2reg_ros.simulation.field import colours
 from end2reg_ros.simulation.field.bone_map import BoneMap, build_bone_map
@@ -77,18 +78,6 @@ class _Wound:
     relief: Relief
     palette: colours.Palette
     settings: FieldSettings
-
-
-def vertex_normals(mesh: Mesh) -> Array:
-    """(V, 3) unit normals, weighted by the area of the triangles around."""
-    a, b, c = (mesh.vertices[mesh.triangles[:, k]] for k in range(3))
-    area = np.cross(b - a, c - a)
-    normals = np.zeros_like(mesh.vertices)
-    for axis in range(3):
-        for corner in range(3):
-            normals[:, axis] += np.bincount(mesh.triangles[:, corner], area[:, axis], len(normals))
-    result: Array = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-15)
-    return result
 
 
 def _film(mesh: Mesh, settings: FieldSettings) -> NDArray[np.float32]:

@@ -10,7 +10,6 @@ import pytest
 from case_shapes import ellipsoid_labels, write_nifti
 
 from end2reg_ros import se3
-from end2reg_ros.case.distance import signed_distance
 from end2reg_ros.case.isosurface import SurfaceSettings, decimate, label_surface
 from end2reg_ros.case.labels import (
     NUMBERINGS,
@@ -24,6 +23,7 @@ from end2reg_ros.case.labels import (
 )
 from end2reg_ros.case.meshes import face_geometry, inspect, read_mesh, volume_centroid
 from end2reg_ros.case.model import Mesh
+from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.errors import CaseError
 
 RADII = np.array([24.0, 17.0, 13.0])

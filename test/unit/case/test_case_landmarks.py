@@ -11,10 +11,10 @@ from case_shapes import ball
 from end2reg_ros import se3
 from end2reg_ros.case import Case, Mesh, load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.distance import signed_distance
 from end2reg_ros.case.frames import R_RAS_BODY
 from end2reg_ros.case.landmarks import propose_landmarks, vertebra_axes
 from end2reg_ros.case.meshes import read_mesh
+from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.errors import CaseError
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import trimesh
 from case_shapes import ball, moved, without_triangles
+from distance_reference import signed_distance_reference
 
 from end2reg_ros import se3
 from end2reg_ros.case import Landmarks, Mesh, Screw, load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.distance import signed_distance, signed_distance_reference
 from end2reg_ros.case.frames import R_RAS_BODY, screw_frame, vertebra_frame
 from end2reg_ros.case.meshes import inspect, oriented, read_mesh, signed_volume, stl_bytes, volume_centroid
+from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.errors import CaseError
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cloud_reference import decode_reference
 from messages import point_field
 
 from end2reg_ros.cloud.limits import CloudLimits, grid_stride
 from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.recording import read_messages
-from end2reg_ros.cloud.reference import decode_reference
 from end2reg_ros.cloud.ros_messages import Header, PointCloud2, Time
 from end2reg_ros.errors import CloudError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cloud_reference import voxel_reference
 
-from end2reg_ros.cloud.reference import voxel_reference
 from end2reg_ros.cloud.voxel import cell_means, occupied_cells, voxel_downsample, voxel_keys
 
 RNG = np.random.default_rng(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,6 @@ from end2reg_ros.simulation.bag import (
 from end2reg_ros.simulation.camera.realsense import (
     cloud_message,
     encode_realsense,
-    encode_realsense_reference,
 )
 from end2reg_ros.simulation.camera.sensor import SENSORS
 from end2reg_ros.simulation.random_scenes import (
@@ -57,6 +57,16 @@ def random_cloud() -> tuple[np.ndarray, np.ndarray]:
     points = rng.uniform(0.3, 0.9, size=(12, 16, 3)).astype(np.float32)
     points[rng.random((12, 16)) < 0.3] = np.nan
     return points, rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+
+
+def encode_realsense_reference(points: np.ndarray, colours: np.ndarray) -> bytes:
+    """The data of a cloud without its invalid points, point by point."""
+    rows = zip(points.reshape(-1, 3), colours.reshape(-1, 3), strict=True)
+    return b"".join(
+        struct.pack("<fff4xBBBx", *map(float, p), int(c[2]), int(c[1]), int(c[0]))
+        for p, c in rows
+        if np.isfinite(p[2])
+    )
 
 
 def test_encoded_bytes_are_those_of_the_realsense_driver() -> None:

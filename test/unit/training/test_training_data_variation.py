@@ -11,9 +11,9 @@ from scipy.spatial import cKDTree
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.distance import signed_distance
 from end2reg_ros.case.meshes import signed_volume
 from end2reg_ros.case.model import Case, Mesh
+from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.simulation.anatomy import AnatomySettings
 from end2reg_ros.training.data.anatomies import TRIANGLES, load_individual, procedural_settings

@@ -1,4 +1,4 @@
-"""Distances of points to a surface, with a sign: negative inside."""
+"""Distances to a mesh in plain numpy, double precision, every triangle for every point: slow and obvious."""
 
 from __future__ import annotations
 
@@ -6,27 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Mesh
-from end2reg_ros.case.raycast import ray_scene, tensor
 
 Array = NDArray[np.float64]
 
 
-def signed_distance(mesh: Mesh, points: Array) -> Array:
-    """(N,) distances in metres of points (N, 3) to a closed mesh, negative inside; fast, single precision.
-
-    Ray casting of Open3D, about the mesh's middle, so that coordinates far from the origin cost no precision.
-    """
-    centre = mesh.vertices.mean(axis=0)
-    # In millimetres: Embree has absolute tolerances.
-    scene = ray_scene([Mesh((mesh.vertices - centre) * 1000.0, mesh.triangles)])
-    query = tensor((points - centre) * 1000.0)
-    # Three rays a point: one that grazes an edge is outvoted.
-    distance = scene.compute_signed_distance(query, nsamples=3)
-    return np.asarray(distance.numpy(), dtype=np.float64) / 1000.0
-
-
 def signed_distance_reference(mesh: Mesh, points: Array) -> Array:
-    """The same in plain numpy, double precision, every triangle for every point: for few points, and for tests."""
+    """(N,) distances in metres of points (N, 3) to a closed mesh, negative inside."""
     return np.array(
         [_distance_of_point(mesh, p) * (-1.0 if _winding(mesh, p) > 0.5 else 1.0) for p in points]
     )
