@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from end2reg_ros.apps.bench.figures import BACKGROUND
+from end2reg_ros.evaluation.plot_style import (
+    label_rows,
+    legend_below,
+    log_axes,
+    new_figure,
+    save_png,
+    styled,
+)
 
 STAGES_PICTURE, SCALING_PICTURE, ACCURACY_PICTURE = "stages.png", "cloud_size.png", "accuracy_speed.png"
 # So that a stage has one colour in every picture.
@@ -67,10 +75,10 @@ def dots_of(methods: Sequence[Mapping[str, Any]]) -> list[Dot]:
     return dots
 
 
+@styled
 def write_accuracy_speed(path: Path, dots: Sequence[Dot], title: str = "") -> Path:
     """TRE against time, both logarithmic; one colour a group, every dot with a number that the list beside it explains."""
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(10.5, 5.5), layout="constrained")
+    figure, (axes,) = new_figure(10.5, 5.5)
     groups = list(dict.fromkeys(dot.group for dot in dots))
     for number, dot in enumerate(sorted(dots, key=lambda dot: (dot.ms, dot.tre_mm)), 1):
         # Without groups every dot has its own colour.
@@ -82,15 +90,17 @@ def write_accuracy_speed(path: Path, dots: Sequence[Dot], title: str = "") -> Pa
         )
         axes.annotate(str(number), (dot.ms, dot.tre_mm), (5, 4), textcoords="offset points", fontsize=9)
     axes.set(xlabel="time (ms, p50)", ylabel="TRE (mm): median, quartiles", title=title)
-    _logarithmic(axes)
+    log_axes(axes)
     figure.legend(loc="outside right upper", fontsize=8)
-    return _save(pyplot, figure, path)
+    return save_png(figure, path)
 
 
+@styled
 def _stages(path: Path, methods: Sequence[Mapping[str, Any]]) -> Path:
     """One bar a method, its stages' medians side by side."""
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(9.0, 1.2 + 0.55 * len(methods)), layout="constrained")
+    from matplotlib.patches import Patch
+
+    figure, (axes,) = new_figure(9.0, 1.2 + 0.55 * len(methods))
     every = (stage for m in methods for stage in m["followed"]["stages_ms"])
     names = list(dict.fromkeys(stage for stage in every if not stage.endswith(BACKGROUND)))
     spare = iter(SPARE_COLOURS * len(names))
@@ -109,18 +119,17 @@ def _stages(path: Path, methods: Sequence[Mapping[str, Any]]) -> Path:
         p95 = m["followed"]["total_ms"]["p95"]
         if p95 is not None:
             axes.plot([p95, p95], [row - 0.35, row + 0.15], color="black", linewidth=1)
-    axes.set_yticks(range(len(methods)), [m["label"] for m in methods], fontsize=8)
-    axes.set_ylim(len(methods) - 0.4, -0.6)
+    label_rows(axes, [m["label"] for m in methods])
     axes.set(xlabel="ms of a followed frame (medians; below: side by side; line: p95)")
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colours[name]) for name in names]
+    handles = [Patch(color=colours[name]) for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize=8)
-    return _save(pyplot, figure, path)
+    return save_png(figure, path)
 
 
+@styled
 def _cloud_sizes(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Followed frames on the left, starts from nothing on the right."""
-    pyplot = _pyplot()
-    figure, panels = pyplot.subplots(1, 2, figsize=(10.5, 4.3), layout="constrained")
+    figure, panels = new_figure(10.5, 4.3, columns=2)
     labels = list(dict.fromkeys(row["label"] for row in rows))
     for axes, kind, title in (
         (panels[0], "followed", "the next frame of a track"),
@@ -135,36 +144,6 @@ def _cloud_sizes(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
                 axes.plot(x, y, "o-", color=f"C{number % 10}", label=label, markersize=4, linewidth=1)
         axes.set(xlabel="points in the cloud", ylabel="ms p50", title=title)
         if axes.has_data():  # an empty logarithmic axis cannot be drawn
-            _logarithmic(axes)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
-    return _save(pyplot, figure, path)
-
-
-def _logarithmic(axes: Any) -> None:
-    """Both axes, with plain numbers at 1, 2 and 5 of every decade."""
-    from matplotlib.ticker import FuncFormatter
-
-    def text(value: float, position: int) -> str:
-        first = f"{value:.0e}"[0] if value > 0 else ""
-        return f"{value:g}" if first in ("1", "2", "5") else ""
-
-    axes.set(xscale="log", yscale="log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(text))
-        axis.set_minor_formatter(FuncFormatter(text))
-    axes.grid(True, which="both", color="0.92")
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(pyplot: Any, figure: Any, path: Path) -> Path:
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return path
+            log_axes(axes)
+    legend_below(figure, panels[0], columns=4)
+    return save_png(figure, path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from end2reg_ros.evaluation.tables import NOTHING, markdown_table, number, percent
+
 Document = Mapping[str, Any]
 
 
@@ -26,34 +28,23 @@ def markdown(document: Document) -> str:
         "frames/s is what the time of a frame would allow. CPU is all that the process did from one frame to the next.",
         f"- Publish: {document['publish']['why']}.",
         *(f"- Not measured: {row['label']}: {row['why']}." for row in document["absent"]),
-        "",
-        *main_table(document["methods"]),
-        "",
-        "## Stages, ms p50 / p95 / p99",
-        "",
-        *stage_table(document["methods"]),
-        *(["", *parts] if (parts := parts_table(document["methods"])) else []),
-        *(["", *alone] if (alone := network_table(document["methods"])) else []),
-        "",
-        "## From nothing (no start given), ms of one registration",
-        "",
-        *starts_table(document["methods"]),
     ]
-    scaling = document["scaling"]
-    if scaling["cloud"]:
-        lines += [
-            "",
+    methods, scaling = document["methods"], document["scaling"]
+    sections = [
+        ("", main_table(methods)),
+        ("## Stages, ms p50 / p95 / p99", stage_table(methods)),
+        ("", parts_table(methods)),
+        ("", network_table(methods)),
+        ("## From nothing (no start given), ms of one registration", starts_table(methods)),
+        (
             "## Cloud size: ms p50 of a track's next frame (passed the checks) / of a start from nothing",
-            "",
-        ]
-        lines += cloud_table(scaling["cloud"])
-    if scaling["threads"]:
-        lines += [
-            "",
-            "## Threads and cores, ms p50 / p95 of a followed frame",
-            "",
-        ]
-        lines += thread_table(scaling["threads"])
+            cloud_table(scaling["cloud"]),
+        ),
+        ("## Threads and cores, ms p50 / p95 of a followed frame", thread_table(scaling["threads"])),
+    ]
+    for heading, table in sections:
+        if table:
+            lines += ["", *([heading, ""] if heading else []), *table]
     return "\n".join(lines) + "\n"
 
 
@@ -84,7 +75,7 @@ def main_table(methods: Sequence[Document]) -> list[str]:
                 f"{number(m['set_up_s']['load'], 1)} + {number(m['set_up_s']['warm_up'], 1)}",
             ]
         )
-    return table(heads, body)
+    return markdown_table(heads, body)
 
 
 def stage_table(methods: Sequence[Document]) -> list[str]:
@@ -95,10 +86,10 @@ def stage_table(methods: Sequence[Document]) -> list[str]:
         found = [m["followed"]["stages_ms"].get(name) for m in methods]
         beside = any(name in m["followed"]["side_by_side"] for m in methods)
         shown = f"{name} (side by side)" if beside and not name.endswith(")") else name
-        body.append([shown, *("–" if stage is None else three(stage) for stage in found)])
+        body.append([shown, *(NOTHING if stage is None else three(stage) for stage in found)])
     body.append(["publish", *("0" for _ in methods)])
     body.append(["total", *(three(m["followed"]["total_ms"]) for m in methods)])
-    return table(["stage", *(m["label"] for m in methods)], body)
+    return markdown_table(["stage", *(m["label"] for m in methods)], body)
 
 
 def parts_table(methods: Sequence[Document]) -> list[str]:
@@ -109,7 +100,7 @@ def parts_table(methods: Sequence[Document]) -> list[str]:
     names = list(dict.fromkeys(part for m in learned for part in m["network_parts_ms"]))
     body = [[n, *(number(m["network_parts_ms"].get(n), 2) for m in learned)] for n in names]
     intro = "One cloud cut out around the true pose, measured apart, ms p50:"
-    return [intro, "", *table(["part", *(m["label"] for m in learned)], body)]
+    return [intro, "", *markdown_table(["part", *(m["label"] for m in learned)], body)]
 
 
 def network_table(methods: Sequence[Document]) -> list[str]:
@@ -128,7 +119,7 @@ def network_table(methods: Sequence[Document]) -> list[str]:
             for name in ("median", "p95")
         ]
         body.append([m["label"], str(n["poses"]), *(number(f, 2) for f in figures), three(n["total_ms"])])
-    return ["Before and after refinement:", "", *table(heads, body)]
+    return ["Before and after refinement:", "", *markdown_table(heads, body)]
 
 
 def starts_table(methods: Sequence[Document]) -> list[str]:
@@ -156,11 +147,13 @@ def starts_table(methods: Sequence[Document]) -> list[str]:
                 number(s["accuracy_reported"]["tre_median_mm"], 2),
             ]
         )
-    return table(heads, body)
+    return markdown_table(heads, body)
 
 
 def cloud_table(rows: Sequence[Document]) -> list[str]:
-    """One row a method, one column a size."""
+    """One row a method, one column a size; empty without rows."""
+    if not rows:
+        return []
     sizes = sorted({row["points"] for row in rows})
     body = []
     for label in dict.fromkeys(row["label"] for row in rows):
@@ -172,11 +165,13 @@ def cloud_table(rows: Sequence[Document]) -> list[str]:
             for size in sizes
         ]
         body.append([label, *cells])
-    return table(["method", *(f"{size} points" for size in sizes)], body)
+    return markdown_table(["method", *(f"{size} points" for size in sizes)], body)
 
 
 def thread_table(rows: Sequence[Document]) -> list[str]:
-    """One row a method, one column a number of threads and cores."""
+    """One row a method, one column a number of threads and cores; empty without rows."""
+    if not rows:
+        return []
     counts = sorted({(row["threads"], row["cores"]) for row in rows})
     body = []
     for label in dict.fromkeys(row["label"] for row in rows):
@@ -186,28 +181,17 @@ def thread_table(rows: Sequence[Document]) -> list[str]:
             if row["label"] == label
         }
         cells = [
-            "–" if count not in mine else f"{number(mine[count]['p50'], 1)} / {number(mine[count]['p95'], 1)}"
+            NOTHING
+            if count not in mine
+            else f"{number(mine[count]['p50'], 1)} / {number(mine[count]['p95'], 1)}"
             for count in counts
         ]
         body.append([label, *cells])
-    return table(["method", *(f"threads {threads}, cores {cores}" for threads, cores in counts)], body)
-
-
-def table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *body)]
+    return markdown_table(
+        ["method", *(f"threads {threads}, cores {cores}" for threads, cores in counts)], body
+    )
 
 
 def three(values: Mapping[str, float | None]) -> str:
     """``p50 / p95 / p99``."""
     return " / ".join(number(values[f"p{p}"], 1) for p in (50, 95, 99))
-
-
-def number(value: float | None, digits: int) -> str:
-    """A figure, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def percent(share: float | None) -> str:
-    """A share, or a dash where there is none."""
-    return "–" if share is None else f"{100.0 * share:.1f} %"

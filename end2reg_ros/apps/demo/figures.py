@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from end2reg_ros.apps.demo.record import Run, TrackerFacts, Usage
 from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, RunSummary
 from end2reg_ros.evaluation.stream import CLEAR_VIEW, IN_VIEW
+from end2reg_ros.evaluation.tables import NOTHING, number, percent
 
 Figure = tuple[str, str, str]  # name, value with unit, meaning
 STARTS = {"none": "from nothing: no start was given", "landmarks": "from picked landmarks"}
@@ -98,7 +99,7 @@ def _availability(s: RunSummary, start: str) -> list[Figure]:
     clouds = f"{s.clouds} / {s.judged} / {s.published}"
     share = {name: 100 * value for name, value in s.state_share.items() if value > 0}
     unfinished = f"{s.never_reacquired} ({s.unserved_s:.1f} s)"
-    again = _list((f"{t:.2f}" for t in s.reacquisition_s), "s", "-")
+    again = _list((f"{t:.2f}" for t in s.reacquisition_s), "s", NOTHING)
     first = ", ".join(filter(None, ["since the first cloud that shows the spine", STARTS.get(start, "")]))
     return [
         ("availability", percent(s.availability), in_view),
@@ -153,16 +154,6 @@ def _engine(told: TrackerFacts) -> list[Figure]:
     ]
 
 
-def number(value: float | None, digits: int) -> str:
-    """A figure with fixed digits, or a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share as percent, or a dash."""
-    return "-" if share is None else f"{100 * share:.{digits}f} %"
-
-
 def verdict(s: RunSummary) -> str:
     """One sentence about a good run."""
     if s.published == 0:
@@ -186,7 +177,7 @@ def _slashed(values: Iterable[float | None], digits: int) -> str:
 
 
 def _pairs(values: Mapping[str, float], digits: int, unit: str) -> str:
-    return _list((f"{name} {value:.{digits}f}" for name, value in values.items()), unit, "-")
+    return _list((f"{name} {value:.{digits}f}" for name, value in values.items()), unit, NOTHING)
 
 
 def _list(texts: Iterable[str], unit: str, none: str) -> str:

@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, intervals
 from end2reg_ros.evaluation.frame_log import FrameRow
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-STATE_COLOURS = {"SEARCHING": "#cbd5e1", "TRACKING": "#bbf7d0", "DEGRADED": "#fde68a", "LOST": "#fecaca"}
-INK, GRID, ACCENT, WARN, NETWORK = "#1e293b", "#e2e8f0", "#0f766e", "#b91c1c", "#7c3aed"
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "end2reg",  # the same log gives the same file
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": "#94a3b8",
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-}
+from end2reg_ros.evaluation.plot_style import (
+    ACCENT,
+    GRID,
+    INK,
+    MUTED,
+    NETWORK,
+    STATE_COLOURS,
+    WARN,
+    broken_line,
+    mark_wrong,
+    new_figure,
+    styled,
+    svg_text,
+)
 
 
-Plot = Callable[[Sequence[FrameRow]], str]
-
-
-def _styled(plot: Plot) -> Plot:
-    @wraps(plot)
-    def inner(rows: Sequence[FrameRow]) -> str:
-        import matplotlib
-
-        with matplotlib.rc_context(STYLE):
-            return plot(rows)
-
-    return inner
-
-
-@_styled
+@styled
 def error_over_time(rows: Sequence[FrameRow]) -> str:
     """Median and worst-vertebra error of each published pose (mm) over time, and the network's own; states behind.
 
@@ -56,7 +32,7 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
     """
     from matplotlib.patches import Patch
 
-    figure, (top, bottom) = _figure(10.5, 4.6, 2, {"height_ratios": [3.2, 1], "hspace": 0.09}, sharex=True)
+    figure, (top, bottom) = new_figure(10.5, 4.6, 2, heights=(3.2, 1), sharex=True)
     published = [row for row in rows if row.errors_mm]
     t = np.array([row.t for row in published])
     median = np.array([row.tre_mm() for row in published], dtype=float)
@@ -72,7 +48,7 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
         t,
         np.minimum(worst, limit),
         ".",
-        color="#64748b",
+        color=MUTED,
         markersize=3.5,
         label="worst vertebra (mean of its landmarks)",
     )
@@ -81,7 +57,10 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
         label = "network alone, median"
         top.plot(at, np.minimum(network, limit), "x", color=NETWORK, markersize=3.5, alpha=0.7, label=label)
     top.plot(
-        *_broken(t, np.minimum(median, limit)), color=ACCENT, linewidth=1.6, label="median over all landmarks"
+        *broken_line(t, np.minimum(median, limit), 0.6),
+        color=ACCENT,
+        linewidth=1.6,
+        label="median over all landmarks",
     )
     beyond = worst > limit
     if beyond.any():
@@ -93,7 +72,7 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
             label=f"beyond {limit:.1f} mm",
         )
     if limit > FALSE_POSE_MM:
-        top.axhline(FALSE_POSE_MM, color=WARN, linestyle="--", linewidth=1)
+        mark_wrong(top)
     top.set_ylim(0, limit)
     top.set_ylabel("error (TRE), mm")
     lines = top.get_legend_handles_labels()[0]
@@ -117,17 +96,17 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
     bottom.set_xlabel("time since the camera's first cloud, s")
     if rows:
         bottom.set_xlim(rows[0].t, max(rows[-1].t, rows[0].t + 1e-3))
-    return _svg(figure)
+    return svg_text(figure)
 
 
-@_styled
+@styled
 def error_per_level(rows: Sequence[FrameRow]) -> str:
     """Box plot of the landmark errors (mm) of each level; whiskers at 5 and 95 %."""
     errors: dict[str, list[float]] = {}
     for row in rows:
         for level, values in row.errors_mm.items():
             errors.setdefault(level, []).extend(values)
-    figure, axes = _figure(5.1, 3.3)
+    figure, (axes,) = new_figure(5.1, 3.3)
     axes.grid(axis="y", color=GRID)
     if errors:
         boxes = axes.boxplot(
@@ -139,14 +118,14 @@ def error_per_level(rows: Sequence[FrameRow]) -> str:
         axes.set_xticks(range(1, len(errors) + 1), list(errors))
     axes.set_ylim(bottom=0)
     axes.set_ylabel("error (TRE), mm")
-    return _svg(figure)
+    return svg_text(figure)
 
 
-@_styled
+@styled
 def age_histogram(rows: Sequence[FrameRow]) -> str:
     """Histogram of the pose ages (ms) with p50, p95 and p99."""
     ages = np.array([row.age_ms for row in rows if row.published and row.age_ms is not None])
-    figure, axes = _figure(5.1, 3.3)
+    figure, (axes,) = new_figure(5.1, 3.3)
     axes.grid(axis="y", color=GRID)
     if len(ages):
         right = float(np.percentile(ages, 99.5)) * 1.15
@@ -167,29 +146,4 @@ def age_histogram(rows: Sequence[FrameRow]) -> str:
         axes.set_xlim(0, right * 1.12)
     axes.set_xlabel("age of a pose when it is heard, ms")
     axes.set_ylabel("poses")
-    return _svg(figure)
-
-
-def _figure(
-    width: float, height: float, rows: int = 1, grid: dict[str, Any] | None = None, sharex: bool = False
-) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    FigureCanvasSVG(figure)  # no pyplot: no global state, no display
-    return figure, figure.subplots(rows, 1, sharex=sharex, gridspec_kw=grid or {})
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    nothing = {"Date": None, "Creator": None}
-    figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata=nothing)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _broken(t: np.ndarray, y: np.ndarray, gap_s: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
-    """The line broken where no pose was published for a while: silence must not look like a value."""
-    at = np.nonzero(np.diff(t) > gap_s)[0] + 1
-    return np.insert(t.astype(float), at, np.nan), np.insert(y.astype(float), at, np.nan)
+    return svg_text(figure)

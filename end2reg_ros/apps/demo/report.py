@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from end2reg_ros.apps.demo.figures import cards, figures, verdict
-from end2reg_ros.apps.demo.plots import STATE_COLOURS, age_histogram, error_over_time, error_per_level
+from end2reg_ros.apps.demo.plots import age_histogram, error_over_time, error_per_level
 from end2reg_ros.apps.demo.record import Picture, Run, summary_json
 from end2reg_ros.apps.demo.summary import intervals
+from end2reg_ros.evaluation.plot_style import GRID, STATE_COLOURS
 
 MAX_EVENTS = 40
 
@@ -24,9 +25,9 @@ def write_report(folder: Path, run: Run, pictures: Sequence[Sequence[Picture]] =
     for row in pictures:
         for picture in row:
             (folder / f"{picture.name}.jpg").write_bytes(picture.jpeg)
-    (folder / "summary.json").write_text(json.dumps(summary_json(run), indent=2) + "\n")
+    (folder / "summary.json").write_text(json.dumps(summary_json(run), indent=2) + "\n", encoding="utf-8")
     page = folder / "index.html"
-    page.write_text(render(run, pictures))
+    page.write_text(render(run, pictures), encoding="utf-8")
     return page
 
 
@@ -34,7 +35,7 @@ def render(run: Run, pictures: Sequence[Sequence[Picture]] = ()) -> str:
     """The page as text."""
     import jinja2
 
-    template = Path(__file__).with_name("report_template.html").read_text()
+    template = Path(__file__).with_name("report_template.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -57,7 +58,7 @@ def render(run: Run, pictures: Sequence[Sequence[Picture]] = ()) -> str:
                 "start": f"{s.start:.2f}",
                 "length": f"{s.end - s.start:.2f}",
                 "state": s.state,
-                "colour": STATE_COLOURS.get(s.state, "#e2e8f0"),
+                "colour": STATE_COLOURS.get(s.state, GRID),
                 "reason_code": s.reason_code,
                 "reason": s.reason,
             }

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from end2reg_ros.apps.bench.tables import number, percent, table
 from end2reg_ros.apps.demo.assess import make_run
 from end2reg_ros.apps.demo.processes import DemoError
 from end2reg_ros.apps.demo.record import Run
@@ -22,6 +21,7 @@ from end2reg_ros.apps.demo.settings import DemoSettings
 from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation import host
+from end2reg_ros.evaluation.tables import markdown_table, number, percent
 
 MEDIANS = ("tre_median_mm", "availability", "availability_judged", "rate_hz", "registrations_per_s", "age_p50_ms", "age_p95_ms",
            "age_p99_ms", "first_pose_heard_s", "network_tre_median_mm", "network_tre_p95_mm", "refined_tre_median_mm",
@@ -157,7 +157,7 @@ def markdown(results: Sequence[dict[str, Any]], total: dict[str, Any]) -> str:
     worst = f"{number(total['tre_median_mm'], 2)} (worst {number(total['tre_median_worst_mm'], 2)})"
     rows.append([f"all ({total['good']} of {total['seeds']} good)", worst, "", *_common_cells(total), "", ""])
     bad = [f"\nseed {r['seed']} is not good: {'; '.join(r['problems'])}" for r in results if r["problems"]]
-    return "\n".join([*table(heads, rows), *network_lines(total), *bad])
+    return "\n".join([*markdown_table(heads, rows), *network_lines(total), *bad])
 
 
 def _common_cells(r: dict[str, Any]) -> list[str]:
