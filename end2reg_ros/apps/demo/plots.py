@@ -43,7 +43,7 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
     limit = max(1.5, 1.25 * float(np.percentile(highest, 99))) if len(highest) else 1.5
     spans = intervals(rows)
     for span in spans:
-        top.axvspan(span.start, span.end, color=STATE_COLOURS.get(span.state, GRID), linewidth=0)
+        top.axvspan(span.start, span.end, color=STATE_COLOURS.get(span.state, GRID), alpha=0.6, linewidth=0)
     top.plot(
         t,
         np.minimum(worst, limit),
@@ -77,7 +77,9 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
     top.set_ylabel("error (TRE), mm")
     lines = top.get_legend_handles_labels()[0]
     patches = [
-        Patch(color=STATE_COLOURS[s], label=s) for s in STATE_COLOURS if any(p.state == s for p in spans)
+        Patch(color=STATE_COLOURS[s], alpha=0.6, label=s)
+        for s in STATE_COLOURS
+        if any(p.state == s for p in spans)
     ]
     # Two rows where the network's crosses are named, too: a wider legend would narrow the plot.
     top.legend(handles=[*lines, *patches], ncols=4 if len(network) else 6, loc="lower left",
