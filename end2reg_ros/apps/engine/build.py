@@ -27,7 +27,6 @@ class Step:
     what: str
     seconds: float
     written: tuple[Path, ...]
-    note: str = ""
 
 
 @dataclass
@@ -45,13 +44,13 @@ class BuildLog:
     engine: EngineInfo | None = None
 
     @contextmanager
-    def step(self, what: str, note: str = "") -> Iterator[None]:
+    def step(self, what: str) -> Iterator[None]:
         """Take the time of a step and see what it writes."""
         before, start = files_in(self.folder), time.monotonic()
         yield
         seconds, after = time.monotonic() - start, files_in(self.folder)
         written = tuple(path for path in after if after[path] != before.get(path))
-        self.steps.append(Step(what, seconds, written, note))
+        self.steps.append(Step(what, seconds, written))
 
     @property
     def seconds(self) -> float:
@@ -69,7 +68,6 @@ class BuildLog:
                     "what": step.what,
                     "seconds": step.seconds,
                     "written": [str(path.relative_to(self.folder)) for path in step.written],
-                    "note": step.note,
                 }
                 for step in self.steps
             ],
@@ -137,7 +135,7 @@ def print_build(made: BuildLog, note: str, hint: str) -> None:
         size = sum(path.stat().st_size for path in step.written if path.is_file()) / 1e6
         count = len(step.written)
         files = f"{count} file{'s' * (count > 1)}, {size:.1f} MB" if count else "nothing new"
-        table.add_row(step.what, f"{step.seconds:.2f}", step.note or files)
+        table.add_row(step.what, f"{step.seconds:.2f}", files)
     console = Console(markup=False, soft_wrap=True)
     if note:
         console.print(f"note: {note}")

@@ -63,7 +63,7 @@ def candidates() -> list[EngineCandidate]:
     missing = missing_packages()
     lacks = [] if gpu else ["no NVIDIA GPU"]
     if missing:
-        lacks.append(f"{' and '.join(missing)} missing: pip install -r requirements/tensorrt.txt")
+        lacks.append(f"{', '.join(missing)} missing: pip install -r requirements/tensorrt.txt")
     return [
         EngineCandidate(
             "onnxruntime",

@@ -81,7 +81,7 @@ class TensorrtEngine(OnnxEngine):
         try:
             super().__init__(bundle, profile, "cpu", threads)
         except BaseException:
-            self.close()
+            self._release()
             raise
         self.info = replace(
             self.info,
@@ -94,11 +94,15 @@ class TensorrtEngine(OnnxEngine):
 
     def close(self) -> None:
         """See ``Engine.close``."""
+        self._release()
+        super().close()
+
+    def _release(self) -> None:
+        """Let go of what the plans hold on the GPU."""
         while self._runners:
             # A GPU that failed before fails here again, which says nothing new.
             with contextlib.suppress(EngineError), self._library.faults("closing"):
                 self._runners.pop().deactivate()
-        super().close()
 
     def _load(self, name: str) -> GraphRun:
         """What runs a graph; a plan that TensorRT refuses is built anew, once."""

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -122,10 +121,9 @@ def library_of(trt: Any) -> Library:
         EngineError: Polygraphy is missing.
     """
     _show_cuda_runtime()
-    with contextlib.redirect_stdout(sys.stderr):  # it prints advice when it is imported
-        logger = _imported("polygraphy.logger", "polygraphy").G_LOGGER
-        backend = import_module("polygraphy.backend.trt")
-    logger.use_python_logging_system = True
+    logger = _imported("polygraphy.logger", "polygraphy").G_LOGGER
+    logger.use_python_logging_system, logger.colors = True, False
+    backend = import_module("polygraphy.backend.trt")
     taken = logging.getLogger("Polygraphy")
     taken.propagate = False
     if _messages not in taken.handlers:

@@ -117,10 +117,10 @@ def read_plan(key: PlanKey) -> tuple[bytes | None, str]:
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
     except CacheMiss as miss:
-        fault, reason = "is of no use", str(miss)
-    except OSError as error:
-        fault, reason = "cannot be read", error.strerror or str(error)
-    return None, f"the plan kept for the {key.graph} graph {fault}, a new one is made: {reason}"
+        return None, f"the plan kept for the {key.graph} graph is of no use, a new one is made: {miss}"
+    except OSError as fault:
+        reason = fault.strerror or fault
+        return None, f"the plan kept for the {key.graph} graph cannot be read, a new one is made: {reason}"
 
 
 def graph_in(onnx: bytes, precision: str) -> bytes:
@@ -136,20 +136,35 @@ def graph_in(onnx: bytes, precision: str) -> bytes:
     return bytes(to_mixed(load_model_from_string(onnx)).SerializeToString())
 
 
-def build_plan(library: Library, onnx: bytes, graph: str, configure: Configure | None = None) -> bytes:
-    """Parse and build. The network is strongly typed: the graph's own types are the precision.
+def parse(library: Library, onnx: bytes, graph: str) -> Any:
+    """TensorRT's builder, network and parser of a graph. It is strongly typed: the graph's own types are the precision.
 
     Args:
         library: of ``load_library``.
         onnx: a serialised graph with its numbers.
         graph: what it is called in errors.
-        configure: how it is built; None takes ``WORKSPACE`` and ``EFFORT`` for this GPU.
 
     Raises:
-        EngineError: the parser refuses the graph (the line names the node), or the build fails.
+        EngineError: the parser refuses it; the line names the node.
     """
     with library.faults(f"TensorRT's parser refuses the {graph} graph"):
-        parsed = library.backend.NetworkFromOnnxBytes(onnx, strongly_typed=True)()
+        return library.backend.NetworkFromOnnxBytes(onnx, strongly_typed=True)()
+
+
+def build_plan(library: Library, onnx: bytes, graph: str, configure: Configure | None = None) -> bytes:
+    """Parse and build.
+
+    Args:
+        library, onnx, graph: see ``parse``.
+        configure: how it is built; None takes ``WORKSPACE`` and ``EFFORT`` for this GPU.
+
+    Returns:
+        the plan as TensorRT serialises it.
+
+    Raises:
+        EngineError: the parser refuses the graph, or the build fails.
+    """
+    parsed = parse(library, onnx, graph)
 
     def configured(builder: Any, network: Any) -> Any:
         limits = {library.trt.MemoryPoolType.WORKSPACE: WORKSPACE}
