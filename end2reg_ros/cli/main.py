@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from end2reg_ros.errors import End2RegError
+from end2reg_ros.errors import End2RegError, missing_training_parts
 
 PROGRAM = "end2reg"
 TRAINING_PACKAGES = ("torch", "tensorboard", "onnxscript")
@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"{error.filename}: {(error.strerror or 'cannot be used').lower()}", 1)
     except ImportError as error:
+        if (text := missing_training_parts(error)) is not None:
+            return _fail(text, 1)
         if (error.name or "").startswith("end2reg_ros"):
             raise
         step = "setup-train" if (error.name or "").split(".")[0] in TRAINING_PACKAGES else "setup"

@@ -58,3 +58,25 @@ def test_the_package_knows_nothing_of_what_lies_beside_it() -> None:
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found += [f"{file}: {m}" for m in modules if m.split(".")[0] in beside]
     assert not found
+
+
+def is_training_part(module: str) -> bool:
+    """Whether CMakeLists.txt leaves a module out unless END2REG_WITH_TRAINING is on."""
+    parts = module.removeprefix("end2reg_ros.").split(".")
+    return (
+        parts[0] in ("training", "network")
+        or parts[:2] == ["apps", "train"]
+        or parts[-1].startswith("torch_")
+    )
+
+
+def test_what_a_robot_gets_does_without_the_training_parts() -> None:
+    wrong = []
+    for file in PACKAGE.rglob("*.py"):
+        if is_training_part(".".join(file.relative_to(PACKAGE).with_suffix("").parts)):
+            continue
+        for node in ast.parse(file.read_text()).body:  # what is imported at once, not inside functions
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            if module.startswith("end2reg_ros.") and is_training_part(module):
+                wrong.append(f"{file.relative_to(PACKAGE)} imports {module}")
+    assert not wrong
