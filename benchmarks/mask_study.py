@@ -30,9 +30,8 @@ from end2reg_ros.evaluation.host import environment
 from end2reg_ros.evaluation.metrics import Targets, targets_from_case
 from end2reg_ros.evaluation.tables import finite
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.find.network_passes import mask_source
-from end2reg_ros.registration.stopwatch import Stopwatch
-from end2reg_ros.registration.types import Prior
+from end2reg_ros.registration.find.network_search import mask_source
+from end2reg_ros.registration.types import Prior, Stopwatch
 from end2reg_ros.registration.weights_path import choose_weights
 
 MODES = {"learned": "learned", "ones": "all_ones", "random": "random", "truth": "given"}
@@ -67,16 +66,16 @@ class Study:
         seed = self.seeds.setdefault(scene.name, len(self.seeds))
         source = mask_source(MODES[mode], seed, None if scene.bone is None else scene.bone > 0)
         prior = self.prior(scene, registrar.local.centre, seed)
-        poses = registrar.search.find(scene.cloud, prior, Stopwatch(), source)
+        poses = registrar.network.find(scene.cloud, prior, Stopwatch(), source)
         if not poses:
             return MaskedRun(None, np.zeros(len(scene.cloud.points), bool))
         pose = poses[0]
-        cell = pose.scene.cell_of_index()
+        cell = pose.shown.cell_of_index()
         mask = (cell >= 0) & (pose.output.mask[np.maximum(cell, 0)] > 0.5)
         T = pose.T_camera_model
         if self.refined:
-            T = registrar.local.fit(scene.cloud, registrar.request(T)).T_camera_model
-        return MaskedRun(T, mask, scene.cloud.points[pose.scene.index])
+            T = registrar.search.from_pose(scene.cloud, T).T_camera_model
+        return MaskedRun(T, mask, scene.cloud.points[pose.shown.scene.index])
 
     def prior(self, scene: Scene, centre: np.ndarray, seed: int) -> Prior:
         """The truth, turned and shifted: the same for every mask."""

@@ -20,7 +20,7 @@ from end2reg_ros.network.outputs import Sampling
 from end2reg_ros.network.tables import model_tables, scene_tables
 from end2reg_ros.network.targets import TruePose
 from end2reg_ros.profile import get_profile
-from end2reg_ros.registration.fit.surface import build_model_surface
+from end2reg_ros.registration.fit.surface_build import build_model_surface
 
 
 def cpu_ms(work: Callable[[], object], repeats: int) -> float:

@@ -24,7 +24,7 @@ from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recordi
 from end2reg_ros.cloud.scene_folder import find_scenes, read_scene
 from end2reg_ros.evaluation.host import environment
 from end2reg_ros.network.region_net import RegionNet, predict_regions
-from end2reg_ros.registration.find.local_scene import REGION_HALF_M
+from end2reg_ros.registration.find.network_search import REGION_HALF_M
 from end2reg_ros.registration.find.region_candidates import RegionCandidate
 from end2reg_ros.registration.find.region_search import search_regions
 from end2reg_ros.se3 import apply, inverse, rotation_angle

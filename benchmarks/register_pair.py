@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from end2reg_ros.registration.find.global_search import Oriented, RansacSettings, ransac_fpfh
-from end2reg_ros.registration.fit.refine import RefineSettings, refine
-from end2reg_ros.registration.fit.region import Cropped, ThinSettings, make_region
+from end2reg_ros.registration.fit.refine import refine
 from end2reg_ros.registration.fit.surface import PointSurface
+from end2reg_ros.registration.settings import RefineSettings
+from end2reg_ros.registration.thin_cloud import ThinCloud
 from end2reg_ros.se3 import inverse
 
 Array = NDArray[np.float64]
@@ -44,15 +45,14 @@ def register_clouds(
         T_target_source, _ = ransac_fpfh(Oriented(source), Oriented(target), RansacSettings(voxel=voxel))
     thinned = []
     for cloud in (source.astype(np.float32), target.astype(np.float32)):
-        every = np.arange(len(cloud))
-        whole = Cropped(every, cloud, cloud, cloud)
-        thinned.append(make_region(whole, np.ones(len(cloud), bool), ThinSettings(voxel / 2)))
-    surface = PointSurface(thinned[1].points, thinned[1].normals, cKDTree(thinned[1].points))
+        thin = ThinCloud(cloud, voxel / 2)
+        thinned.append((thin.points, thin.normals_at(np.arange(len(thin)))))
+    surface = PointSurface(*thinned[1], cKDTree(thinned[1][0]))
     settings = RefineSettings(
         gates=(2 * voxel, 2 * voxel, 1.5 * voxel, 1.5 * voxel, voxel),
         max_iterations=40,
         scale=voxel / 4,
         outside_iterations=0,  # nothing covers one side of any two clouds
     )
-    refined = refine(thinned[0].points, thinned[0].normals, surface, inverse(T_target_source), settings)
+    refined = refine(*thinned[0], surface, inverse(T_target_source), settings)
     return CloudPair(inverse(refined.T_camera_model), float(np.mean(refined.inliers)), refined.rmse)

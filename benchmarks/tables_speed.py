@@ -27,16 +27,10 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.voxel import voxel_downsample
 from end2reg_ros.evaluation.host import environment
 from end2reg_ros.profile import Profile, get_profile
-from end2reg_ros.registration.find.local_scene import (
-    POSED_MARGIN_M,
-    THIN_M,
-    ModelSide,
-    around_pose,
-    model_side,
-    points_inside,
-)
-from end2reg_ros.registration.fit.region import Box
-from end2reg_ros.registration.fit.surface import build_model_surface
+from end2reg_ros.registration.find.network_search import POSED_MARGIN_M, around_pose
+from end2reg_ros.registration.fit.surface_build import build_model_surface
+from end2reg_ros.registration.network import ModelSide, model_side
+from end2reg_ros.registration.scene import VOXEL_M, crop
 from end2reg_ros.se3 import apply, inverse
 from end2reg_ros.simulation.random_scenes import SceneSettings, scene_of_frame, simulate_scene
 
@@ -50,11 +44,10 @@ def actions(
     scene = around_pose(cloud, T_camera_model, side, profile)
     if scene is None:
         raise SystemExit("no points around the true pose")
-    box = Box(side.box.low - POSED_MARGIN_M, side.box.high + POSED_MARGIN_M)
-    cropped = cloud.points[scene.index]
-    colours = None if cloud.colours is None else cloud.colours[scene.index]
-    points = apply(inverse(scene.T_camera_local), scene.thinned.astype(float)) / UNIT_M
-    attributes = point_attributes(len(points), None, estimate_normals(scene.thinned))
+    cropped, thinned = scene.scene.dense, scene.scene.thin.points
+    colours = None if cloud.colours is None else cloud.colours[scene.scene.index]
+    points = apply(inverse(scene.T_camera_local), thinned) / UNIT_M
+    attributes = point_attributes(len(points), None, estimate_normals(thinned))
     spec = profile.scene
     cells = cells_of(points, attributes, spec)
     sizes = {
@@ -62,10 +55,10 @@ def actions(
         "rows_cut": list(scene.pyramids.registration.truncation.neighbours),
     }  # fmt: skip
     return {
-        "crop": lambda: points_inside(cloud.points, scene.T_camera_local, box),
-        "thin": lambda: voxel_downsample(cropped, THIN_M, colours),
-        "normals, 1 thread": lambda: estimate_normals(scene.thinned),
-        "normals, 2 threads": lambda: estimate_normals(scene.thinned, threads=2),
+        "crop and thin": lambda: crop(cloud, scene.T_camera_local, side.box, POSED_MARGIN_M),
+        "thin": lambda: voxel_downsample(cropped, VOXEL_M, colours),
+        "normals, 1 thread": lambda: estimate_normals(thinned),
+        "normals, 2 threads": lambda: estimate_normals(thinned, threads=2),
         "cells": lambda: cells_of(points, attributes, spec),
         "tables": lambda: tables_of(cells, spec),
         "tables, search for every row": lambda: tables_by_query(cells, spec),

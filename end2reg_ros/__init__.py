@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from end2reg_ros.case.bundled import bundled_case_path
     from end2reg_ros.cloud.files import read_cloud
     from end2reg_ros.errors import End2RegError
+    from end2reg_ros.frame import Tracker
     from end2reg_ros.registration import Prior, create_registrar
-    from end2reg_ros.tracking import Tracker
 
 __all__ = [
     "End2RegError",
@@ -35,7 +35,7 @@ __path__ = extend_path(__path__, __name__)
 _MODULES = {
     "End2RegError": "errors",
     "Prior": "registration",
-    "Tracker": "tracking",
+    "Tracker": "frame",
     "bundled_case_path": "case.bundled",
     "create_registrar": "registration",
     "load_case": "case",

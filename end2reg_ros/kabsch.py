@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.errors import RegistrationError
-from end2reg_ros.se3 import from_rotation_translation
+from end2reg_ros.se3 import best_rotation, from_rotation_translation
 
 Array = NDArray[np.float64]
 
@@ -32,10 +32,3 @@ def kabsch(source: Array, target: Array, weights: Array | None = None) -> Array:
         raise RegistrationError("the picked points lie on one line: pick points on both sides of the spine")
     R = best_rotation((target - target_mean).T @ (w[:, None] * (source - source_mean)))
     return from_rotation_translation(R, target_mean - R @ source_mean)
-
-
-def best_rotation(covariance: Array) -> Array:
-    """(3, 3) rotation from the covariance (3, 3) of target and source points, summed over their pairs."""
-    U, _, Vt = np.linalg.svd(covariance)
-    D = np.diag([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))])
-    return np.asarray(U @ D @ Vt)

@@ -29,10 +29,10 @@ from end2reg_ros.evaluation.benchmark import (
 from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.evaluation.tables_paper import PaperRow, paper_row
 from end2reg_ros.registration import CLASSICAL, LEARNED
-from end2reg_ros.registration.find.network_passes import SearchSettings
+from end2reg_ros.registration.find.network_search import SearchSettings
 from end2reg_ros.registration.kiss import KissMatcherIcpRegistrar, load_kiss_matcher
 from end2reg_ros.registration.types import Prior, Registrar
-from end2reg_ros.tracking.tracker import LAST_FRAME_STDDEV_M
+from end2reg_ros.tracking.track import LAST_FRAME_STDDEV_M
 
 # following: the next frame of a running track; near: a start as good; none: nothing is known.
 Start = Literal["following", "near", "none"]
@@ -195,7 +195,7 @@ def given_of(scene: Scene, bench: CaseBench, start: Start, number: int) -> Given
     prior = make_prior("perturbed", bench, true_pose(scene, bench.targets), settings, number)
     assert prior is not None  # one of kind ``perturbed`` always is
     if start == "following":
-        prior = Prior(prior.T_camera_model, "last_frame", LAST_FRAME_STDDEV_M, continues=True)
+        prior = Prior(prior.T_camera_model, "last_frame", LAST_FRAME_STDDEV_M)
     return Given(scene, "view", scene.cloud, "perturbed", prior)
 
 

@@ -18,6 +18,7 @@ from benchmarks.soak_study.record import Sample, SoakRecord
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.decoding import decoder
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.frame import Tracker
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration import create_registrar
@@ -28,7 +29,7 @@ from end2reg_ros.runtime.memory import give_back_freed_memory
 from end2reg_ros.runtime.status import Counts, Identity
 from end2reg_ros.runtime.tracker_runtime import RuntimeSettings, TrackerRuntime
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
-from end2reg_ros.tracking import State, Tracker
+from end2reg_ros.tracking import State
 
 STUCK_S = 120.0
 SILENCE_S = 1.0

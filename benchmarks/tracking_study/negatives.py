@@ -27,12 +27,13 @@ from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError, End2RegError
+from end2reg_ros.frame import Tracker
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.classical import unguided_start
-from end2reg_ros.registration.types import Prior, Registration
+from end2reg_ros.registration.types import Prior, Registrar, Registration
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
-from end2reg_ros.tracking.tracker import LAST_FRAME_STDDEV_M, Tracker
+from end2reg_ros.tracking.track import LAST_FRAME_STDDEV_M
 from end2reg_ros.tracking.types import PUBLISHING_STATES
 
 Array = NDArray[np.float64]
@@ -97,7 +98,7 @@ def _work(
             clouds = recorded_clouds(path, study.frames, study.rate_hz)
         thinned = (cloud for k, cloud in enumerate(clouds) if k % every == 0)
         if arm == "follow":
-            return followed(methods.registrar(case, method).register, thinned, case)
+            return followed(methods.registrar(case, method), thinned, case)
         tracker = methods.tracker(case, method)
         lead_in = lead.of(case) if arm == "lost" else ()
         return judged(tracker, thinned, case, lead_in, starts=arm == "prior")
@@ -141,15 +142,14 @@ def judged(
     return {"note": note, "frames": frames, "false": false, "reasons": dict(reasons), "states": dict(states)}
 
 
-def followed(
-    register: Callable[[Cloud, Prior | None], Registration], clouds: Iterator[Cloud], case: Case
-) -> dict[str, Any]:
+def followed(registrar: Registrar, clouds: Iterator[Cloud], case: Case) -> dict[str, Any]:
     """Every cloud as the next one of a track that leads to a place on what is there."""
     frames, reasons = 0, Counter[str]()
     false: list[dict[str, Any]] = []
     for frames, cloud in enumerate(clouds, 1):
         T = start_on(cloud, case.centroid(), frames)
-        found = register(cloud, Prior(T, "last_frame", LAST_FRAME_STDDEV_M, continues=True))
+        expected = Prior(T, "last_frame", LAST_FRAME_STDDEV_M)
+        found = registrar.follow(registrar.crop(cloud, expected), expected)
         reasons[found.reason_code] += 1
         if found.success:
             false.append({"frame": frames - 1, "state": "accepted", **_told(found)})

@@ -23,10 +23,10 @@ from end2reg_ros.evaluation.metrics import (
 )
 from end2reg_ros.evaluation.stream import StreamFrame
 from end2reg_ros.registration.types import Registration
+from end2reg_ros.se3 import covariance_at
 from end2reg_ros.simulation.sequence import SimulatedFrame
-from end2reg_ros.tracking.tracker import spine_axis
+from end2reg_ros.tracking.track import spine_axis
 from end2reg_ros.tracking.types import State, TrackingUpdate
-from end2reg_ros.uncertainty import covariance_at
 
 Array = NDArray[np.float64]
 SPINE = "spine"

@@ -12,9 +12,8 @@ from benchmarks.tracking_study.run import Camera, RunSettings, run_track
 from benchmarks.tracking_study.setup import Cases, Methods, SequencePlan, case_key
 from benchmarks.tracking_study.units import Unit
 from end2reg_ros.case.model import Case
-from end2reg_ros.frame import TrackerLike
+from end2reg_ros.frame import Tracker, TrackerLike
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
-from end2reg_ros.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
 from end2reg_ros.engine.types import Engine
+from end2reg_ros.frame import Tracker
 from end2reg_ros.registration import LEARNED, RegistrationSettings, create_registrar
 from end2reg_ros.registration.settings import NetworkPasses
 from end2reg_ros.registration.types import Registrar
@@ -21,7 +22,6 @@ from end2reg_ros.registration.weights_path import choose_weights
 from end2reg_ros.simulation.camera.sensor import CameraPlacement
 from end2reg_ros.simulation.field.settings import Suite, draw_field_settings
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
-from end2reg_ros.tracking.tracker import Tracker
 
 FIRST_SEED = 900_000  # after the sweeps' scenes, before training
 

@@ -44,7 +44,7 @@ from benchmarks.tracking_study.tables import (
 )
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.stream import losses
-from end2reg_ros.registration.fit.refine import RefineSettings
+from end2reg_ros.registration.settings import RefineSettings
 
 MOST_TIMELINES = 12
 START = "From nothing: no start is given, but to methods that find nothing by themselves (picked landmarks, 3 mm of noise)."

@@ -188,7 +188,11 @@ def run_trial(given: Given, bench: CaseBench, method: str, truth: Pose) -> Trial
             timings_ms=timings_ms, **about,
         )  # fmt: skip
     started = perf_counter()
-    result = bench.registrars[method].register(given.cloud, prior)
+    registrar = bench.registrars[method]
+    if prior is not None and prior.source == "last_frame":
+        result = registrar.follow(registrar.crop(given.cloud, prior), prior)
+    else:
+        result = registrar.register(given.cloud, prior)
     wall_ms = 1000.0 * (perf_counter() - started) + given.region_ms
     errors = level_errors = None
     if np.isfinite(result.T_camera_model).all():

@@ -35,7 +35,7 @@ def region_finder_of(case: Case, weights: Path | None = None) -> RegionFinder:
     """
     from end2reg_ros.engine.load import load_engine
     from end2reg_ros.engine.options import EngineOptions
-    from end2reg_ros.registration.find.local_scene import REGION_HALF_M
+    from end2reg_ros.registration.find.network_search import REGION_HALF_M
     from end2reg_ros.registration.find.region_search import search_regions
     from end2reg_ros.registration.weights_path import choose_weights
     from end2reg_ros.se3 import apply, inverse

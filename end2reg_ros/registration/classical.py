@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.find.global_search import Oriented, RansacSettings, ransac_fpfh
-from end2reg_ros.registration.fit.local import FitRequest, LocalRegistration
-from end2reg_ros.registration.fit.region import crop
+from end2reg_ros.registration.find.starts import FitRequest, StartFitter
+from end2reg_ros.registration.local import LocalRegistration
+from end2reg_ros.registration.network import NetworkPass
+from end2reg_ros.registration.scene import Scene, crop
 from end2reg_ros.registration.settings import RegistrationSettings
-from end2reg_ros.registration.types import Prior, Registration
+from end2reg_ros.registration.types import NetworkView, Prior, Registration, Stopwatch
 from end2reg_ros.se3 import from_rotation_translation
 
 Array = NDArray[np.float64]
@@ -28,6 +31,7 @@ class IcpRegistrar:
     """Refinement from a prior; without one, from the middle of the view (which seldom ends well: see the docs)."""
 
     method = "icp"
+    watched: NetworkPass | None = None
     engine = ""
     engine_hash = ""
     engine_text = ""
@@ -37,47 +41,51 @@ class IcpRegistrar:
         self.case = case
         self.settings = settings
         self.local = LocalRegistration(case, settings)
+        self.starts = StartFitter(self.local)
 
     def warm_up(self) -> None:
         """Touch every stage once, on the case's own surface in front of the camera: a start, then a following frame."""
-        T, cloud = self.own_view()
-        for continues in (False, True):
-            # One start instead of the lattice around it: the others would do the same again.
-            self.local.fit(cloud, FitRequest([T], self.method, 2 * MIN_START_STDDEV_M, continues=continues))
+        T, cloud = own_view(self.local)
+        # One start instead of the lattice around it: the others would do the same again.
+        self.starts.fit(cloud, FitRequest([T], self.method, 2 * MIN_START_STDDEV_M))
+        expected = Prior(T, "warm_up")
+        self.follow(self.crop(cloud, expected), expected)
 
-    def own_view(self) -> tuple[Array, Cloud]:
-        """A pose in front of the camera, and the case's own surface there as a cloud."""
-        T = unguided_start(self.local.centre, np.array([0.0, 0.0, 0.6]))
-        points = (self.local.surface.points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
-        return T, Cloud(points, None, "warm_up", 1)
+    def crop(self, cloud: Cloud, expected: Prior) -> Scene:
+        """What lies around the pose where a track is expected, thinned."""
+        return self.local.crop(cloud, expected.T_camera_model, expected.posture)
+
+    def follow(self, scene: Scene, expected: Prior, seen: NetworkView | None = None) -> Registration:
+        """The next pose of a track, refined from where it is expected, and judged; there is no network to hold it against."""
+        clock = Stopwatch()
+        found = self.local.follow(scene, expected, self.method)
+        clock.lap("refine and judge")
+        return replace(found, timings_ms=clock.laps)
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
-        """See ``Registrar.register``."""
+        """From a start, or from the middle of the view; never raises for bad clouds."""
         if prior is None:
             middle = np.median(cloud.points, axis=0) if len(cloud.points) else np.array([0.0, 0.0, 0.6])
             start = unguided_start(self.local.centre, middle.astype(np.float64))
-            return self.local.fit(cloud, FitRequest([start], self.method, margin=0.05))
-        return self.near(prior, self.local.fit(cloud, self.request(prior)))
+            return self.starts.fit(cloud, FitRequest([start], self.method, margin=0.05))
+        return self.near(prior, self.starts.fit(cloud, self.request(prior)))
 
     def request(self, prior: Prior) -> FitRequest:
-        """The prior itself for a running track; for a start a lattice around it, as wide as it is uncertain."""
-        if prior.continues:
-            return FitRequest([prior.T_camera_model], self.method, continues=True, posture=prior.posture)
+        """A lattice of starts around the prior, as wide as it is uncertain."""
         stddev = start_stddev(prior)
-        starts = self.local.lattice(prior.T_camera_model, 1.3 * stddev)
+        starts = self.starts.lattice(prior.T_camera_model, 1.3 * stddev)
         return FitRequest(starts, self.method, margin=2 * stddev, posture=prior.posture)
 
     def near(self, prior: Prior, found: Registration) -> Registration:
-        """The same, refused when it lies further from the prior than the prior can be wrong."""
-        if not found.success:
-            return found
-        stddev = prior.stddev_m if prior.continues else start_stddev(prior)
-        limit = self.settings.prior_move_m + self.settings.prior_move_stddevs * stddev
-        moved = self.local.moved(prior.T_camera_model, found.T_camera_model)
-        if moved <= limit:
-            return found
-        reason = f"a vertebra lies {1000 * moved:.0f} mm from the prior (limit {1000 * limit:.0f} mm)"
-        return replace(found, success=False, reason_code="far_from_prior", reason=reason)
+        """A registration, refused when it lies further from the prior than the prior can be wrong."""
+        return self.local.within(self.local.reach_of(start_stddev(prior)), prior, found)
+
+
+def own_view(local: LocalRegistration) -> tuple[Array, Cloud]:
+    """A pose (4, 4) in front of the camera, and the case's own surface there as a cloud."""
+    T = unguided_start(local.centre, np.array([0.0, 0.0, 0.6]))
+    points = (local.surface.points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
+    return T, Cloud(points, None, "warm_up", 1)
 
 
 def start_stddev(prior: Prior) -> float:
@@ -93,29 +101,30 @@ class RansacIcpRegistrar(IcpRegistrar):
 
     def warm_up(self) -> None:
         """The search as well."""
-        T, cloud = self.own_view()
-        for continues in (False, True):
-            self.register(cloud, Prior(T, "warm_up", MIN_START_STDDEV_M, continues))
+        super().warm_up()
+        T, cloud = own_view(self.local)
+        self.register(cloud, Prior(T, "warm_up", MIN_START_STDDEV_M))
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
-        """See ``Registrar.register``. A running track is followed without a search."""
-        if prior is not None and prior.continues:
-            return super().register(cloud, prior)
+        """From a search over the whole view, or around the prior; never raises for bad clouds."""
         began = perf_counter()
         request = self.request(prior) if prior is not None else FitRequest([], self.method, margin=0.01)
         scene = cloud.points
         if prior is not None:
-            scene = scene[crop(scene, prior.T_camera_model, self.local.box, 0.015 + request.margin).index]
+            margin = 0.015 + request.margin
+            scene = crop(cloud, prior.T_camera_model, self.local.box, margin).dense
         found = self.search(scene) if len(scene) >= self.settings.accept.min_inliers else None
         if found is not None:
             request = replace(request, starts=[found, *request.starts])
         search_ms = 1000 * (perf_counter() - began)
         if not request.starts:
             T = unguided_start(self.local.centre, np.array([0.0, 0.0, 0.6]))
-            return self.local.failed(T, "no_points", "the search found nothing like the model", self.method)
+            return self.local.failed(
+                T, Reason.NO_POINTS, "the search found nothing like the model", self.method
+            )
         if prior is not None:
             request = replace(request, around=prior.T_camera_model)
-        result = self.local.fit(cloud, request)
+        result = self.starts.fit(cloud, request)
         result.timings_ms["ransac"] = search_ms
         return result if prior is None else self.near(prior, result)
 

@@ -50,7 +50,7 @@ class KissMatcherIcpRegistrar(RansacIcpRegistrar):
         self.model = in_package_units(self.local.surface.points)
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
-        """See ``Registrar.register``."""
+        """From the matcher's search over the whole view, or around the prior; never raises for bad clouds."""
         result = super().register(cloud, prior)
         if "ransac" in result.timings_ms:
             result.timings_ms["kiss_matcher"] = result.timings_ms.pop("ransac")

@@ -1,14 +1,101 @@
-"""Settings of the classical registration: what is asked of a fit before it may be called a pose. Metres, degrees."""
+"""Settings of the registration, all of them: how a fit moves, and what is asked of it before it may be called a pose.
+
+Metres, degrees.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-from end2reg_ros.registration.fit.articulated import ArticulationSettings
-from end2reg_ros.registration.fit.refine import RefineSettings
+from types import MappingProxyType
+from typing import Literal, Protocol
 
 NetworkPasses = Literal["auto", "every_frame", "background"]
+# Of a running track, of a start, of a start whose vertebrae may stand far from where they are looked for.
+Way = Literal["following", "start", "bent"]
+
+
+@dataclass(frozen=True)
+class ArticulationSettings:
+    """How the levels are held to one another. Metres, degrees.
+
+    Attributes:
+        loose_turn_stddev_deg, loose_shift_stddev: motion between neighbours against the CT that is allowed for at first.
+        turn_stddev_deg, shift_stddev: motion from which the springs give way in the end (Cauchy, at what the loose springs
+            let happen): most segments stand as in the CT, and those that do not may have moved by much more, up to 8
+            degrees and 4 mm.
+        doubt: how much of the stated variance of that motion speaks against it: variances are stated with a margin.
+        step_turn_deg, step_shift: motion between neighbours from one frame of a track to the next. Where the points tell
+            much it is taken up within two frames; where an instrument covers most of a level, that level stays as it was.
+        point_stddev: error of one scene point, metres; ``correlation_points`` of them share one.
+        min_level_points: scene points on a level's surface from which they have a say in its pose.
+        iterations: of each way, look-ups with loose springs; one with the final ones follows.
+        bent_gates: as ``RefineSettings.gates``, where levels may lie far from where they are looked for.
+    """
+
+    loose_turn_stddev_deg: float = 5.0
+    loose_shift_stddev: float = 0.003
+    turn_stddev_deg: float = 0.8
+    shift_stddev: float = 0.0004
+    doubt: float = 0.25
+    step_turn_deg: float = 0.6
+    step_shift: float = 0.0003
+    point_stddev: float = 0.0008
+    correlation_points: float = 12.0
+    min_level_points: int = 60
+    iterations: Mapping[Way, int] = field(
+        default_factory=lambda: MappingProxyType({"following": 1, "start": 2, "bent": 9})
+    )
+    bent_gates: tuple[float, ...] = (0.006, 0.006, 0.005, 0.005, 0.004, 0.004, 0.003)
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """How the refinement gates and weighs. Metres, degrees.
+
+    Attributes:
+        gates: largest point-to-surface distance of each look-up; the last one repeats until convergence.
+        max_iterations: look-ups until then, at most.
+        settle_points: about so many of the points are looked up until then; the last look-ups take all.
+        weighings: times that the points of one look-up are weighed anew and the pose is solved for.
+        normal_angle_deg: largest angle between the scene's and the model's normal.
+        scale: residual at which a point's weight falls to a quarter (Geman-McClure).
+        outside_weight: weight of a point outside the model's surface against one inside it, in the last steps. What is
+            left on bone (film, blood, periosteum) lies outside it, never inside: equal weights pull the model towards the
+            camera by the mean film.
+        outside_iterations: look-ups with that weight, after convergence with equal weights; 0: one with equal weights.
+        converged: stop when a look-up moves the model by less than this; twice that before the last look-ups.
+        correlation_points: scene points that share one independent error (neighbouring pixels err together); the
+            covariance is inflated by it.
+        bias_stddev: error that no amount of points averages out (tissue film, calibration), added to the covariance.
+    """
+
+    gates: tuple[float, ...] = (0.004, 0.004, 0.0035, 0.003)
+    max_iterations: int = 8
+    settle_points: int = 900
+    weighings: int = 3
+    normal_angle_deg: float = 50.0
+    scale: float = 0.0012
+    outside_weight: float = 0.3
+    outside_iterations: int = 3
+    converged: float = 2e-5
+    correlation_points: float = 12.0
+    bias_stddev: float = 0.0003
+
+
+class QualityLimits(Protocol):
+    """What is asked of every fit, in two strengths: see ``AcceptSettings`` for what each limit is of."""
+
+    @property
+    def min_inlier_ratio(self) -> float: ...
+    @property
+    def max_free_space_violation(self) -> float: ...
+    @property
+    def min_normal_agreement(self) -> float: ...
+    @property
+    def min_visible_fraction(self) -> float: ...
+    @property
+    def max_position_stddev_m(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -43,11 +130,12 @@ class AcceptSettings:
 
 @dataclass(frozen=True)
 class RegistrationSettings:
-    """Settings of ``icp`` and ``ransac_icp``.
+    """How a case is registered, by any method.
 
     Attributes:
         voxel: scene points are thinned to this distance.
-        crop_margin: scene points further than this from the posed model's bounding box are not looked at.
+        crop_margin: scene points further than this from the posed model's bounding box are not looked at, neither by the
+            refinement nor, in a track, by the network: where a track is expected is known to a few millimetres.
         near: scene points further than this from the posed surface are not registered.
         refine: gates and weights.
         accept: what a fit must reach.
@@ -65,7 +153,7 @@ class RegistrationSettings:
     """
 
     voxel: float = 0.002
-    crop_margin: float = 0.012
+    crop_margin: float = 0.010
     near: float = 0.008
     refine: RefineSettings = field(default_factory=RefineSettings)
     accept: AcceptSettings = field(default_factory=AcceptSettings)

@@ -1,16 +1,22 @@
-"""What goes into a registration and what comes out; the interface every method keeps to. Metres, radians."""
+"""What goes into a registration and what comes out; the interface that every method keeps to. Metres, radians."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.fit.posture import Posture
+
+if TYPE_CHECKING:
+    from end2reg_ros.registration.network import NetworkPass, NetworkWord
+    from end2reg_ros.registration.scene import Scene
+    from end2reg_ros.registration.settings import RegistrationSettings
 
 Array = NDArray[np.float64]
 
@@ -23,15 +29,12 @@ class Prior:
         T_camera_model: (4, 4).
         source: shown to the user ("landmarks", "initial_pose", "last_frame", "init_file").
         stddev_m: expected error of the guess at the spine, metres; sets how far refinement may move.
-        continues: the guess is where a running track leads: it is refined as it is, and judged as its continuation. All
-            others are starts: searched around, and held against the neighbouring levels.
         posture: how the vertebrae stood to one another when last seen; None: as in the CT.
     """
 
     T_camera_model: Array
     source: str
     stddev_m: float = 0.003
-    continues: bool = False
     posture: Posture | None = None
 
 
@@ -120,6 +123,8 @@ class Registration:
         used: gives the indices of the cloud's points that the method used, see ``relevant``.
         posture: how the vertebrae stand to one another; None where they were taken to stand as in the CT.
         network: the network's own pose before refinement; None from the classical methods, or where it saw too little.
+        position_stddev_m, rotation_stddev_rad: largest standard deviations of ``covariance`` at the spine's middle, over all
+            directions: the CT's origin may be far from it.
     """
 
     T_camera_model: Array
@@ -135,6 +140,18 @@ class Registration:
     used: Later | None = None
     network: NetworkEstimate | None = None
     posture: Posture | None = None
+    position_stddev_m: float = float("nan")
+    rotation_stddev_rad: float = float("nan")
+
+    def refused(self, reason_code: str, reason: str) -> Registration:
+        """The same fit, marked as failed."""
+        return replace(self, success=False, reason_code=reason_code, reason=reason)
+
+    def after(self, earlier_ms: Mapping[str, float]) -> Registration:
+        """The same registration with the time of what was done for it before, stage -> milliseconds."""
+        names = {**earlier_ms, **self.timings_ms}
+        total = {name: earlier_ms.get(name, 0.0) + self.timings_ms.get(name, 0.0) for name in names}
+        return replace(self, timings_ms=total)
 
     @property
     def relevant(self) -> NDArray[np.int64] | None:
@@ -142,26 +159,73 @@ class Registration:
         return None if self.used is None else self.used()
 
 
+class NetworkView(Protocol):
+    """What the network says beside a followed track."""
+
+    def of_this_cloud(self) -> NetworkWord | None:
+        """What it says of the cloud that is being followed; waits for it. None where it sees next to nothing."""
+        ...
+
+    def at_hand(self) -> NetworkWord | None:
+        """What it says without delay: of this cloud where each pose waits for it, else of an earlier one, or nothing."""
+        ...
+
+
 class Registrar(Protocol):
-    """A registration method, set up once for one case.
+    """A registration method, set up once for one case: one cloud and one case -> one pose.
 
     Attributes:
         method: its name.
+        settings: what it was set up with.
+        watched: the network that looks at a followed track beside the refinement; None where none does.
         engine, engine_hash: what runs its network, and which network; empty for the classical methods.
         engine_text: the same for a person: version, device, precision, why it was chosen.
         needs_prior: it finds nothing by itself.
     """
 
     method: str
+    settings: RegistrationSettings
+    watched: NetworkPass | None
     engine: str
     engine_hash: str
     engine_text: str
     needs_prior: bool
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
-        """Register one cloud. Never raises for bad clouds: those give ``success`` False and a reason."""
+        """Find the case in one cloud, from a start or from nothing; held against the neighbouring levels.
+
+        Never raises for bad clouds: those give ``success`` False and a reason.
+        """
+        ...
+
+    def crop(self, cloud: Cloud, expected: Prior) -> Scene:
+        """What lies around the pose where a track is expected: thinned once, for ``follow`` and for the network."""
+        ...
+
+    def follow(self, scene: Scene, expected: Prior, seen: NetworkView | None = None) -> Registration:
+        """Refine a track's next pose from where it is expected, and judge it as a continuation.
+
+        Args:
+            scene: of ``crop`` with the same ``expected``.
+            expected: pose, its standard deviation, and how the vertebrae stood to one another.
+            seen: what the network says beside; the pose is held against it.
+        """
         ...
 
     def warm_up(self) -> None:
         """Do everything that would make the first frame slow."""
         ...
+
+
+class Stopwatch:
+    """Milliseconds of named stages, in order."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap under ``name``."""
+        now = perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + 1000 * (now - self._last)
+        self._last = now

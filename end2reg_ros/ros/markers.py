@@ -13,7 +13,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from end2reg_ros import names, se3
 from end2reg_ros.cache import Arrays, CaseEntry, Key, digest_of_code
 from end2reg_ros.case.model import Case, Mesh, Screw, Vertebra
-from end2reg_ros.registration.fit.surface_cache import installed_version, mesh_digest
+from end2reg_ros.registration.fit.surface_build import installed_version, mesh_digest
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.conversions import pose_from_matrix
 from end2reg_ros.ros.tf import screw_pose

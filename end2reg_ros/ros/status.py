@@ -29,7 +29,8 @@ NO_QUALITY = Quality(NAN, NAN, NAN, NAN, NAN, 0, normal_agreement=NAN)
 def status_message(status: NodeStatus) -> TrackingStatus:
     """The status of one moment; stamp and frame of the last cloud registered."""
     report, identity, counts = status.report, status.identity, status.counts
-    quality = NO_QUALITY if report.registration is None else report.registration.quality
+    fit = report.registration
+    quality = NO_QUALITY if fit is None else fit.quality
     message = TrackingStatus(
         header=header(report.frame_id, report.stamp_ns),
         state=int(report.state),
@@ -49,8 +50,8 @@ def status_message(status: NodeStatus) -> TrackingStatus:
         free_space_violation=quality.free_space_violation,
         normal_agreement=quality.normal_agreement,
         inliers=int(quality.inliers),
-        position_stddev=report.position_stddev_m,
-        rotation_stddev=report.rotation_stddev_rad,
+        position_stddev=NAN if fit is None else fit.position_stddev_m,
+        rotation_stddev=NAN if fit is None else fit.rotation_stddev_rad,
         stage_names=list(report.timings_ms),
         stage_ms=[float(v) for v in report.timings_ms.values()],
         latency_ms=report.latency_ms,

@@ -17,6 +17,7 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.decoding import decoder
 from end2reg_ros.errors import End2RegError
+from end2reg_ros.frame import Tracker
 from end2reg_ros.registration import Registrar, create_registrar
 from end2reg_ros.registration.find.initial_pose import PriorRefused, request_of
 from end2reg_ros.ros import qos
@@ -30,7 +31,6 @@ from end2reg_ros.ros.tf import make_lookup
 from end2reg_ros.runtime.memory import give_back_freed_memory
 from end2reg_ros.runtime.status import Identity
 from end2reg_ros.runtime.tracker_runtime import RuntimeSettings, TrackerRuntime
-from end2reg_ros.tracking import Tracker
 
 TICK_S = 0.025  # a camera that stopped is to be noticed within 100 ms
 DIAGNOSTICS_S = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.frame import Tracker
 from end2reg_ros.registration.find.initial_pose import (
     Lookup,
     PriorRefused,
@@ -12,7 +13,6 @@ from end2reg_ros.registration.find.initial_pose import (
     PriorRules,
     prior_for,
 )
-from end2reg_ros.tracking import Tracker
 
 
 class PriorQueue:

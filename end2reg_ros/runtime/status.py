@@ -130,8 +130,6 @@ class TrackingReport:
         reason_code, reason: why the state is what it is; a code of ``Reason`` and a sentence.
         frame_id, stamp_ns: of the last cloud registered, not of one refused since; empty and 0 before the first.
         registration: the latest fit; None where none was attempted.
-        position_stddev_m, rotation_stddev_rad: largest standard deviations of that fit at the spine's middle, over all
-            directions; NaN without one.
         timings_ms: stage -> milliseconds of that cloud.
         latency_ms: from reception to publication; pose_age_ms: from the stamp to publication. NaN where
             there is none.
@@ -143,8 +141,6 @@ class TrackingReport:
     frame_id: str = ""
     stamp_ns: int = 0
     registration: Registration | None = None
-    position_stddev_m: float = NAN
-    rotation_stddev_rad: float = NAN
     timings_ms: dict[str, float] = field(default_factory=dict)
     latency_ms: float = NAN
     pose_age_ms: float = NAN

@@ -19,7 +19,7 @@ from end2reg_ros.cloud.period import PeriodMeter
 from end2reg_ros.cloud.stream_guard import Restart, StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
-from end2reg_ros.frame import Arrival, FrameProcess, Outcome
+from end2reg_ros.frame import Arrival, FrameProcess, Outcome, Tracker
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.find.initial_pose import Lookup, PriorRequest, PriorRules, no_lookup
 from end2reg_ros.registration.types import Registration
@@ -27,8 +27,7 @@ from end2reg_ros.runtime.priors import PriorQueue
 from end2reg_ros.runtime.status import Identity, StatusOutput, StatusReporter, TrackingReport
 from end2reg_ros.runtime.watchdog import Silence, Watchdog, WatchdogSettings
 from end2reg_ros.runtime.worker import Worker
-from end2reg_ros.tracking import PUBLISHING_STATES, Tracker
-from end2reg_ros.uncertainty import covariance_at, largest_stddev
+from end2reg_ros.tracking import PUBLISHING_STATES
 
 # Faults in a row that could not be reported.
 MAX_UNREPORTED = 3
@@ -257,7 +256,6 @@ class TrackerRuntime:
         code, reason = update.reason_code, update.reason
         if code == Reason.NO_PRIOR and self._priors.refusal is not None:
             code, reason = Reason.PRIOR_REFUSED, self._priors.refusal
-        position_stddev_m, rotation_stddev_rad = self._stddevs(update.registration)
         self.reporter.publish(
             TrackingReport(
                 state=update.state,
@@ -266,21 +264,12 @@ class TrackerRuntime:
                 frame_id=cloud.frame_id,
                 stamp_ns=cloud.stamp_ns,
                 registration=update.registration,
-                position_stddev_m=position_stddev_m,
-                rotation_stddev_rad=rotation_stddev_rad,
                 timings_ms=outcome.timings_ms | {"publish": 1e3 * (done_s - began_s)},
                 latency_ms=latency_ms,
                 pose_age_ms=pose_age_ms,
             )
         )
         self._output.segmentation(cloud, update.registration)
-
-    def _stddevs(self, registration: Registration | None) -> tuple[float, float]:
-        """Largest standard deviations at the spine's middle: metres, radians. The CT's origin may be far from it."""
-        if registration is None:
-            return float("nan"), float("nan")
-        T = registration.T_camera_model
-        return largest_stddev(covariance_at(registration.covariance, T, self._tracker.centre))
 
     # In the working thread: everything else.
 

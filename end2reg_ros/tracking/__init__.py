@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from end2reg_ros.tracking.settings import TrackerSettings, UpperThresholds
-from end2reg_ros.tracking.tracker import Tracker
 from end2reg_ros.tracking.types import PUBLISHING_STATES, State, TrackingUpdate
 
-__all__ = ["PUBLISHING_STATES", "State", "Tracker", "TrackerSettings", "TrackingUpdate", "UpperThresholds"]
+__all__ = ["PUBLISHING_STATES", "State", "TrackerSettings", "TrackingUpdate", "UpperThresholds"]

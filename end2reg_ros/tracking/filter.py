@@ -22,6 +22,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.se3 import (
     apply,
+    covariance_at,
     from_rotation_translation,
     inverse,
     move_covariance,
@@ -29,7 +30,6 @@ from end2reg_ros.se3 import (
     skew,
 )
 from end2reg_ros.tracking.types import PUBLISHING_STATES, State
-from end2reg_ros.uncertainty import covariance_at
 
 Array = NDArray[np.float64]
 

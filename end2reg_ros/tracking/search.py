@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.tracking.motion import MotionMemory
 from end2reg_ros.tracking.settings import TrackerSettings
 
-ELSEWHERE = ("jump", "far_from_prior", "ambiguous_level")
+ELSEWHERE = (Reason.JUMP, Reason.FAR_FROM_PRIOR, Reason.AMBIGUOUS_LEVEL)
 
 
 class SearchPlan:
@@ -59,11 +60,11 @@ class SearchPlan:
         if self._memory.last is not None:
             if lost and self._memory.seconds_since(stamp_ns) > s.max_lost_s:
                 text = f"lost for more than {s.max_lost_s:g} s, the camera may have moved: send initial_pose"
-                return "lost_too_long", text
+                return Reason.LOST_TOO_LONG, text
             return None
         if self._given is not None and self._given_age_s(stamp_ns) > s.max_prior_s:
             text = f"no fit within {s.max_prior_s:g} s of the start: send initial_pose again"
-            return "prior_expired", text
+            return Reason.PRIOR_EXPIRED, text
         return None
 
     def next(self, stamp_ns: int) -> Prior | None:

@@ -15,8 +15,8 @@ from end2reg_ros.registration.classical import start_stddev, unguided_start
 from end2reg_ros.registration.find.landmarks import prior_from_landmarks
 from end2reg_ros.registration.fit.quality import Agreement, agreement, depth_in_front
 from end2reg_ros.registration.fit.refine import Refined
-from end2reg_ros.registration.fit.region import ThinSettings, crop, direction_window, make_region
 from end2reg_ros.registration.fit.rivals import neighbouring_poses, threatens
+from end2reg_ros.registration.scene import crop, direction_window
 from end2reg_ros.registration.types import Prior, Quality
 from end2reg_ros.se3 import apply
 from end2reg_ros.simulation.field.settings import FieldSettings
@@ -112,7 +112,8 @@ def test_ransac_icp_with_a_rough_prior_agrees_with_icp() -> None:
     found = chosen.register(cloud_of(seen), picked_prior(0, seen.T_camera_model))
     assert "ransac" in found.timings_ms
     assert not found.success or tre_mm(found.T_camera_model, seen.T_camera_model) < 1.5
-    follow = chosen.register(cloud_of(seen), Prior(seen.T_camera_model, "last_frame", 0.001, continues=True))
+    expected = Prior(seen.T_camera_model, "last_frame", 0.001)
+    follow = chosen.follow(chosen.crop(cloud_of(seen), expected), expected)
     assert follow.success and tre_mm(follow.T_camera_model, seen.T_camera_model) < 1.0
     assert "ransac" not in follow.timings_ms
 
@@ -129,10 +130,7 @@ def test_see_through_and_cover_are_told_apart() -> None:
     cloud = cloud_of(seen)
 
     def classes(pose: np.ndarray) -> Agreement:
-        cropped = crop(cloud.points, pose, local.box, 0.03)
-        near = local.surface.near(cropped.local) < 0.03
-        region = make_region(cropped, near, ThinSettings(0.002))
-        return agreement(local.surface, pose, region)
+        return agreement(local.surface, pose, crop(cloud, pose, local.box, 0.03))
 
     right, high, deep = classes(T), classes(shifted(T, y_mm=-12)), classes(shifted(T, y_mm=12))
     assert right.violated.mean() < 0.01 and right.supported.mean() > 0.3
@@ -245,5 +243,5 @@ def test_a_start_is_never_searched_so_widely_that_the_next_level_is_in_reach() -
     wide = registrar().request(prior(seen.T_camera_model, stddev_m=0.05))
     assert len(wide.starts) == 19 and wide.margin == pytest.approx(0.016)
     exact = registrar().request(prior(seen.T_camera_model, stddev_m=0.0001))
-    assert len(exact.starts) == 19 and not exact.continues
+    assert len(exact.starts) == 19 and exact.margin == pytest.approx(0.004)
     assert start_stddev(prior(np.eye(4), 0.05)) == pytest.approx(0.008)

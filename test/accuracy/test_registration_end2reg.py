@@ -17,26 +17,22 @@ from views import bundled_case, frame, shifted, tre_mm
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.view_grid import view_grid
 from end2reg_ros.engine.types import MaskChoice, NetworkOutput
-from end2reg_ros.registration import classical
-from end2reg_ros.registration.end2reg import BENT_REASONS, End2RegAloneRegistrar, End2RegRegistrar
-from end2reg_ros.registration.find import network_passes as network_search
-from end2reg_ros.registration.find.background import uses_background
-from end2reg_ros.registration.find.local_scene import (
-    LocalScene,
-    around_pose,
-    around_region,
-)
-from end2reg_ros.registration.find.network_passes import NetworkPose, SearchSettings, mask_source
+from end2reg_ros.registration import end2reg, network
+from end2reg_ros.registration.end2reg import End2RegAloneRegistrar, End2RegRegistrar
+from end2reg_ros.registration.find import network_search
+from end2reg_ros.registration.find.hypotheses import FAILURES_OF_A_BENT_SPINE
+from end2reg_ros.registration.find.network_search import SearchSettings, around_pose, mask_source
 from end2reg_ros.registration.fit.rivals import every_other_pose
-from end2reg_ros.registration.stopwatch import Stopwatch
-from end2reg_ros.registration.types import Prior
+from end2reg_ros.registration.network import NetworkPose, NetworkScene, NetworkWord
+from end2reg_ros.registration.types import Prior, Registration, Stopwatch
 from end2reg_ros.se3 import apply, inverse
+from end2reg_ros.tracking.network_watch import Background, EveryFrame, Watch, uses_background
 
 
 @pytest.fixture(autouse=True)
 def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The case's surface takes a second: one for all tests."""
-    monkeypatch.setattr(classical, "LocalRegistration", lambda case, settings: local())
+    monkeypatch.setattr(end2reg, "LocalRegistration", lambda case, settings: local())
 
 
 RESULT = NetworkOutput(
@@ -50,15 +46,16 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     """A registrar and its engine, which gets to know the frame of each scene that it is shown."""
 
     def made(engine: FakeEngine, kind: type = End2RegRegistrar, **search: Any) -> tuple[Any, FakeEngine]:
-        for name, original in (("around_pose", around_pose), ("around_region", around_region)):
+        original = network.network_scene
 
-            def watched(*arguments: Any, original: Callable[..., Any] = original) -> LocalScene | None:
-                scene = original(*arguments)
-                if scene is not None:
-                    engine.shown.append(scene)
-                return scene
+        def watched(*arguments: Any) -> NetworkScene | None:
+            scene = original(*arguments)
+            if scene is not None:
+                engine.shown.append(scene)
+            return scene
 
-            monkeypatch.setattr(network_search, name, watched)
+        for module in (network, network_search):
+            monkeypatch.setattr(module, "network_scene", watched)
         return kind(bundled_case(), engine, None, SearchSettings(**search)), engine
 
     return made
@@ -74,7 +71,7 @@ def test_a_start_is_the_only_hypothesis(make: Make) -> None:
     assert np.allclose(engine.shown[1].T_camera_local[:3, :3], truth()[:3, :3], atol=1e-9)
     assert found.quality.mask_fraction == pytest.approx(0.5, abs=0.01)
     assert found.relevant is not None and found.relevant.max() < len(cloud().points)
-    assert 0.3 < len(found.relevant) / len(engine.shown[1].index) < 0.7
+    assert 0.3 < len(found.relevant) / len(engine.shown[1].scene.index) < 0.7
     assert set(found.timings_ms) >= {"crop and tables", "network", "refine and judge"}
     assert len(found.levels) == len(bundled_case().vertebrae)
 
@@ -116,7 +113,7 @@ def test_the_truth_is_among_the_other_levels_and_ends(kind: str) -> None:
 def test_another_level_is_put_right_by_the_checks(make: Make) -> None:
     wrong = mistaken("level")
     registrar, engine = make(FakeEngine(wrong, region()))
-    assert not registrar.local.fit(cloud(), registrar.request(wrong)).success
+    assert not registrar.search.from_pose(cloud(), wrong).success
     found = registrar.register(cloud(), None)
     assert found.success, found.reason
     assert tre_mm(found.T_camera_model, truth()) < 1.0
@@ -131,14 +128,14 @@ def test_two_poses_that_pass_every_check_are_no_pose(make: Make, monkeypatch: py
     right = registrar.register(cloud(), None)
     assert right.success
     slipped = replace(right, T_camera_model=mistaken("level"))
-    monkeypatch.setattr(registrar, "elsewhere", lambda *_: [slipped])
+    monkeypatch.setattr(registrar.search, "elsewhere", lambda *_: [slipped])
     found = registrar.register(cloud(), None)
     assert (found.success, found.reason_code) == (False, "ambiguous_level")
     assert found.reason == (
         "two poses pass every check: this may be another level, or head and feet exchanged"
     )
     near = replace(right, T_camera_model=shifted(right.T_camera_model, x_mm=1.0))
-    monkeypatch.setattr(registrar, "elsewhere", lambda *_: [near, replace(slipped, success=False)])
+    monkeypatch.setattr(registrar.search, "elsewhere", lambda *_: [near, replace(slipped, success=False)])
     assert registrar.register(cloud(), None).success
 
 
@@ -171,14 +168,14 @@ def test_a_second_pass_that_loses_the_inliers_is_not_believed(
     make: Make, second: int, believed: bool
 ) -> None:
     registrar, engine = make(FakeEngine(truth(), found=(400, second)))
-    poses = registrar.search.find(cloud(), Prior(truth(), "test"), Stopwatch())
+    poses = registrar.network.find(cloud(), Prior(truth(), "test"), Stopwatch())
     assert len(engine.masks) == 2 and [p.inliers for p in poses] == [second if believed else 400]
 
 
 @pytest.mark.parametrize(("found", "kept"), [((110, 60), 110), ((60, 80), 80), ((60, 20), 60)])
 def test_a_second_pass_may_not_turn_a_pose_into_none(make: Make, found: tuple[int, int], kept: int) -> None:
     registrar, _ = make(FakeEngine(truth(), found=found))
-    assert registrar.search.find(cloud(), Prior(truth(), "test"), Stopwatch())[0].inliers == kept
+    assert registrar.network.find(cloud(), Prior(truth(), "test"), Stopwatch())[0].inliers == kept
 
 
 def test_the_network_alone(make: Make) -> None:
@@ -221,98 +218,125 @@ def test_weights_without_a_region_finder_ask_for_a_start(make: Make) -> None:
     assert found.reason == "these weights hold no region finder: a start is needed"
 
 
+def expected_at(T: Array) -> Prior:
+    return Prior(T, "last_frame", 0.001)
+
+
+def follow(registrar: Any, seen: Cloud, expected: Prior, watch: Watch | None = None) -> Registration:
+    """A cloud of a running track, as the tracker has it followed; without a watch, the network looks at every cloud."""
+    watch = watch or EveryFrame(registrar.network)
+    scene = registrar.crop(seen, expected)
+    found: Registration = registrar.follow(scene, expected, watch.look(scene))
+    watch.followed(scene, found)
+    return found
+
+
 def test_a_running_track_is_seen_by_the_network_on_every_frame(make: Make) -> None:
     registrar, engine = make(FakeEngine(shifted(truth(), x_mm=2.0)))
-    expected = turned(truth(), 1.0, 1.5)
-    found = registrar.register(cloud(), Prior(expected, "last_frame", 0.001, continues=True))
+    found = follow(registrar, cloud(), expected_at(turned(truth(), 1.0, 1.5)))
     assert found.success, found.reason
     assert tre_mm(found.T_camera_model, truth()) < 1.0
     assert len(engine.masks) == 1 and found.network is not None and found.network.inliers == 400
     assert 1.9 < tre_mm(found.network.T_camera_model, truth()) < 2.1  # before refinement
-    assert set(found.timings_ms) >= {"crop and tables", "network", "refine and judge"}
+    assert set(found.timings_ms) >= {"tables", "network", "refine and judge"}
 
 
-def in_background(make: Make, engine: FakeEngine) -> Any:
-    registrar, _ = make(engine)
-    registrar.background = True
-    registrar.settings = replace(registrar.settings, network_period_s=0.0)
-    return registrar
+def at_ms(ms: int) -> Cloud:
+    return replace(cloud(), stamp_ns=ms * 1_000_000)
 
 
-def following(T: Array) -> Prior:
-    return Prior(T, "last_frame", 0.001, continues=True)
+def settled(watch: Background) -> None:
+    """Wait for the pass under way."""
+    if watch._under_way is not None:
+        watch._under_way.running.result(10)
 
 
 def test_in_the_background_the_network_speaks_of_an_earlier_cloud(make: Make) -> None:
-    engine = FakeEngine(shifted(truth(), x_mm=2.0))
-    registrar = in_background(make, engine)
-    first = registrar.register(replace(cloud(), stamp_ns=1_000), following(truth()))
+    registrar, engine = make(FakeEngine(shifted(truth(), x_mm=2.0)))
+    watch, expected = Background(registrar.network, 0.0), expected_at(truth())
+    first = follow(registrar, at_ms(1), expected, watch)
     assert first.success and first.network is None
-    assert list(first.timings_ms) == ["refine and judge"]
-    registrar._pass.running.result(10)
-    second = registrar.register(replace(cloud(), stamp_ns=2_000), following(truth()))
+    assert list(first.timings_ms) == ["refine and judge", "waiting for the network"]
+    settled(watch)
+    second = follow(registrar, at_ms(2), expected, watch)
     assert second.success and second.network is not None
-    assert (second.network.stamp_ns, second.network.inliers, len(engine.masks)) == (1_000, 400, 1)
+    assert (second.network.stamp_ns, second.network.inliers) == (1_000_000, 400)
     assert 1.9 < tre_mm(second.network.T_camera_model, truth()) < 2.1
     assert set(second.timings_ms) > {"refine and judge", "network (background)"}
     assert tre_mm(second.T_camera_model, truth()) < 1.0
-    registrar._pass.running.result(10)
+    # What it calls bone in an earlier cloud says nothing of this one's points.
+    assert second.relevant is not None and first.relevant is not None
+    np.testing.assert_array_equal(second.relevant, first.relevant)
+    settled(watch)
     assert len(engine.masks) == 2  # the newest cloud, as soon as it was free
 
 
 def test_in_the_background_the_network_sees_a_cloud_once_a_period(make: Make) -> None:
-    engine = FakeEngine(truth())
-    registrar = in_background(make, engine)
-    registrar.settings = replace(registrar.settings, network_period_s=0.4)
+    registrar, engine = make(FakeEngine(truth()))
+    watch = Background(registrar.network, 0.4)
     for ms in (0, 100, 300, 399, 400, 700):
-        registrar.register(replace(cloud(), stamp_ns=ms * 1_000_000), following(truth()))
-        if registrar._pass is not None:
-            registrar._pass.running.result(10)
+        follow(registrar, at_ms(ms), expected_at(truth()), watch)
+        settled(watch)
     assert len(engine.masks) == 2  # 0 and 400 ms
-    registrar.register(replace(cloud(), stamp_ns=0), following(truth()))  # the clock went back
-    registrar._pass.running.result(10)
+    follow(registrar, at_ms(0), expected_at(truth()), watch)  # the clock went back
+    settled(watch)
     assert len(engine.masks) == 3
 
 
 def test_in_the_background_a_pass_under_way_is_not_waited_for(make: Make) -> None:
-    engine = FakeEngine(truth())
-    registrar = in_background(make, engine)
-    gate = Event()
-    registrar._beside.submit(gate.wait, 20)
-    for stamp_ns in (1_000, 2_000, 3_000):
-        found = registrar.register(replace(cloud(), stamp_ns=stamp_ns), following(truth()))
+    registrar, engine = make(FakeEngine(truth()))
+    watch, gate = Background(registrar.network, 0.0), Event()
+    watch._beside.submit(gate.wait, 20)
+    for ms in (1, 2, 3):
+        found = follow(registrar, at_ms(ms), expected_at(truth()), watch)
         assert found.success and found.network is None
     gate.set()
-    registrar._pass.running.result(10)
-    assert registrar._pass.stamp_ns == 1_000 and len(engine.masks) == 1
+    settled(watch)
+    assert watch._under_way is not None and watch._under_way.stamp_ns == 1_000_000 and len(engine.masks) == 1
 
 
 def test_in_the_background_a_failed_refinement_waits_for_the_network(make: Make) -> None:
-    engine = FakeEngine(truth())
-    registrar = in_background(make, engine)
-    found = registrar.register(cloud(), following(shifted(truth(), x_mm=14.0)))
+    registrar, engine = make(FakeEngine(truth()))
+    watch = Background(registrar.network, 1.0)
+    found = follow(registrar, cloud(), expected_at(shifted(truth(), x_mm=14.0)), watch)
     assert found.success and tre_mm(found.T_camera_model, truth()) < 1.0
-    assert len(engine.masks) == 1 and registrar._pass is None
+    assert found.network is not None and len(engine.masks) >= 1
+
+
+def test_a_lost_track_takes_no_word_of_what_was_before(make: Make) -> None:
+    registrar, _ = make(FakeEngine(truth()))
+    watch = Background(registrar.network, 0.0)
+    follow(registrar, at_ms(1), expected_at(truth()), watch)
+    settled(watch)
+    watch.forget()
+    assert follow(registrar, at_ms(2), expected_at(truth()), watch).network is None
 
 
 def test_in_the_background_what_the_network_sees_is_carried_to_the_newest_cloud(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = shifted(truth(), x_mm=20.0)
-    registrar = in_background(make, FakeEngine(seen))
+    registrar, _ = make(FakeEngine(seen))
     before = shifted(truth(), y_mm=-3.0)
-    found = registrar.register(cloud(), following(truth()))
+    scene = registrar.crop(cloud(), expected_at(truth()))
+    found = registrar.follow(scene, expected_at(truth()))
     asked: list[Array] = []
-    monkeypatch.setattr(registrar, "request", lambda T, posture=None: asked.append(T) or original(T))
-    original = type(registrar).request.__get__(registrar)
-    pose = NetworkPose(
-        seen, replace(RESULT, inliers=400), registrar.search.scene_around(cloud(), truth(), Stopwatch())
-    )
-    registrar.held_against(cloud(), found, pose, before)
+    original = registrar.search.from_pose
+
+    def from_pose(cloud: Cloud, T: Array, posture: Any = None) -> Registration:
+        asked.append(T)
+        return original(cloud, T, posture)
+
+    monkeypatch.setattr(registrar.search, "from_pose", from_pose)
+    shown = around_pose(cloud(), truth(), registrar.network.side, registrar.network.engine.profile)
+    pose = NetworkPose(seen, replace(RESULT, inliers=400), shown)
+    few = replace(pose, output=replace(RESULT, inliers=200))
+    close = replace(pose, T_camera_model=shifted(before, x_mm=5.0))
+    registrar.held_against(cloud(), found, NetworkWord(pose, before, 1, {}))
     assert np.allclose(asked[0], found.T_camera_model @ inverse(before) @ seen)
     # Too few correspondences, or close enough: nothing is fitted again.
-    registrar.held_against(cloud(), found, replace(pose, output=replace(RESULT, inliers=200)), before)
-    registrar.held_against(cloud(), found, replace(pose, T_camera_model=shifted(before, x_mm=5.0)), before)
+    for other in (few, close):
+        registrar.held_against(cloud(), found, NetworkWord(other, before, 1, {}))
     assert len(asked) == 1
 
 
@@ -330,18 +354,18 @@ def test_when_the_network_runs_in_the_background(passes: Any, device: str, expec
 
 
 def test_where_following_fails_the_networks_pose_is_another_start(make: Make) -> None:
-    lost = Prior(shifted(truth(), x_mm=14.0), "last_frame", 0.001, continues=True)
+    lost = expected_at(shifted(truth(), x_mm=14.0))
     blind, _ = make(FakeEngine(truth(), found=(120,)))
-    assert not blind.register(cloud(), lost).success  # too few correspondences to be asked
+    assert not follow(blind, cloud(), lost).success  # too few correspondences to be asked
     registrar, _ = make(FakeEngine(truth()))
-    found = registrar.register(cloud(), lost)
+    found = follow(registrar, cloud(), lost)
     assert found.success and tre_mm(found.T_camera_model, truth()) < 1.0
 
 
 def test_a_network_that_sees_another_level_does_not_move_a_good_track(make: Make) -> None:
     slipped = every_other_pose(bundled_case(), truth(), np.ones(5))[0]
     registrar, _ = make(FakeEngine(slipped))
-    found = registrar.register(cloud(), Prior(truth(), "last_frame", 0.001, continues=True))
+    found = follow(registrar, cloud(), expected_at(truth()))
     assert found.success, found.reason
     assert tre_mm(found.T_camera_model, truth()) < 1.0
     # Were it to fit as well, neither would be believed.
@@ -391,12 +415,12 @@ def test_masks_for_studies(make: Make) -> None:
     seen = frame(0)
     bone = seen.bone[np.isfinite(seen.points).all(axis=-1)]
     prior = Prior(truth(), "test")
-    registrar.search.find(cloud(), prior, Stopwatch(), mask_source("given", bone=bone))
+    registrar.network.find(cloud(), prior, Stopwatch(), mask_source("given", bone=bone))
     given = engine.masks[-1]
     assert given is not None and given.mode == "given" and given.labels is not None
     assert np.array_equal(given.labels > 0, engine.shown[-1].cell_share(bone) > 0.5)
     assert 0.05 < given.labels.mean() < 0.95
-    registrar.search.find(cloud(), prior, Stopwatch(), mask_source("random", seed=4))
+    registrar.network.find(cloud(), prior, Stopwatch(), mask_source("random", seed=4))
     assert engine.masks[-1] == MaskChoice("random", seed=4)
     with pytest.raises(ValueError, match="a given mask needs the label of every point"):
         mask_source("given")
@@ -407,8 +431,8 @@ def test_a_pose_a_level_away_from_the_start_is_refused(make: Make) -> None:
     away = truth().copy()
     away[:3, 3] += truth()[:3, 2] * 0.034
     right = registrar.register(cloud(), None)
-    assert right.success and registrar.near(Prior(truth(), "test"), right).success
-    found = registrar.near(Prior(away, "test"), right)
+    assert right.success and registrar.search.near(Prior(truth(), "test"), right).success
+    found = registrar.search.near(Prior(away, "test"), right)
     assert not found.success and found.reason_code == "far_from_prior"
     assert found.reason == "the spine lies 34 mm from the start (limit 22 mm)"
 
@@ -443,8 +467,8 @@ def slipped_by_a_level(T: Array) -> Array:
 def test_a_bent_spine_is_found_with_a_pose_for_each_vertebra(make: Make, start: str) -> None:
     view = much_bent()
     registrar, _ = make(NarrowView(view.T_camera_model))
-    rigid = registrar.local.fit(view.cloud(), registrar.request(view.T_camera_model))
-    assert not rigid.success and rigid.reason_code in BENT_REASONS
+    rigid = registrar.search.from_pose(view.cloud(), view.T_camera_model)
+    assert not rigid.success and rigid.reason_code in FAILURES_OF_A_BENT_SPINE
     prior = Prior(view.T_camera_model, "test") if start == "prior" else None
     found = registrar.register(view.cloud(), prior)
     assert found.success, found.reason
@@ -479,14 +503,14 @@ def test_a_bent_spine_seen_a_level_off_is_put_right_or_refused(make: Make, start
 def test_two_bent_spines_that_pass_are_no_pose(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     view = much_bent()
     registrar, _ = make(NarrowView(view.T_camera_model))
-    original = registrar.bent
+    original = registrar.search.bent
 
     def with_another_level(cloud: Cloud, fits: Any, everywhere: bool) -> Any:
         (found, pose), *rest = original(cloud, fits, everywhere)
         other = replace(found, T_camera_model=slipped_by_a_level(found.T_camera_model))
         return [(found, pose), *rest, (other, pose)]
 
-    monkeypatch.setattr(registrar, "bent", with_another_level)
+    monkeypatch.setattr(registrar.search, "bent", with_another_level)
     found = registrar.register(view.cloud(), None)
     assert (found.success, found.reason_code) == (False, "ambiguous_level")
 
@@ -503,7 +527,7 @@ def test_a_bent_spine_is_held_against_every_other_level_when_nothing_else_tells_
             asked.append(everywhere)
             return []
 
-        monkeypatch.setattr(registrar, "bent", remembered)
+        monkeypatch.setattr(registrar.search, "bent", remembered)
         assert not registrar.register(view.cloud(), prior).success
         assert asked == [everywhere]
 
@@ -512,9 +536,8 @@ def test_the_posture_before_is_where_a_track_and_a_search_begin(make: Make) -> N
     """As one body in that posture the spine passes the checks at once."""
     view = much_bent()
     registrar, _ = make(FakeEngine(view.T_camera_model))
-    for continues in (True, False):
-        prior = Prior(view.T_camera_model, "last_frame", 0.002, continues, view.posture)
-        found = registrar.register(view.cloud(), prior)
+    prior = Prior(view.T_camera_model, "last_frame", 0.002, view.posture)
+    for found in (follow(registrar, view.cloud(), prior), registrar.register(view.cloud(), prior)):
         assert found.success, found.reason
         assert level_errors(found, view)[:, 0].max() < 0.4
         assert "bent spine" not in found.timings_ms or found.timings_ms["bent spine"] < 1.0

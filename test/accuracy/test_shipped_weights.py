@@ -17,7 +17,7 @@ from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.torch_weights import load_weights
 from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.stopwatch import Stopwatch
+from end2reg_ros.registration.types import Stopwatch
 from end2reg_ros.registration.weights_path import packaged_weights
 from end2reg_ros.se3 import apply
 from end2reg_ros.simulation.random_scenes import SceneSettings, scene_of_frame, simulate_scene
@@ -50,7 +50,7 @@ def outcomes() -> list[Outcome]:
         def tre_mm(T: np.ndarray, truth: np.ndarray = truth) -> float:
             return 1e3 * float(np.linalg.norm(apply(T, landmarks) - truth, axis=1).mean())
 
-        poses = registrar.search.find(scene.cloud, None, Stopwatch())
+        poses = registrar.network.find(scene.cloud, None, Stopwatch())
         found = registrar.register(scene.cloud, None)
         bone = np.asarray(scene.bone) > 0
         relevant = poses[0].relevant()

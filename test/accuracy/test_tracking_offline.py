@@ -23,6 +23,7 @@ from end2reg_ros.cloud.ply import PlyPoints, write_ply
 from end2reg_ros.cloud.recording import Recorded, Recording
 from end2reg_ros.cloud.ros_messages import PointCloud2, header
 from end2reg_ros.errors import CloudError
+from end2reg_ros.frame import Tracker
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import (
     apply,
@@ -34,7 +35,6 @@ from end2reg_ros.se3 import (
 from end2reg_ros.simulation.bag import BagSettings, write_bag
 from end2reg_ros.simulation.picks import simulate_picks
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
-from end2reg_ros.tracking import Tracker
 
 CASE = str(bundled_case_path())
 NAMES = ("spinous", "transverse_left", "transverse_right")

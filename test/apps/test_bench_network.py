@@ -20,7 +20,9 @@ from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import EngineError
 from end2reg_ros.registration.classical import IcpRegistrar
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.find.local_scene import LocalScene, ModelSide, around_pose, model_side
+from end2reg_ros.registration.find.network_search import around_pose
+from end2reg_ros.registration.network import ModelSide, NetworkScene, model_side
+from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.weights_path import packaged_weights
 
 pytestmark = pytest.mark.torch
@@ -40,7 +42,7 @@ def side() -> ModelSide:
 
 
 @pytest.fixture(scope="module")
-def scene(side: ModelSide) -> LocalScene:
+def scene(side: ModelSide) -> NetworkScene:
     found = around_pose(cloud_of(frame(0)), frame(0).T_camera_model, side, engine("torch").profile)
     assert found is not None
     return found
@@ -63,7 +65,8 @@ def test_parts_are_those_of_a_frame(name: str, side: ModelSide) -> None:
     loaded = engine(name)
     loaded.set_model(side.pyramid)
     registrar = End2RegRegistrar.__new__(End2RegRegistrar)  # without the surface, which takes seconds
-    registrar.search = SimpleNamespace(engine=loaded, side=side)  # type: ignore[assignment]
+    registrar.settings = RegistrationSettings()
+    registrar.network = SimpleNamespace(engine=loaded, side=side)  # type: ignore[assignment]
     parts = network_parts(
         registrar, cloud_of(frame(0)), frame(0).T_camera_model, packaged_weights(), repeats=2
     )
@@ -77,7 +80,7 @@ def test_methods_without_a_network_have_no_parts() -> None:
 
 
 def test_the_profile_is_of_the_padding_that_is_run(
-    side: ModelSide, scene: LocalScene, monkeypatch: pytest.MonkeyPatch
+    side: ModelSide, scene: NetworkScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import onnxruntime
 
@@ -98,7 +101,7 @@ def test_the_profile_is_of_the_padding_that_is_run(
     assert sizes == [len(scene.pyramids.registration.levels[0].points)]
 
 
-def test_other_sizes_of_the_matching(side: ModelSide, scene: LocalScene) -> None:
+def test_other_sizes_of_the_matching(side: ModelSide, scene: NetworkScene) -> None:
     case, engines = bundled_case(), Engines()
     spec = parse_method("end2reg:torch", 1)
     shipped = engines.of(Variant("shipped", "end2reg:torch"), spec, case)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stand_in import StandInRegistrar
 
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
@@ -35,16 +36,13 @@ from end2reg_ros.registration.find.global_search import Oriented, RansacSettings
 from end2reg_ros.registration.types import Prior, Quality, Registration
 
 
-class FakeRegistrar:
+class FakeRegistrar(StandInRegistrar):
     """Gives back the prior, or a pose 50 mm off that it takes for good."""
 
     method, engine, engine_hash, engine_text = "fake", "none", "", ""
 
     def __init__(self) -> None:
         self.clouds: list[Cloud] = []
-
-    def warm_up(self) -> None:
-        pass
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         self.clouds.append(cloud)

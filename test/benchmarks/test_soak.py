@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from boxes_case import boxes_case
 from playbacks import T_TRUE, made_up
+from stand_in import StandInRegistrar
 
 from benchmarks.camera_rate.stream import Playback
 from benchmarks.soak_study.feed import EVENTS, Course, event_at, walk
@@ -33,7 +34,7 @@ def playback(case: Case, tmp_path: Path) -> Playback:
     return made_up(case, tmp_path)
 
 
-class StandIn:
+class StandIn(StandInRegistrar):
     """A registration that finds the prior, or what it is told to do."""
 
     method, engine, engine_hash, engine_text, needs_prior = "icp", "", "", "", True
@@ -42,9 +43,6 @@ class StandIn:
         self.calls = 0
         self.shift_m, self.fault_at, self.threads_from = shift_m, fault_at, threads_from
         self.stop = threading.Event()
-
-    def warm_up(self) -> None:
-        """Nothing to do."""
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         """The truth, ``shift_m`` off."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from measured_tracks import T_TRUE, StillCamera, fit, rows_of_run, shift
+from stand_in import StandInRegistrar
 from views import bundled_case
 
 from benchmarks.tracking_study import run as tracking_run
@@ -205,13 +206,10 @@ def test_seeds_are_read() -> None:
             parse_seeds(bad)
 
 
-class Registered:
+class Registered(StandInRegistrar):
     """A registrar that says yes to everything."""
 
     method, engine, engine_hash, engine_text, needs_prior = "yes", "", "", "", False
-
-    def warm_up(self) -> None:
-        """Nothing to warm."""
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         good = Quality(1.0, 0.0005, 0.9, 0.5, 0.0, 3000, 0.9)
@@ -225,13 +223,13 @@ def plane(count: int = 400) -> Cloud:
 
 
 def test_poses_without_a_spine_are_counted_and_told() -> None:
-    from end2reg_ros.tracking.tracker import Tracker
+    from end2reg_ros.frame import Tracker
 
     clouds = [replace(plane(), stamp_ns=stamp_of(0.1 * k)) for k in range(4)]
     told = judged(Tracker(Registered(), bundled_case()), iter(clouds), bundled_case(), (), starts=False)
     assert told["frames"] == 4 and len(told["false"]) == 3  # the first one waits for a second
     assert told["false"][0]["frame"] == 1 and told["false"][0]["inliers"] == 3000
-    accepted = followed(Registered().register, iter(clouds), bundled_case())
+    accepted = followed(Registered(), iter(clouds), bundled_case())
     assert len(accepted["false"]) == 4 and accepted["note"] == "4 fits accepted of 4 clouds without a spine"
     lead_in = ((plane(), T_TRUE),)  # one cloud makes no track
     unseen = judged(

@@ -13,10 +13,11 @@ from views import bundled_case, registrar
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.classical import unguided_start
-from end2reg_ros.registration.fit.local import FitRequest, LocalRegistration
-from end2reg_ros.registration.fit.matching import Scene
+from end2reg_ros.registration.find.starts import FitRequest, StartFitter
+from end2reg_ros.registration.fit.matching import ScenePoints
 from end2reg_ros.registration.fit.posture import Posture, segment_centres
-from end2reg_ros.registration.types import Registration
+from end2reg_ros.registration.local import LocalRegistration
+from end2reg_ros.registration.types import Prior, Registration
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_angle, rotation_from_vector
 
 Array = NDArray[np.float64]
@@ -84,11 +85,11 @@ class View:
         """As the registration gets it."""
         return Cloud(self.points.astype(np.float32), None, "camera", stamp_ns)
 
-    def scene(self, most: int = 4000, only: Sequence[int] | None = None) -> Scene:
+    def scene(self, most: int = 4000, only: Sequence[int] | None = None) -> ScenePoints:
         """At most so many of the points on bone, with their true normals; ``only`` of some levels."""
         bone = np.flatnonzero(self.level >= 0 if only is None else np.isin(self.level, only))
         bone = bone[:: max(1, len(bone) // most)]
-        return Scene(self.points[bone], self.normals[bone])
+        return ScenePoints(self.points[bone], self.normals[bone])
 
     def T_camera_level(self, k: int) -> Array:
         """(4, 4) true pose of a vertebra's frame."""
@@ -125,10 +126,31 @@ def look(deg: float = 0.0, mm: float = 0.0, seed: int = 0, noise_m: float = 0.00
     return View(slopes * depth[:, None], normals, level, posture, T)
 
 
-def fitted(view: View, start: Array | None = None, **request: object) -> Registration:
-    """The local registration of a view, by default followed from the truth of the middle level."""
+def fitted(
+    view: View,
+    start: Array | None = None,
+    continues: bool = True,
+    posture: Posture | None = None,
+    bent: bool = False,
+) -> Registration:
+    """The local registration of a view: followed from the truth of the middle level, or from there as a start."""
     T = view.T_camera_model if start is None else start
-    return local().fit(view.cloud(), FitRequest([T], "icp", **{"continues": True} | request))  # type: ignore[arg-type]
+    return registered(local(), view.cloud(), T, continues, posture, bent)
+
+
+def registered(
+    local: LocalRegistration,
+    cloud: Cloud,
+    T: Array,
+    continues: bool,
+    posture: Posture | None = None,
+    bent: bool = False,
+) -> Registration:
+    """A cloud followed from a pose, which may be any distance off, or fitted from there as a start."""
+    if continues:
+        expected = Prior(T, "test", 1.0, posture)
+        return local.follow(local.crop(cloud, T, posture), expected, "icp")
+    return StartFitter(local).fit(cloud, FitRequest([T], "icp", posture=posture, bent=bent))
 
 
 def level_errors(found: Registration, view: View) -> Array:

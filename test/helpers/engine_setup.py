@@ -18,7 +18,7 @@ from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine, NetworkOutput
 from end2reg_ros.engine.verify_scenes import SurfacePoints, VerifyScene, verify_scenes
 from end2reg_ros.profile import realtime
-from end2reg_ros.registration.fit.surface import sample_surface
+from end2reg_ros.registration.fit.surface_build import sample_surface
 from end2reg_ros.registration.weights_path import packaged_weights
 
 WEIGHTS = packaged_weights()

@@ -16,12 +16,9 @@ from end2reg_ros.cloud.view_grid import COLUMNS, ViewGrid, view_grid
 from end2reg_ros.engine.types import Arrays, EngineInfo, MaskChoice, NetworkOutput, ScenePyramids
 from end2reg_ros.errors import EngineError
 from end2reg_ros.profile import realtime
-from end2reg_ros.registration.find.local_scene import (
-    LocalScene,
-    model_side,
-)
 from end2reg_ros.registration.find.region_search import CROP
-from end2reg_ros.registration.fit.local import LocalRegistration
+from end2reg_ros.registration.local import LocalRegistration
+from end2reg_ros.registration.network import NetworkScene, model_side
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.se3 import from_rotation_translation, inverse, rotation_angle, rotation_from_vector
 
@@ -45,7 +42,7 @@ class FakeEngine:
     region: NDArray[np.float32] | None = None
     found: tuple[int, ...] = (400,)
     capture_deg: float = 60.0
-    shown: list[LocalScene] = field(default_factory=list)
+    shown: list[NetworkScene] = field(default_factory=list)
     masks: list[MaskChoice | None] = field(default_factory=list)
     models: int = 0
     profile = PROFILE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +164,7 @@ def test_status_of_a_moment(case: Case) -> None:
         "inlier ratio 0.90 below 0.96",
         "camera",
         STAMP_NS,
-        registration(np.eye(4)),
-        0.002,
-        0.006,
+        replace(registration(np.eye(4)), position_stddev_m=0.002, rotation_stddev_rad=0.006),
         {"wait": 1.0, "decode": 2.5},
         latency_ms=40.0,
         pose_age_ms=55.0,

@@ -16,7 +16,8 @@ from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid, PyramidSpec, build_pyrami
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.profile import Profile
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.find.local_scene import TRACKED_MARGIN_M, LocalScene, around_pose
+from end2reg_ros.registration.find.network_search import around_pose
+from end2reg_ros.registration.network import NetworkScene
 from end2reg_ros.registration.types import Registrar
 from end2reg_ros.se3 import apply, inverse
 
@@ -52,17 +53,17 @@ def network_parts(
     """
     if not isinstance(registrar, End2RegRegistrar):
         return {}
-    search, engine = registrar.search, registrar.search.engine
+    search, engine = registrar.network, registrar.network.engine
 
-    def cut_out() -> LocalScene | None:
-        return around_pose(cloud, T_camera_model, search.side, engine.profile, TRACKED_MARGIN_M)
+    def cut_out() -> NetworkScene | None:
+        return around_pose(cloud, T_camera_model, search.side, engine.profile, registrar.settings.crop_margin)
 
     scene = cut_out()
     if scene is None:
         return {}
-    local: LocalScene = scene
+    local: NetworkScene = scene
     whole = _median_ms(cut_out, repeats)
-    points = apply(inverse(local.T_camera_local), local.thinned.astype(np.float64)) / UNIT_M
+    points = apply(inverse(local.T_camera_local), local.scene.thin.points) / UNIT_M
     own = engine.profile.segmentation
     specs = [shown_spec(engine.profile, local), *([] if own is None else [own])]
     tables = _median_ms(lambda: [build_pyramid(points, None, spec) for spec in specs], repeats)
@@ -80,14 +81,14 @@ def network_parts(
     return parts
 
 
-def shown_spec(profile: Profile, scene: LocalScene) -> PyramidSpec:
+def shown_spec(profile: Profile, scene: NetworkScene) -> PyramidSpec:
     """The padding that a scene was given."""
     capacity = len(scene.pyramids.registration.levels[0].points)
     return next((s for s in profile.scene_specs() if s.capacities[0] == capacity), profile.scene)
 
 
 def onnx_parts(
-    engine: Engine, weights: Path, side: Pyramid, scene: LocalScene, repeats: int
+    engine: Engine, weights: Path, side: Pyramid, scene: NetworkScene, repeats: int
 ) -> dict[str, float]:
     """Part of a pass of ONNX Runtime -> milliseconds, from its profile of the same graph.
 

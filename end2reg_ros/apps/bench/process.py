@@ -161,5 +161,5 @@ def engine_document(registrar: Registrar) -> dict[str, Any]:
     """What a learned method's engine says of itself, without the training record; empty for the others."""
     if not isinstance(registrar, End2RegRegistrar):
         return {}
-    info = asdict(registrar.search.engine.info)
+    info = asdict(registrar.network.engine.info)
     return {name: value for name, value in info.items() if name != "record"}

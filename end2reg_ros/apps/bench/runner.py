@@ -18,10 +18,10 @@ from end2reg_ros.cloud.decoding import decoder
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.stream_guard import StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.frame import Arrival, FrameProcess
+from end2reg_ros.frame import Arrival, FrameProcess, Tracker
 from end2reg_ros.registration.types import Prior, Registrar, Registration
-from end2reg_ros.tracking import PUBLISHING_STATES, State, Tracker
-from end2reg_ros.tracking.tracker import LAST_FRAME_STDDEV_M
+from end2reg_ros.tracking import PUBLISHING_STATES, State
+from end2reg_ros.tracking.track import LAST_FRAME_STDDEV_M
 
 Array = NDArray[np.float64]
 
@@ -138,11 +138,14 @@ class MethodRunner:
     def follow(self, frame: StoredFrame, T_camera_model: Array) -> TimedRegistration:
         """Decode a frame and register it as the next one of a track that was last at this pose, whatever comes of it."""
         message = frame.message()
-        prior = Prior(T_camera_model, "last_frame", LAST_FRAME_STDDEV_M, continues=True)
+        expected = Prior(T_camera_model, "last_frame", LAST_FRAME_STDDEV_M)
         began, spent = time.perf_counter(), time.process_time()
         cloud = self._decode(message, self._limits)
         decoded = time.perf_counter()
-        found = self.registrar.register(cloud, prior)
+        scene = self.registrar.crop(cloud, expected)
+        seen = self._tracker.network.look(scene)
+        found = self.registrar.follow(scene, expected, seen)
+        self._tracker.network.followed(scene, found)
         row = _step(found, began, spent)
         return replace(row, timings_ms={"decode": 1e3 * (decoded - began), **row.timings_ms})
 

@@ -32,8 +32,8 @@ def verify(
     from end2reg_ros.engine.load import load_engine
     from end2reg_ros.engine.verify import load_reference, verify_engine
     from end2reg_ros.engine.verify_scenes import SurfacePoints, verify_scenes
-    from end2reg_ros.registration.find.local_scene import model_side
-    from end2reg_ros.registration.fit.surface_cache import model_surface
+    from end2reg_ros.registration.fit.surface_build import model_surface
+    from end2reg_ros.registration.network import model_side
 
     if scenes < 0 or seed < 0:
         raise EngineError("--scenes and --seed must be 0 or more")

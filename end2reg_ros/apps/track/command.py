@@ -20,9 +20,9 @@ from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.recording import Recording
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import CloudError
+from end2reg_ros.frame import Tracker
 from end2reg_ros.registration import RegistrationSettings, create_registrar
 from end2reg_ros.registration.types import Prior
-from end2reg_ros.tracking import Tracker
 
 
 def track_to_files(

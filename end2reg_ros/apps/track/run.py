@@ -18,12 +18,11 @@ from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recordi
 from end2reg_ros.cloud.stream_guard import StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
-from end2reg_ros.frame import Arrival, FrameProcess, Outcome
+from end2reg_ros.frame import Arrival, FrameProcess, Outcome, Tracker
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.find.initial_pose import PriorRefused, PriorRules, prior_for, request_of
-from end2reg_ros.tracking.tracker import Tracker
+from end2reg_ros.se3 import covariance_at, largest_stddev
 from end2reg_ros.tracking.types import TrackingUpdate
-from end2reg_ros.uncertainty import covariance_at, largest_stddev
 
 POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.fit.local import LocalRegistration
 from end2reg_ros.registration.fit.refine import refine
-from end2reg_ros.registration.fit.region import ThinSettings, crop, make_region
+from end2reg_ros.registration.local import LocalRegistration
+from end2reg_ros.registration.scene import crop
 from end2reg_ros.se3 import apply, inverse
 
 Array = NDArray[np.float64]
@@ -35,10 +35,8 @@ class Screen:
 
     def __init__(self, local: LocalRegistration, cloud: Cloud, T_camera_model: Array) -> None:
         self.local = local
-        cropped = crop(cloud.points, T_camera_model, local.box, REACH_M)
-        whole = np.ones(len(cropped.index), dtype=bool)
-        region = make_region(cropped, whole, ThinSettings(VOXEL_M, threads=local.settings.threads))
-        self.points, self.normals = region.points, region.normals
+        thin = crop(cloud, T_camera_model, local.box, REACH_M, VOXEL_M, local.settings.threads).thin
+        self.points, self.normals = thin.points, thin.normals_at(np.arange(len(thin)))
 
     def may_fit(self, T_camera_model: Array) -> bool:
         """Whether a pose within reach may pass the checks after refinement."""

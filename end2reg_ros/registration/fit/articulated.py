@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.registration.fit.articulation_settings import ArticulationSettings, Skeleton, Way
-from end2reg_ros.registration.fit.matching import Matches, PostureMatcher, Scene
+from end2reg_ros.registration.fit.matching import Matches, PostureMatcher, ScenePoints
 from end2reg_ros.registration.fit.posture import Posture
 from end2reg_ros.registration.fit.refine import (
     MIN_POINTS,
-    RefineSettings,
+    cos_limit,
     damping,
     jacobian,
     weights,
 )
 from end2reg_ros.registration.fit.surface import ModelSurface
+from end2reg_ros.registration.settings import ArticulationSettings, RefineSettings, Way
 from end2reg_ros.se3 import inverse
 from end2reg_ros.se3_batch import (
     each_applied,
@@ -34,6 +34,14 @@ from end2reg_ros.se3_batch import (
 )
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What holds the levels together: centres of the levels (K, 3) and of the segments between them (K-1, 3), model frame."""
+
+    level_centres: Array
+    segment_centres: Array
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Articulated:
 
 
 def refine_levels(
-    scene: Scene,
+    scene: ScenePoints,
     surface: ModelSurface,
     skeleton: Skeleton,
     T_camera_model: Array,
@@ -91,7 +99,7 @@ def refine_levels(
         # Far levels move by more than the distance that tells whose a point is: told anew each time.
         stride = max(1, len(scene.points) // settings.settle_points) if k < iterations else 1
         matcher = PostureMatcher(surface, posture)
-        found = matcher.match(scene.every(stride), T, gates[min(k, len(gates) - 1)], settings.cos_limit)
+        found = matcher.match(scene.every(stride), T, gates[min(k, len(gates) - 1)], cos_limit(settings))
         if len(found.index) < MIN_POINTS:
             return None
         system = System(found, posture, skeleton, settings, articulation, stride * every)
@@ -104,7 +112,7 @@ def refine_levels(
             system.weighings = settings.weighings
             system.hold(motion, system.tightly(motion, uncertainty))
             if way == "following":
-                system.hold(since, np.tile(articulation.step_variance(), (len(motion), 1)))
+                system.hold(since, np.tile(system.from_frame_to_frame(), (len(motion), 1)))
         # While levels are still far from their place, what lies outside of them is not film.
         far = bent and k < iterations - 2
         posture = system.moved(system.solve(1.0 if far else settings.outside_weight))
@@ -181,6 +189,11 @@ class System:
         """(6,) variance of a segment's motion that is allowed for at first."""
         a = self.articulation
         return np.repeat([a.loose_shift_stddev, np.radians(a.loose_turn_stddev_deg)], 3) ** 2
+
+    def from_frame_to_frame(self) -> Array:
+        """(6,) variance of a segment's motion from one frame of a track to the next, shifts first."""
+        a = self.articulation
+        return np.repeat([a.step_shift, np.radians(a.step_turn_deg)], 3) ** 2
 
     def tightly(self, motion: Array, uncertainty: Array) -> Array:
         """(segments, 6) variance of the motion of a spine that stands as in the CT, and more where it plainly does not.

@@ -8,36 +8,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
-from end2reg_ros.kabsch import best_rotation
 from end2reg_ros.registration.fit.articulated import (
     Articulated,
     Skeleton,
-    Way,
     level_covariance,
     refine_levels,
 )
 from end2reg_ros.registration.fit.matching import (
     Matcher,
-    NormalsOnDemand,
     PostureMatcher,
     RigidMatcher,
-    Scene,
+    ScenePoints,
 )
 from end2reg_ros.registration.fit.posture import Posture, segment_centres, straight
 from end2reg_ros.registration.fit.quality import Agreement, agreement
 from end2reg_ros.registration.fit.refine import Refined, pose_covariance, refine, settle, solve
-from end2reg_ros.registration.fit.region import Region
 from end2reg_ros.registration.fit.surface import ModelSurface
-from end2reg_ros.registration.settings import RegistrationSettings
-from end2reg_ros.se3 import from_rotation_translation, inverse
+from end2reg_ros.registration.scene import Scene
+from end2reg_ros.registration.settings import RegistrationSettings, Way
+from end2reg_ros.se3 import best_rotation, from_rotation_translation, inverse, unknown_covariance
 from end2reg_ros.se3_batch import each_applied
-from end2reg_ros.uncertainty import unknown_covariance
 
 Array = NDArray[np.float64]
 
 FOLLOWED_POINTS = 1500  # of the scene, at least, where there are as many
 FOLLOWING_GATES_M = (0.004, 0.003)  # from so near, fewer look-ups do
 SPINE_FIT_STRIDE = 8  # of the samples that tell which rigid pose fits all levels best
+
+
+@dataclass(frozen=True)
+class Region:
+    """The cloud around a posed model, and those of its thinned points that lie near the surface: they are registered."""
+
+    scene: Scene
+    points: ScenePoints
 
 
 @dataclass(frozen=True)
@@ -107,21 +111,26 @@ class Fitter:
             start: (4, 4) T_camera_model.
             posture: how the levels stand; None: as in the CT.
         """
-        matcher = self.matcher(posture)
-        normals = NormalsOnDemand(region.thin)
-        refined = refine(region.points, normals, self.surface, start, self.settings.refine, matcher)
-        return Fit(refined, agreement(self.surface, refined.T_camera_model, region, posture), posture)
+        near, matcher = region.points, self.matcher(posture)
+        refined = refine(near.points, near.normals, self.surface, start, self.settings.refine, matcher)
+        return Fit(refined, agreement(self.surface, refined.T_camera_model, region.scene, posture), posture)
 
     def fit(self, region: Region, start: Array, posture: Posture | None, way: Way) -> Fit:
-        """The same, then each level by itself. ``way``: how far the result may lie from where it is looked for."""
-        points, settings = region.points, self.settings.refine
+        """Refine a start with all levels as one body, then each level by itself, and classify the surface at the result.
+
+        Args:
+            region: scene points around it.
+            start: (4, 4) T_camera_model.
+            posture: how the levels stand; None: as in the CT.
+            way: how far the result may lie from where it is looked for.
+        """
         if self.articulation is None:
             return self.rigid(region, start)
-        scene = Scene(points, NormalsOnDemand(region.thin))
+        settings, count = self.settings.refine, len(region.points)
         # Neighbouring points err together: of a followed frame half of them tell nearly as much.
-        every = max(1, len(points) // FOLLOWED_POINTS) if way == "following" else 1
-        scene = scene.every(every)
-        few, matcher = scene.every(len(scene.points) // settings.settle_points), self.matcher(posture)
+        every = max(1, count // FOLLOWED_POINTS) if way == "following" else 1
+        scene = region.points.every(every)
+        few, matcher = scene.every(len(scene) // settings.settle_points), self.matcher(posture)
         if isinstance(matcher, PostureMatcher):
             few = matcher.assigned(few, inverse(start))
         settling = replace(settings, gates=FOLLOWING_GATES_M) if way == "following" else settings
@@ -132,8 +141,8 @@ class Fitter:
             settings, self.articulation, way, every,
         )  # fmt: skip
         if levels is None:
-            nothing = Refined(start, unknown_covariance(), float("nan"), np.zeros(len(points), bool), 0.0, 0)
-            return Fit(nothing, agreement(self.surface, start, region, posture), posture)
+            nothing = Refined(start, unknown_covariance(), float("nan"), np.zeros(count, bool), 0.0, 0)
+            return Fit(nothing, agreement(self.surface, start, region.scene, posture), posture)
         return self._articulated(T, levels, region)
 
     def bent(self, region: Region, start: Array, posture: Posture | None) -> Fit:
@@ -182,5 +191,5 @@ class Fitter:
             levels.matches.agreement,
             iterations=0,
         )
-        found = agreement(self.surface, refined.T_camera_model, region, posture)
+        found = agreement(self.surface, refined.T_camera_model, region.scene, posture)
         return Fit(refined, found, posture, covariances, levels.points)

@@ -6,12 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
-
-CHUNK = 1 << 17  # cells looked up at a time
 
 
 @dataclass(frozen=True)
@@ -81,16 +77,6 @@ class DistanceGrid:
         return np.asarray(self.distance.take(self.lattice.cells(points)))
 
 
-def distance_grid(points: Array, cell: float = 0.003, margin: float = 0.045) -> DistanceGrid:
-    """Distance grid around surface samples (N, 3); ``cell`` and ``margin`` in metres."""
-    lattice = lattice_around(points, cell, margin)
-    empty = np.ones(lattice.count, dtype=bool)
-    empty[lattice.cells(points)] = False
-    distance = distance_transform_edt(empty.reshape(lattice.shape), sampling=cell)
-    distance[lattice.border] = np.inf
-    return DistanceGrid(lattice, np.asarray(distance, dtype=np.float32).ravel())
-
-
 @dataclass(frozen=True)
 class NearestGrid:
     """``sample`` (cells,): index of the surface sample nearest to each cell's centre; -1 further than the reach.
@@ -115,25 +101,3 @@ class NearestGrid:
         index = np.maximum(index, np.int64(0))
         distance = np.linalg.norm(points - samples[index], axis=1)
         return np.where(found & (distance < limit), distance, np.inf), index
-
-
-def nearest_grid(points: Array, tree: cKDTree, cell: float = 0.001, reach: float = 0.006) -> NearestGrid:
-    """Nearest-sample grid around surface samples (N, 3); ``cell`` and ``reach`` in metres.
-
-    Args:
-        points: samples.
-        tree: search tree over them.
-        cell: edge of a cell.
-        reach: largest distance looked up; bounds the largest gate of the refinement.
-    """
-    lattice = lattice_around(points, cell, reach)
-    coarse = distance_grid(points, 3 * cell, reach)
-    sample = np.full(lattice.count, -1, dtype=np.int32)
-    for first in range(0, len(sample), CHUNK):  # all at once takes 200 MB
-        flat = np.arange(first, min(first + CHUNK, len(sample)))
-        rough = coarse(lattice.centres(flat).astype(np.float32))
-        flat = flat[rough < reach + 3 * cell]
-        distance, index = tree.query(lattice.centres(flat), distance_upper_bound=reach)
-        found = np.isfinite(distance)
-        sample[flat[found]] = index[found]
-    return NearestGrid(lattice, sample)

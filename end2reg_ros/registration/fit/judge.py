@@ -1,4 +1,4 @@
-"""A fit becomes a registration: figures, verdict, and the pose of each vertebra."""
+"""A fit becomes a registration: figures, whether it may be called a pose and why not, and the pose of each vertebra."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
-from end2reg_ros.registration.fit.fitting import Fit
+from end2reg_ros.reasons import Reason
+from end2reg_ros.registration.fit.fitting import Fit, Region
 from end2reg_ros.registration.fit.posture import implausible_segment, segment_centres
 from end2reg_ros.registration.fit.quality import Agreement, quality_of, quality_of_counts
-from end2reg_ros.registration.fit.region import Region
 from end2reg_ros.registration.fit.surface import LEVEL, ModelSurface
-from end2reg_ros.registration.fit.verdict import verdict
-from end2reg_ros.registration.settings import RegistrationSettings
-from end2reg_ros.registration.types import Later, LevelResult, Registration
-from end2reg_ros.se3 import inverse
+from end2reg_ros.registration.settings import AcceptSettings, QualityLimits, RegistrationSettings
+from end2reg_ros.registration.types import Later, LevelResult, Quality, Registration
+from end2reg_ros.se3 import covariance_at, inverse, largest_stddev
 from end2reg_ros.se3_batch import in_columns, moved
-from end2reg_ros.uncertainty import covariance_at, largest_stddev
 
 Array = NDArray[np.float64]
 
@@ -39,22 +37,25 @@ class Judge:
         inliers = int(refined.inliers.sum())
         quality = quality_of(fit.agreement, refined, inliers, len(region.points))
         at_centre = covariance_at(refined.covariance, refined.T_camera_model, self.centre)
-        code, reason = verdict(quality, largest_stddev(at_centre)[0], accept)
-        if code == "ok":
+        stddevs = largest_stddev(at_centre)
+        code, reason = acceptance(quality, stddevs[0], accept)
+        if code == Reason.OK:
             limit = accept.min_level_inlier_ratio_following if continues else accept.min_level_inlier_ratio
             code, reason = self.level_verdict(fit.agreement, limit)
-        if code == "ok" and fit.posture is not None:
+        if code == Reason.OK and fit.posture is not None:
             bend = implausible_segment(fit.posture, self.case, self._segments)
-            code, reason = (code, reason) if bend is None else ("implausible_posture", bend)
+            code, reason = (code, reason) if bend is None else (Reason.IMPLAUSIBLE_POSTURE, bend)
         return Registration(
             T_camera_model=refined.T_camera_model,
-            success=code == "ok",
+            success=code == Reason.OK,
             reason_code=code,
             reason=reason,
             quality=quality,
             covariance=refined.covariance,
             method=method,
             engine="",
+            position_stddev_m=stddevs[0],
+            rotation_stddev_rad=stddevs[1],
             levels=self.levels(fit, inliers),
             used=Later(lambda: self.on_bone(fit, region)),
             posture=fit.posture,
@@ -62,16 +63,16 @@ class Judge:
 
     def on_bone(self, fit: Fit, region: Region) -> NDArray[np.int64]:
         """(M,) indices of the cloud's points within the last gate of the posed surface, at the sensor's resolution."""
-        local = moved(inverse(fit.refined.T_camera_model), in_columns(region.dense))
+        local = moved(inverse(fit.refined.T_camera_model), in_columns(region.scene.dense))
         gate = self.settings.refine.gates[-1]
         if fit.posture is None:
             near = self.surface.look_up(local, gate).found
         else:
-            near = np.zeros(len(region.dense), dtype=bool)
+            near = np.zeros(len(region.scene.dense), dtype=bool)
             for k, motion in enumerate(fit.posture.motions):
                 looked = self.surface.look_up(moved(inverse(motion), local), gate)
                 near |= looked.found & (looked.rows[:, LEVEL] == k)
-        return region.index[near]
+        return region.scene.index[near]
 
     def by_level(self, found: Agreement, flags: NDArray[np.bool_]) -> list[int]:
         """How many of the flags (M,) are set on each level."""
@@ -86,8 +87,8 @@ class Judge:
         for vertebra, (supported, violated) in zip(self.case.vertebrae, counts, strict=True):
             if supported + violated >= JUDGED_SAMPLES and supported < limit * (supported + violated):
                 ratio = supported / (supported + violated)
-                return "level_disagrees", f"{vertebra.level}: inlier ratio {ratio:.2f} below {limit:.2f}"
-        return "ok", "registered"
+                return Reason.LEVEL_DISAGREES, f"{vertebra.level}: inlier ratio {ratio:.2f} below {limit:.2f}"
+        return Reason.OK, "registered"
 
     def levels(self, fit: Fit, inliers: int) -> tuple[LevelResult, ...]:
         """Pose, covariance and quality of each vertebra."""
@@ -111,3 +112,56 @@ class Judge:
             T_level = T_camera_rest @ vertebra.T_model_level
             results.append(LevelResult(vertebra.level, T_level, covariance, quality, held))
         return tuple(results)
+
+
+def acceptance(quality: Quality, position_stddev_m: float, accept: AcceptSettings) -> tuple[str, str]:
+    """(reason code, reason) of a fit as a whole: ``ok`` when it passes every limit below which nothing is a pose."""
+    if quality.inliers < accept.min_inliers:
+        return Reason.FEW_INLIERS, f"{quality.inliers} points on the model, {accept.min_inliers} needed"
+    short = shortfall(quality, position_stddev_m, accept)
+    if short is not None:
+        return short
+    if quality.residual_rmse_m > accept.max_residual_rmse_m:
+        limit_mm = 1000 * accept.max_residual_rmse_m
+        return (
+            Reason.HIGH_RESIDUAL,
+            f"residual {1000 * quality.residual_rmse_m:.2f} mm above {limit_mm:.2f} mm",
+        )
+    return Reason.OK, "registered"
+
+
+def shortfall(quality: Quality, position_stddev_m: float, limits: QualityLimits) -> tuple[str, str] | None:
+    """(reason code, reason) of the first limit that a fit does not reach; None when it reaches all.
+
+    The registration asks with the limits below which nothing is a pose, the tracker with those of a good one.
+    """
+    q = quality
+    if q.visible_fraction < limits.min_visible_fraction:
+        least = 100 * limits.min_visible_fraction
+        return (
+            Reason.COVERED,
+            f"{100 * q.visible_fraction:.0f} % of the surface is in view, {least:.0f} % needed",
+        )
+    if q.free_space_violation > limits.max_free_space_violation:
+        most = 100 * limits.max_free_space_violation
+        share = 100 * q.free_space_violation
+        return (
+            Reason.SEE_THROUGH,
+            f"the camera sees through {share:.0f} % of the posed bone (limit {most:.0f} %)",
+        )
+    if q.inlier_ratio < limits.min_inlier_ratio:
+        return (
+            Reason.LOW_INLIER_RATIO,
+            f"inlier ratio {q.inlier_ratio:.2f} below {limits.min_inlier_ratio:.2f}",
+        )
+    if q.normal_agreement < limits.min_normal_agreement:
+        share, least = 100 * q.normal_agreement, 100 * limits.min_normal_agreement
+        text = f"{share:.0f} % of the points on the model are turned as it is, {least:.0f} % needed"
+        return Reason.NORMALS_DISAGREE, text
+    if position_stddev_m > limits.max_position_stddev_m:
+        most = 1000 * limits.max_position_stddev_m
+        return (
+            Reason.UNCERTAIN,
+            f"position uncertain by {1000 * position_stddev_m:.1f} mm (limit {most:.1f} mm)",
+        )
+    return None

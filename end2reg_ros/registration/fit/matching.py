@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros.registration.fit.posture import Posture
 from end2reg_ros.registration.fit.surface import LEVEL, NORMAL, ModelSurface, PointSurface
-from end2reg_ros.registration.fit.thin_cloud import ThinCloud
+from end2reg_ros.registration.thin_cloud import ThinCloud
 from end2reg_ros.se3_batch import dot, in_columns, inverses, level_by_level, moved, runs
 
 Array = NDArray[np.float64]
@@ -41,18 +41,18 @@ class Matches:
 
 @dataclass(frozen=True)
 class NormalsOnDemand:
-    """Normals of every ``stride``-th point of a cloud, fitted when they are asked for."""
+    """Normals of some points of a cloud, ``rows`` (N,), fitted when they are asked for."""
 
     cloud: ThinCloud
-    stride: int = 1
+    rows: NDArray[np.int64]
 
-    def take(self, rows: NDArray[np.integer]) -> Array:
-        """(K, 3) of some of those points (K,)."""
-        return self.cloud.normals_at(rows * self.stride)
+    def __getitem__(self, which: NDArray[np.integer] | slice) -> Array:
+        """(K, 3) normals of some of those points (K,)."""
+        return self.cloud.normals_at(self.rows[which])
 
     def every(self, stride: int) -> NormalsOnDemand:
-        """Of every so many-th of those points."""
-        return NormalsOnDemand(self.cloud, self.stride * stride)
+        """Normals of every so many-th of those points."""
+        return NormalsOnDemand(self.cloud, self.rows[::stride])
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Grouped:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ScenePoints:
     """Scene points (N, 3), metres, and their unit normals (N, 3), camera frame.
 
     ``level`` (N,): the level that each point is looked up on, -1 for none; None where that was not worked out.
@@ -83,7 +83,15 @@ class Scene:
     normals: Array | NormalsOnDemand
     level: NDArray[np.intp] | None = None
 
-    def every(self, stride: int) -> Scene:
+    @classmethod
+    def of(cls, cloud: ThinCloud, rows: NDArray[np.int64]) -> ScenePoints:
+        """Some points (N,) of a thinned cloud."""
+        return cls(in_columns(cloud.points).take(rows, axis=1).T, NormalsOnDemand(cloud, rows))
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def every(self, stride: int) -> ScenePoints:
         """Every so many-th point."""
         if stride <= 1:
             return self
@@ -91,11 +99,7 @@ class Scene:
             self.normals[::stride] if isinstance(self.normals, np.ndarray) else self.normals.every(stride)
         )
         level = None if self.level is None else self.level[::stride]
-        return Scene(self.points[::stride], normals, level)
-
-    def normals_at(self, rows: NDArray[np.integer]) -> Array:
-        """(K, 3) normals of some of the points (K,)."""
-        return self.normals[rows] if isinstance(self.normals, np.ndarray) else self.normals.take(rows)
+        return ScenePoints(self.points[::stride], normals, level)
 
     @cached_property
     def columns(self) -> Array:
@@ -121,7 +125,7 @@ class RigidMatcher:
     def __init__(self, surface: PointSurface) -> None:
         self.surface = surface
 
-    def match(self, scene: Scene, T_model_camera: Array, gate: float, cos_limit: float) -> Matches:
+    def match(self, scene: ScenePoints, T_model_camera: Array, gate: float, cos_limit: float) -> Matches:
         """Points within ``gate`` metres whose normals lie within the angle of ``cos_limit`` of the surface's."""
         local = moved(T_model_camera, scene.columns)
         looked = self.surface.look_up(local, gate)
@@ -133,7 +137,7 @@ class RigidMatcher:
 
 
 class PostureMatcher:
-    """The same for a surface whose levels stand where a posture puts them. Each point is looked up on one level only."""
+    """Looks scene points up on a surface whose levels stand where a posture puts them, each point on one level only."""
 
     def __init__(self, surface: ModelSurface, posture: Posture) -> None:
         self.surface = surface
@@ -142,7 +146,7 @@ class PostureMatcher:
         low, high = (np.stack(ends, axis=1) for ends in zip(*surface.level_bounds, strict=True))
         self._low, self._high = low - ASSIGNED_WITHIN_M, high + ASSIGNED_WITHIN_M  # (3, levels)
 
-    def assigned(self, scene: Scene, T_model_camera: Array) -> Scene:
+    def assigned(self, scene: ScenePoints, T_model_camera: Array) -> ScenePoints:
         """The scene with the level that each point is near to, and nearer to than to any other."""
         levels, count = len(self._back), len(scene.points)
         # Every point in every level's place, (3, levels, count), in one product.
@@ -164,8 +168,11 @@ class PostureMatcher:
             of_level[apart[level] == nearest] = level
         return replace(scene, level=of_level)
 
-    def match(self, scene: Scene, T_model_camera: Array, gate: float, cos_limit: float) -> Matches:
-        """See ``RigidMatcher.match``. The points of one level come after those of the level above."""
+    def match(self, scene: ScenePoints, T_model_camera: Array, gate: float, cos_limit: float) -> Matches:
+        """Points within ``gate`` metres of their own level, whose normals lie within the angle of ``cos_limit``.
+
+        The points of one level come after those of the level above.
+        """
         if scene.level is None:
             scene = self.assigned(scene, T_model_camera)
         grouped, bounds = scene.grouped, scene.grouped.bounds
@@ -190,7 +197,7 @@ def aligned(
     normals: Array,
     residual: Array,
     level: NDArray[np.intp],
-    scene: Scene,
+    scene: ScenePoints,
     T_model_camera: Array,
     cos_limit: float,
 ) -> Matches:
@@ -203,7 +210,7 @@ def aligned(
         T_model_camera: where it was looked up.
         cos_limit: cosine of the largest angle between the scene's normals and the surface's.
     """
-    turned = T_model_camera[:3, :3] @ scene.normals_at(index).T
+    turned = T_model_camera[:3, :3] @ scene.normals[index].T
     keep = dot(normals, turned) > cos_limit
     agreement = float(keep.mean()) if len(keep) else 0.0
     some = np.flatnonzero(keep)

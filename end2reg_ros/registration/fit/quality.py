@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from end2reg_ros.registration.fit.posture import Posture
 from end2reg_ros.registration.fit.refine import Refined
-from end2reg_ros.registration.fit.region import MIN_DEPTH_M, Region
 from end2reg_ros.registration.fit.surface import NORMAL, POINT, ModelSurface, view_directions
+from end2reg_ros.registration.scene import MIN_DEPTH_M, Scene
 from end2reg_ros.registration.types import Quality
 from end2reg_ros.se3 import inverse
 from end2reg_ros.se3_batch import dot, in_columns, moved
@@ -42,7 +42,7 @@ class Agreement:
 def agreement(
     surface: ModelSurface,
     T_camera_model: Array,
-    region: Region,
+    scene: Scene,
     posture: Posture | None = None,
 ) -> Agreement:
     """Classify the samples that face the camera.
@@ -50,7 +50,7 @@ def agreement(
     Args:
         surface: visible surface of the case.
         T_camera_model: pose to judge.
-        region: scene points around it.
+        scene: the cloud around it.
         posture: where the levels stand; as in the CT when None.
     """
     eye = inverse(T_camera_model)[:3, 3]
@@ -66,8 +66,8 @@ def agreement(
     facing = np.flatnonzero(dot(view, normals) > MIN_FACING * np.sqrt(dot(view, view)))
     samples = samples[facing]
     posed = moved(T_camera_model, model.take(facing, axis=1)).T
-    supported = region.thin.near(posed, SUPPORT_M)
-    nearest_depth = depth_in_front(region.window, posed)
+    supported = scene.thin.near(posed, SUPPORT_M)
+    nearest_depth = depth_in_front(scene.window, posed)
     known = np.isfinite(nearest_depth)
     gap = np.where(known, nearest_depth - posed[:, 2], 0.0)
     violated = ~supported & known & (gap > VIOLATION_M)

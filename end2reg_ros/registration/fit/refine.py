@@ -11,57 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.registration.fit.matching import Matcher, Matches, NormalsOnDemand, RigidMatcher, Scene
+from end2reg_ros.registration.fit.matching import Matcher, Matches, NormalsOnDemand, RigidMatcher, ScenePoints
 from end2reg_ros.registration.fit.surface import PointSurface
-from end2reg_ros.se3 import apply, from_rotation_translation, inverse, move_covariance, rotation_from_vector
-from end2reg_ros.uncertainty import unknown_covariance
+from end2reg_ros.registration.settings import RefineSettings
+from end2reg_ros.se3 import (
+    apply,
+    from_rotation_translation,
+    inverse,
+    move_covariance,
+    rotation_from_vector,
+    unknown_covariance,
+)
 
 Array = NDArray[np.float64]
 
 MIN_POINTS = 6
-
-
-@dataclass(frozen=True)
-class RefineSettings:
-    """How the refinement gates and weighs. Metres, degrees.
-
-    Attributes:
-        gates: largest point-to-surface distance of each look-up; the last one repeats until convergence.
-        max_iterations: look-ups until then, at most.
-        settle_points: about so many of the points are looked up until then; the last look-ups take all.
-        weighings: times that the points of one look-up are weighed anew and the pose is solved for.
-        normal_angle_deg: largest angle between the scene's and the model's normal.
-        scale: residual at which a point's weight falls to a quarter (Geman-McClure).
-        outside_weight: weight of a point outside the model's surface against one inside it, in the last steps. What is
-            left on bone (film, blood, periosteum) lies outside it, never inside: equal weights pull the model towards the
-            camera by the mean film.
-        outside_iterations: look-ups with that weight, after convergence with equal weights; 0: one with equal weights.
-        converged: stop when a look-up moves the model by less than this; twice that before the last look-ups.
-        correlation_points: scene points that share one independent error (neighbouring pixels err together); the
-            covariance is inflated by it.
-        bias_stddev: error that no amount of points averages out (tissue film, calibration), added to the covariance.
-    """
-
-    gates: tuple[float, ...] = (0.004, 0.004, 0.0035, 0.003)
-    max_iterations: int = 8
-    settle_points: int = 900
-    weighings: int = 3
-    normal_angle_deg: float = 50.0
-    scale: float = 0.0012
-    outside_weight: float = 0.3
-    outside_iterations: int = 3
-    converged: float = 2e-5
-    correlation_points: float = 12.0
-    bias_stddev: float = 0.0003
-
-    @property
-    def cos_limit(self) -> float:
-        """Cosine of ``normal_angle_deg``."""
-        return float(np.cos(np.radians(self.normal_angle_deg)))
-
-    def gate(self, iteration: int) -> float:
-        """Of a look-up, metres."""
-        return self.gates[min(iteration, len(self.gates) - 1)]
 
 
 @dataclass(frozen=True)
@@ -106,13 +70,13 @@ def refine(
         The refined pose; with fewer than 6 usable points the start itself, no inliers and an unknown covariance.
     """
     matcher = matcher or RigidMatcher(surface)
-    scene = Scene(points, normals)
+    scene = ScenePoints(points, normals)
     T, iterations = settle(scene, matcher, inverse(T_camera_model), settings)
     last: tuple[Matches, Array, Array] | None = None
     rmse = float("nan")
     outside_weight = settings.outside_weight if settings.outside_iterations else 1.0
     for k in range(max(1, settings.outside_iterations)):
-        found = matcher.match(scene, T, settings.gates[-1], settings.cos_limit)
+        found = matcher.match(scene, T, settings.gates[-1], cos_limit(settings))
         iterations += 1
         if len(found.index) < MIN_POINTS:
             none = np.zeros(len(points), dtype=bool)
@@ -134,12 +98,12 @@ def refine(
 
 
 def settle(
-    scene: Scene, matcher: Matcher, T_model_camera: Array, settings: RefineSettings
+    scene: ScenePoints, matcher: Matcher, T_model_camera: Array, settings: RefineSettings
 ) -> tuple[Array, int]:
     """Pose (T_model_camera) after convergence with equal weights on some of the points, and the look-ups it took."""
     few = scene.every(len(scene.points) // settings.settle_points)
     for k in range(settings.max_iterations):
-        found = matcher.match(few, T_model_camera, settings.gate(k), settings.cos_limit)
+        found = matcher.match(few, T_model_camera, gate(settings, k), cos_limit(settings))
         if len(found.index) < MIN_POINTS:
             return T_model_camera, k + 1
         step, _, centre = solve(found, 1.0, settings)
@@ -163,6 +127,16 @@ def solve(found: Matches, outside_weight: float, settings: RefineSettings) -> tu
         if reach(change) < 0.1 * settings.converged:
             break
     return step, H, centre
+
+
+def cos_limit(settings: RefineSettings) -> float:
+    """Cosine of the largest angle between a scene point's normal and the surface's."""
+    return math.cos(math.radians(settings.normal_angle_deg))
+
+
+def gate(settings: RefineSettings, look_up: int) -> float:
+    """Largest point-to-surface distance of a look-up, metres."""
+    return settings.gates[min(look_up, len(settings.gates) - 1)]
 
 
 def weights(residual: Array, outside_weight: float, scale: float) -> Array:

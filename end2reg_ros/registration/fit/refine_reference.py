@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.registration.fit.refine import RefineSettings, damping, left_increment, reach, weights
+from end2reg_ros.registration.fit.refine import cos_limit, damping, gate, left_increment, reach, weights
 from end2reg_ros.registration.fit.surface import PointSurface
+from end2reg_ros.registration.settings import RefineSettings
 from end2reg_ros.se3 import apply, inverse
 
 Array = NDArray[np.float64]
@@ -21,12 +22,12 @@ def refine_reference(
     T_model_camera = inverse(T_camera_model)
     for outside_weight in (1.0, settings.outside_weight):
         for iteration in range(MAX_STEPS):
-            gate = settings.gate(iteration) if outside_weight == 1.0 else settings.gates[-1]
+            limit = gate(settings, iteration) if outside_weight == 1.0 else settings.gates[-1]
             local = apply(T_model_camera, points)
-            distance, nearest = surface.nearest(local, gate)
+            distance, nearest = surface.nearest(local, limit)
             n = surface.normals[nearest]
             turned = normals @ T_model_camera[:3, :3].T
-            used = np.isfinite(distance) & (np.sum(n * turned, axis=1) > settings.cos_limit)
+            used = np.isfinite(distance) & (np.sum(n * turned, axis=1) > cos_limit(settings))
             p, n, nearest = local[used], n[used], nearest[used]
             r = np.sum(n * (p - surface.points[nearest]), axis=1)
             w = weights(r, outside_weight, settings.scale)

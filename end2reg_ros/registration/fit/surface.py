@@ -1,4 +1,4 @@
-"""The part of a case that a camera behind the patient can see, as points with normals. Built once per case."""
+"""The part of a case that a camera behind the patient can see, as points with normals that scene points are looked up on."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from end2reg_ros.case.model import Case, Mesh
-from end2reg_ros.registration.fit.grids import DistanceGrid, NearestGrid, distance_grid, nearest_grid
+from end2reg_ros.registration.fit.grids import DistanceGrid, NearestGrid
 from end2reg_ros.se3_batch import dot, in_columns
 
 Array = NDArray[np.float64]
 
 # A camera over a prone patient looks along +y (anterior) of the model; it tilts by up to about 49 degrees.
 VIEW_TILTS_DEG = ((0, 0), (25, 0), (-25, 0), (0, 25), (0, -25), (35, 35), (35, -35), (-35, 35), (-35, -35))
-MIN_FACING = 0.15
-
-
 POINT, NORMAL, LEVEL = slice(0, 3), slice(3, 6), 6  # columns of a surface's table
 
 
@@ -134,82 +130,8 @@ class ModelSurface(PointSurface):
         return [(p.min(axis=0), p.max(axis=0)) if len(p) else (np.zeros(3), np.zeros(3)) for p in of_level]
 
 
-def sample_surface(mesh: Mesh, spacing: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Points (N, 3) drawn evenly over a mesh, one per ``spacing`` squared, with their outward normals (N, 3)."""
-    corners = mesh.vertices[mesh.triangles]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    double_area = np.linalg.norm(cross, axis=1)
-    count = max(16, int(double_area.sum() / 2 / spacing**2))
-    # Systematic sampling over the cumulative area: even coverage, and the same points for the same mesh.
-    cumulative = np.cumsum(double_area)
-    ticks = (np.arange(count) + rng.random()) / count * cumulative[-1]
-    face = np.minimum(np.searchsorted(cumulative, ticks), len(cumulative) - 1)
-    u, v = rng.random(count), rng.random(count)
-    flip = u + v > 1
-    u[flip], v[flip] = 1 - u[flip], 1 - v[flip]
-    a, b, c = corners[face, 0], corners[face, 1], corners[face, 2]
-    points = a + u[:, None] * (b - a) + v[:, None] * (c - a)
-    normals = cross[face] / np.maximum(double_area[face], 1e-30)[:, None]
-    return points, normals
-
-
 def view_directions() -> Array:
     """(9, 3) unit vectors from the spine towards the cameras considered, model frame."""
     tilts = np.radians(np.array(VIEW_TILTS_DEG, dtype=np.float64))
     directions = np.stack([np.tan(tilts[:, 0]), -np.ones(len(tilts)), np.tan(tilts[:, 1])], axis=1)
     return np.asarray(directions / np.linalg.norm(directions, axis=1, keepdims=True))
-
-
-def build_model_surface(case: Case, spacing: float = 0.001, coarse_spacing: float = 0.003) -> ModelSurface:
-    """Sample the surface of all levels that at least one of the view directions sees.
-
-    Args:
-        case: the case.
-        spacing: mean distance of samples, metres.
-        coarse_spacing: mean distance of the thin subset, metres.
-    """
-    rng = np.random.default_rng(0)
-    sampled = [sample_surface(v.mesh, spacing, rng) for v in case.vertebrae]
-    points = np.concatenate([p for p, _ in sampled])
-    normals = np.concatenate([n for _, n in sampled])
-    level_index = np.repeat(np.arange(len(sampled), dtype=np.int32), [len(p) for p, _ in sampled])
-    seen_from = visibility(case, points, normals, view_directions())
-    seen = seen_from.any(axis=1)
-    points, normals, level_index = points[seen], normals[seen], level_index[seen]
-    coarse = thin(points, coarse_spacing)
-    tree = cKDTree(points)
-    near, grid = distance_grid(points), nearest_grid(points, tree)
-    return ModelSurface(points, normals, tree, level_index, near, grid, coarse, seen_from[seen][coarse])
-
-
-def visibility(case: Case, points: Array, normals: Array, directions: Array) -> NDArray[np.bool_]:
-    """(N, K) whether each of the distant viewers in ``directions`` (K, 3) sees each surface point (parallel rays)."""
-    import open3d as o3d
-
-    scene = o3d.t.geometry.RaycastingScene()
-    for vertebra in case.vertebrae:
-        scene.add_triangles(
-            o3d.core.Tensor(vertebra.mesh.vertices.astype(np.float32)),
-            o3d.core.Tensor(vertebra.mesh.triangles.astype(np.uint32)),
-        )
-    seen = np.zeros((len(points), len(directions)), dtype=bool)
-    start = points + 2e-4 * normals
-    for k, direction in enumerate(directions):
-        facing = np.flatnonzero(normals @ direction > MIN_FACING)
-        rays = np.empty((len(facing), 6), dtype=np.float32)
-        rays[:, :3], rays[:, 3:] = start[facing], direction
-        blocked = scene.test_occlusions(o3d.core.Tensor(rays)).numpy()
-        seen[facing[~blocked], k] = True
-    return seen
-
-
-def thin(points: Array, spacing: float) -> NDArray[np.int64]:
-    """Indices of one point per cube of edge ``spacing`` (metres): the one nearest to the cube's mean."""
-    cell = np.floor(points / spacing).astype(np.int64)
-    _, inverse, counts = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
-    inverse = inverse.ravel()
-    mean = np.stack([np.bincount(inverse, points[:, k]) for k in range(3)], axis=1) / counts[:, None]
-    distance = np.linalg.norm(points - mean[inverse], axis=1)
-    order = np.lexsort((distance, inverse))
-    first = np.concatenate([[True], np.diff(inverse[order]) > 0])
-    return np.sort(order[first])

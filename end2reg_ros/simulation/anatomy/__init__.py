@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from end2reg_ros.simulation.anatomy.case_folder import write_procedural_case
 from end2reg_ros.simulation.anatomy.settings import AnatomySettings
-from end2reg_ros.simulation.anatomy.spine import make_spine, write_procedural_case
+from end2reg_ros.simulation.anatomy.spine import make_spine
 
 __all__ = ["AnatomySettings", "make_spine", "write_procedural_case"]

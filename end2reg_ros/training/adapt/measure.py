@@ -12,7 +12,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.engine.torch_engine import TorchEngine
 from end2reg_ros.engine.torch_weights import Weights, build_network
 from end2reg_ros.registration.end2reg import End2RegAloneRegistrar
-from end2reg_ros.registration.find.network_passes import NetworkSearch
+from end2reg_ros.registration.find.network_search import NetworkSearch
 from end2reg_ros.registration.types import Prior
 from end2reg_ros.se3 import apply, rotation_from_vector
 from end2reg_ros.training.adapt.views import load_whole
@@ -51,7 +51,7 @@ class HeldOutBench:
         if self._registrar is None:
             self._registrar = End2RegAloneRegistrar(self.case, engine)
         else:  # the model's surface takes seconds and is the same
-            self._registrar.search = NetworkSearch(engine, self._registrar.search.side)
+            self._registrar.network = NetworkSearch(engine, self._registrar.network.side)
         errors = []
         with ProgressBar(title, self.count, progress) as bar:
             for number in range(self.count):
@@ -63,7 +63,7 @@ class HeldOutBench:
 
     def _error_mm(self, registrar: End2RegAloneRegistrar, number: int, guided: bool) -> float:
         cloud, T_true = load_whole(self.folder, number)
-        centre = apply(T_true, registrar.search.side.centre[None])[0]
+        centre = apply(T_true, registrar.network.side.centre[None])[0]
         prior = Prior(rough_pose(T_true, centre, number), "held_out") if guided else None
         found = registrar.register(cloud, prior)
         if not found.success:

@@ -13,7 +13,8 @@ from end2reg_ros.case.meshes import clean, oriented
 from end2reg_ros.case.model import Case, Mesh, Vertebra
 from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import TrainingError
-from end2reg_ros.registration.fit.surface import sample_surface, thin, view_directions, visibility
+from end2reg_ros.registration.fit.surface import view_directions
+from end2reg_ros.registration.fit.surface_build import sample_surface, thin, visibility
 from end2reg_ros.simulation.anatomy import AnatomySettings, write_procedural_case
 from end2reg_ros.training.data.samples import AnatomySample
 

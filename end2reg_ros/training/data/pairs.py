@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros.cloud.pyramid import UNIT_M, Level, Pyramid, build_pyramid, point_attributes
 from end2reg_ros.profile import Profile
-from end2reg_ros.registration.find.local_scene import POSED_MARGIN_M, REGION_HALF_M
+from end2reg_ros.registration.find.network_search import POSED_MARGIN_M, REGION_HALF_M
 from end2reg_ros.se3 import rotation_from_vector
 from end2reg_ros.training.config import Augmentation
 from end2reg_ros.training.data.samples import AnatomySample, SceneSample

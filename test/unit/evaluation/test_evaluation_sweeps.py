@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stand_in import StandInRegistrar
 
 from benchmarks.paper.sweep_tables import sweep_figures, sweep_table, write_sweep_picture
 from benchmarks.paper.sweeps import (
@@ -29,13 +30,10 @@ from end2reg_ros.registration.types import Prior, Quality, Registration
 SEED = 800_000
 
 
-class PriorBack:
+class PriorBack(StandInRegistrar):
     """Gives back the prior."""
 
     method, engine, engine_hash, needs_prior = "prior", "", "", True
-
-    def warm_up(self) -> None:
-        pass
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         assert prior is not None and len(cloud.points) > 10_000

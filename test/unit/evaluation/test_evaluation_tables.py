@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stand_in import StandInRegistrar
 
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
@@ -27,16 +28,13 @@ TRUTH = se3.from_rotation_translation(
 )
 
 
-class Recorder:
+class Recorder(StandInRegistrar):
     """Gives back the truth and keeps what it was given."""
 
     method, engine, engine_hash, needs_prior = "recorder", "", "", False
 
     def __init__(self) -> None:
         self.clouds: list[Cloud] = []
-
-    def warm_up(self) -> None:
-        pass
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         self.clouds.append(cloud)

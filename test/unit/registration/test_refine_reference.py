@@ -9,9 +9,10 @@ import pytest
 from bent_spine import local, look
 from views import tre_mm
 
-from end2reg_ros.registration.fit.refine import RefineSettings, refine
+from end2reg_ros.registration.fit.refine import refine
 from end2reg_ros.registration.fit.refine_reference import refine_reference
 from end2reg_ros.registration.fit.surface import PointSurface
+from end2reg_ros.registration.settings import RefineSettings
 from end2reg_ros.se3 import from_rotation_translation, inverse, rotation_from_vector
 
 Array = np.ndarray

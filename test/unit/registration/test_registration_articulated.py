@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bent_spine import fitted, level_errors, local, look, own_error, rigid_errors
+from bent_spine import fitted, level_errors, local, look, own_error, registered, rigid_errors
 from views import bundled_case, tre_mm
 
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.fit.articulated import refine_levels
-from end2reg_ros.registration.fit.local import FitRequest, LocalRegistration
-from end2reg_ros.registration.fit.matching import Scene
+from end2reg_ros.registration.fit.matching import ScenePoints
 from end2reg_ros.registration.fit.posture import segment_motions, straight
+from end2reg_ros.registration.local import LocalRegistration
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.se3 import apply, inverse
 
@@ -109,8 +109,7 @@ def test_without_articulation_the_spine_is_one_rigid_body() -> None:
     view = look(2.0, 1.0)
     rigid = LocalRegistration(bundled_case(), replace(RegistrationSettings(), articulation=None))
     for continues in (False, True):
-        request = FitRequest([view.T_camera_model], "icp", continues=continues, posture=view.posture)
-        found = rigid.fit(view.cloud(), replace(request, posture=None))
+        found = registered(rigid, view.cloud(), view.T_camera_model, continues)
         assert found.success and found.posture is None
         assert rigid_errors(found, view)[:, 0].max() > 1.2
         for level, vertebra in zip(found.levels, bundled_case().vertebrae, strict=True):
@@ -129,7 +128,7 @@ def test_a_case_of_one_vertebra_is_registered_as_one_body() -> None:
     alone = LocalRegistration(single, RegistrationSettings())
     seen = view.without([0, 1, 3, 4])
     for continues in (False, True):
-        found = alone.fit(seen.cloud(), FitRequest([view.T_camera_model], "icp", continues=continues))
+        found = registered(alone, seen.cloud(), view.T_camera_model, continues)
         assert found.success, found.reason
         assert found.posture is None and len(found.levels) == 1
         error_mm, turn_deg = own_error(found.levels[0].T_camera_level, view, 2)
@@ -162,7 +161,7 @@ def test_next_to_no_points_give_no_levels() -> None:
     settings = local().settings
     assert settings.articulation is not None
     few = view.scene(5)
-    few = Scene(few.points[:5], few.normals[:5])
+    few = ScenePoints(few.points[:5], few.normals[:5])
     found = refine_levels(
         few, surface, local().fitter.skeleton, view.T_camera_model, straight(5), settings.refine,
         settings.articulation,
@@ -170,7 +169,7 @@ def test_next_to_no_points_give_no_levels() -> None:
     assert found is None
     table = Cloud(view.cloud().points[view.level < 0], None, "camera", 1)
     for continues in (False, True):
-        nothing = local().fit(table, FitRequest([view.T_camera_model], "icp", continues=continues))
+        nothing = registered(local(), table, view.T_camera_model, continues)
         assert not nothing.success and nothing.posture is None
         assert nothing.reason == "only 0 points near the model"
 
@@ -182,8 +181,8 @@ def test_points_off_the_surface_lead_to_a_refusal_not_to_an_error() -> None:
     far, _ = surface.tree.query(apply(inverse(view.T_camera_model), off))
     cloud = Cloud(off[far > 0.0068].astype(np.float32), None, "camera", 1)
     assert len(cloud.points) > 3000
-    for request in ({"continues": True}, {"bent": True}, {}):
-        found = local().fit(cloud, FitRequest([view.T_camera_model], "icp", posture=straight(5), **request))
-        assert not found.success and found.reason, request
+    for continues, bent in ((True, False), (False, True), (False, False)):
+        found = registered(local(), cloud, view.T_camera_model, continues, straight(5), bent)
+        assert not found.success and found.reason, (continues, bent)
         assert np.isfinite(found.T_camera_model).all() and np.isfinite(found.covariance).all()
     assert tre_mm(found.T_camera_model, view.T_camera_model) < 10.0

@@ -1,4 +1,4 @@
-"""Scene points looked up on a surface whose levels stand apart from the CT's posture, against a search tree a level."""
+"""ScenePoints points looked up on a surface whose levels stand apart from the CT's posture, against a search tree a level."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from end2reg_ros.registration.fit.matching import (
     Matches,
     PostureMatcher,
     RigidMatcher,
-    Scene,
+    ScenePoints,
 )
 from end2reg_ros.registration.fit.posture import Posture, straight
-from end2reg_ros.registration.fit.refine import RefineSettings
+from end2reg_ros.registration.fit.refine import cos_limit
+from end2reg_ros.registration.settings import RefineSettings
 from end2reg_ros.se3 import apply, inverse
 
 Array = np.ndarray
-GATE, COS = 0.003, RefineSettings().cos_limit
+GATE, COS = 0.003, cos_limit(RefineSettings())
 GRID_M = 0.0015  # by how much a grid may tell another distance than a tree
 
 
-def look_up(view: View, posture: Posture, scene: Scene) -> Matches:
+def look_up(view: View, posture: Posture, scene: ScenePoints) -> Matches:
     """In the posture, at the view's true pose."""
     return PostureMatcher(local().surface, posture).match(scene, inverse(view.T_camera_model), GATE, COS)
 
@@ -72,7 +73,7 @@ def test_a_point_is_assigned_to_the_nearest_posed_level(seed: int) -> None:
     points = apply(inverse(view.T_camera_model), view.scene(1500).points)
     points = points + rng.normal(scale=0.003, size=points.shape)
     posture, T = view.posture, view.T_camera_model
-    scene = Scene(apply(T, points), np.tile([0.0, 0.0, -1.0], (len(points), 1)))
+    scene = ScenePoints(apply(T, points), np.tile([0.0, 0.0, -1.0], (len(points), 1)))
     level = PostureMatcher(local().surface, posture).assigned(scene, inverse(T)).level
     assert level is not None
     apart = distances(points, posture)
@@ -107,7 +108,7 @@ def test_points_between_two_levels_speak_for_the_nearer_one_only() -> None:
     points, upper, lower = between_two_levels(posture)
     assert len(points) > 100
     matcher = PostureMatcher(local().surface, posture)
-    scene = matcher.assigned(Scene(apply(T, points), np.zeros_like(points)), inverse(T))
+    scene = matcher.assigned(ScenePoints(apply(T, points), np.zeros_like(points)), inverse(T))
     assert scene.level is not None and set(scene.level) <= {-1, 2, 3}
     sure = np.abs(upper - lower) > GRID_M
     assert sure.sum() > 20
@@ -152,18 +153,20 @@ def test_gate_and_normals_keep_points_out(kind: str) -> None:
     matcher = RigidMatcher(surface) if kind == "rigid" else PostureMatcher(surface, straight(5))
     T, scene = inverse(view.T_camera_model), view.scene(2000)
     matches = matcher.match(scene, T, GATE, COS)
-    lifted = Scene(scene.points - [0.0, 0.0, 0.02], scene.normals)
+    lifted = ScenePoints(scene.points - [0.0, 0.0, 0.02], scene.normals)
     assert len(matcher.match(lifted, T, GATE, COS).index) < 0.05 * len(matches.index)
-    away = matcher.match(Scene(scene.points, -scene.normals), T, GATE, COS)
+    away = matcher.match(ScenePoints(scene.points, -scene.normals), T, GATE, COS)
     assert len(away.index) < 0.05 * len(matches.index) and away.agreement < 0.05
     half = scene.normals.copy()
     half[::2] *= -1
-    assert matcher.match(Scene(scene.points, half), T, GATE, COS).agreement == pytest.approx(0.5, abs=0.03)
+    assert matcher.match(ScenePoints(scene.points, half), T, GATE, COS).agreement == pytest.approx(
+        0.5, abs=0.03
+    )
 
 
 @pytest.mark.parametrize("kind", ["rigid", "posed"])
 def test_no_points_match_nothing(kind: str) -> None:
     surface, none = local().surface, np.zeros((0, 3))
     matcher = RigidMatcher(surface) if kind == "rigid" else PostureMatcher(surface, straight(5))
-    found = matcher.match(Scene(none, none), np.eye(4), GATE, COS)
+    found = matcher.match(ScenePoints(none, none), np.eye(4), GATE, COS)
     assert (len(found.index), len(found.residual), found.agreement) == (0, 0, 0.0)

@@ -9,8 +9,9 @@ import pytest
 from views import registrar, tre_mm
 
 from end2reg_ros.registration.classical import unguided_start
-from end2reg_ros.registration.fit.refine import RefineSettings, refine
+from end2reg_ros.registration.fit.refine import refine
 from end2reg_ros.registration.fit.surface import PointSurface
+from end2reg_ros.registration.settings import RefineSettings
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_from_vector
 
 T_TRUE = unguided_start(registrar().local.centre, np.array([0.02, -0.01, 0.55]))

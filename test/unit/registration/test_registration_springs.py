@@ -13,7 +13,8 @@ from scipy.optimize import least_squares
 from end2reg_ros.registration.fit.articulated import ArticulationSettings, System, level_covariance
 from end2reg_ros.registration.fit.matching import Matches, PostureMatcher
 from end2reg_ros.registration.fit.posture import Posture, straight
-from end2reg_ros.registration.fit.refine import RefineSettings, damping, weights
+from end2reg_ros.registration.fit.refine import cos_limit, damping, weights
+from end2reg_ros.registration.settings import RefineSettings
 from end2reg_ros.se3 import apply, inverse, move_covariance, rotation_angle
 
 Array = np.ndarray
@@ -50,7 +51,7 @@ def pairs(most: int = 700, without: tuple[int, ...] = ()) -> Pairs:
     view = look(2.0, 1.0)
     scene = view.scene(most, [k for k in range(LEVELS) if k not in without])
     found = PostureMatcher(local().surface, view.posture).match(
-        scene, inverse(view.T_camera_model), 0.003, REFINE.cos_limit
+        scene, inverse(view.T_camera_model), 0.003, cos_limit(REFINE)
     )
     turned_back = np.swapaxes(view.posture.motions[found.level, :3, :3], 1, 2)
     normals = np.einsum("nij,nj->ni", turned_back, found.normals)
@@ -63,7 +64,7 @@ def system_of(given: Pairs, posture: Posture) -> System:
     settings = replace(ARTICULATION, min_level_points=10)
     made = System(given.at(posture), posture, local().fitter.skeleton, REFINE, settings)
     made.hold(made.motion(), np.tile(made.loosely(), (LEVELS - 1, 1)))
-    made.hold(made.motion(straight(LEVELS)), np.tile(4 * settings.step_variance(), (LEVELS - 1, 1)))
+    made.hold(made.motion(straight(LEVELS)), np.tile(4 * made.from_frame_to_frame(), (LEVELS - 1, 1)))
     return made
 
 
@@ -71,7 +72,7 @@ def spring_terms(given: Pairs, posture: Posture) -> Array:
     """(8 segments,) motions over their standard deviations, in the points' units: what both kinds of springs pull by."""
     here = system_of(given, posture)
     loose = here.motion() / np.sqrt(here.loosely() / here.noise)
-    firm = here.motion() / np.sqrt(4 * ARTICULATION.step_variance() / here.noise)
+    firm = here.motion() / np.sqrt(4 * here.from_frame_to_frame() / here.noise)
     return np.concatenate([loose.ravel(), firm.ravel()])
 
 

@@ -9,8 +9,9 @@ import trimesh
 from scipy.spatial import cKDTree
 from views import bundled_case, registrar
 
-from end2reg_ros.registration.fit.grids import distance_grid, lattice_around, nearest_grid
-from end2reg_ros.registration.fit.surface import LEVEL, NORMAL, POINT, PointSurface, sample_surface, thin
+from end2reg_ros.registration.fit.grids import lattice_around
+from end2reg_ros.registration.fit.surface import LEVEL, NORMAL, POINT, PointSurface
+from end2reg_ros.registration.fit.surface_build import distance_grid, nearest_grid, sample_surface, thin
 
 
 def test_samples_lie_on_the_surface_and_face_outwards() -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from stand_in import StandInRegistrar
 
 from end2reg_ros.case.model import Case, Mesh, Vertebra
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.frame import Tracker
 from end2reg_ros.registration.fit.posture import Posture, straight
 from end2reg_ros.registration.types import Prior, Quality, Registration
 from end2reg_ros.se3 import apply, from_rotation_translation, rotation_from_vector
-from end2reg_ros.tracking import State, Tracker, TrackerSettings
+from end2reg_ros.tracking import State, TrackerSettings
 from end2reg_ros.tracking.motion import MotionMemory
 from end2reg_ros.tracking.types import TrackingUpdate
 
 GOOD = Quality(1.0, 0.0008, 0.5, 0.3, 0.0, 2000, 0.8)
-FAIR = Quality(0.95, 0.0008, 0.5, 0.3, 0.03, 2000, 0.8)
+FAIR = Quality(0.95, 0.0008, 0.5, 0.3, 0.0, 2000, 0.8)
 
 
 def two_level_case() -> Case:
@@ -38,30 +42,39 @@ def at(x_mm: float = 0.0, y_mm: float = 0.0, z_mm: float = 0.0, turn_deg: float 
 DT = 1 / 15  # seconds between two clouds
 
 
-class Scripted:
+class Scripted(StandInRegistrar):
     """A registrar that answers what it is told, and remembers what it was asked."""
-
-    method, engine, engine_hash, engine_text = "scripted", "none", "", ""
 
     def __init__(self, needs_prior: bool = True) -> None:
         self.needs_prior = needs_prior
         self.answers: list[Registration] = []
         self.priors: list[Prior | None] = []
-
-    def warm_up(self) -> None:
-        """Nothing to warm."""
+        self.verbs: list[str] = []  # one for each of these: follow or register
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
+        return self._answer("register", prior)
+
+    def follow(self, scene: Any, expected: Prior, seen: Any = None) -> Registration:
+        return self._answer("follow", expected)
+
+    def _answer(self, verb: str, prior: Prior | None) -> Registration:
+        self.verbs.append(verb)
         self.priors.append(prior)
         return self.answers.pop(0)
+
+    def asked(self) -> list[tuple[str, str]]:
+        """(source of the prior, verb), of those that had a prior."""
+        return [(p.source, verb) for p, verb in zip(self.priors, self.verbs, strict=True) if p is not None]
 
 
 def answer(
     T: np.ndarray, quality: Quality = GOOD, success: bool = True, posture: Posture | None = None
 ) -> Registration:
     code, reason = ("ok", "registered") if success else ("few_inliers", "12 points on the model, 250 needed")
-    covariance = 1e-8 * np.eye(6)
-    return Registration(T, success, code, reason, quality, covariance, "scripted", "none", posture=posture)
+    return Registration(
+        T, success, code, reason, quality, 1e-8 * np.eye(6), "scripted", "none", posture=posture,
+        position_stddev_m=1e-4,
+    )  # fmt: skip
 
 
 class Stream:
@@ -115,7 +128,7 @@ def degraded() -> Stream:
 
 def searches(stream: Stream, frames: int, dt: float = DT) -> list[str]:
     """Where each of so many failing frames was searched: ``last_pose``, ``view``."""
-    stream.registrar.priors.clear()
+    stream.registrar.priors.clear(), stream.registrar.verbs.clear()
     for _ in range(frames):
         stream.feed(at(), success=False, dt=dt)
     return [p.source if p else "view" for p in stream.registrar.priors]
@@ -161,8 +174,7 @@ def test_a_spine_covered_for_two_seconds_is_found_with_two_fits_where_it_was() -
         stream.feed(at(), success=False)
     first, second = stream.feed(at(x_mm=1)), stream.feed(at(x_mm=1))
     assert (first.reason_code, second.state, second.published) == ("confirming", State.TRACKING, True)
-    prior = stream.registrar.priors[-1]
-    assert prior is not None and (prior.source, prior.continues) == ("candidate", True)
+    assert stream.registrar.asked()[-1] == ("candidate", "follow")
 
 
 def test_a_start_that_leads_nowhere_gives_way_to_a_search() -> None:
@@ -181,8 +193,8 @@ def test_a_spine_that_moved_during_a_long_search_is_confirmed_where_it_is_now() 
     moved = stream.feed(at(x_mm=5))
     assert (moved.published, moved.reason) == (False, "two fits in a row lie 5.0 mm apart")
     assert stream.feed(at(x_mm=5.5)).state is State.TRACKING
-    asked = stream.registrar.priors
-    assert asked[0] is None and [(p.source, p.continues) for p in asked[1:] if p] == [("candidate", True)] * 2
+    assert stream.registrar.priors[0] is None
+    assert stream.registrar.asked() == [("candidate", "follow")] * 2
 
 
 def test_a_candidate_of_a_search_does_not_walk_either() -> None:
@@ -275,7 +287,7 @@ def test_a_slow_frame_costs_nothing_but_itself() -> None:
     changes = stream.tracker.history.total
     update = stream.feed(at(x_mm=3), dt=1.0)
     assert (update.state, update.published, update.changed) == (State.TRACKING, True, False)
-    assert [(p.source, p.continues) for p in stream.registrar.priors[-1:] if p] == [("last_pose", False)]
+    assert stream.registrar.asked()[-1] == ("last_pose", "register")
     assert stream.tracker.history.total == changes
     assert stream.feed(at(x_mm=3)).published
 
@@ -306,8 +318,7 @@ def test_after_two_seconds_without_a_pose_the_track_is_lost_before_it_goes_on() 
     stream = Stream().to_tracking()
     update = stream.feed(at(), dt=2.5)
     assert (update.state, update.published, update.reason_code) == (State.LOST, False, "confirming")
-    prior = stream.registrar.priors[-1]
-    assert prior is not None and not prior.continues
+    assert stream.registrar.verbs[-1] == "register"
     assert stream.feed(at()).published
 
 
@@ -325,14 +336,11 @@ def test_a_fit_found_again_is_confirmed_by_following_it() -> None:
     stream.feed(at(), success=False, dt=0.6)
     assert stream.feed(at(x_mm=1)).reason_code == "confirming"
     assert stream.feed(at(x_mm=1)).state is State.TRACKING
-    found, confirmed = stream.registrar.priors[-2:]
-    assert found is not None and confirmed is not None
-    assert (found.source, found.continues) == ("last_pose", False)
-    assert (confirmed.source, confirmed.continues) == ("candidate", True)
+    assert stream.registrar.asked()[-2:] == [("last_pose", "register"), ("candidate", "follow")]
     start = Stream()
     start.tracker.set_prior(Prior(at(), "landmarks"))
     start.feed(at()), start.feed(at())
-    assert [p.continues for p in start.registrar.priors if p] == [False, False]
+    assert start.registrar.verbs == ["register", "register"]
 
 
 def test_a_lost_track_does_not_walk_to_the_next_level_in_short_steps() -> None:
@@ -405,10 +413,8 @@ def test_a_failed_frame_is_searched_more_widely_once() -> None:
     stream.time_ns += 66_000_000
     update = stream.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", stream.time_ns))
     assert update.published
-    assert [(p.stddev_m, p.continues) for p in stream.registrar.priors[-2:] if p] == [
-        (0.001, True),
-        (0.004, False),
-    ]
+    assert [p.stddev_m for p in stream.registrar.priors[-2:] if p] == [0.001, 0.004]
+    assert stream.registrar.verbs[-2:] == ["follow", "register"]
 
 
 def test_a_track_found_again_one_level_off_is_refused() -> None:
@@ -470,15 +476,17 @@ def test_a_new_prior_drops_the_track() -> None:
 
 def test_an_uncertain_pose_is_degraded() -> None:
     stream = Stream().to_tracking()
-    covariance = np.diag([0.0015**2, 0, 0, 0, 0, 0])
-    stream.registrar.answers = [Registration(at(), True, "ok", "registered", GOOD, covariance, "s", "n")]
+    stream.registrar.answers = [replace(answer(at()), position_stddev_m=0.0015)]
     stream.time_ns += 66_000_000
     update = stream.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", stream.time_ns))
-    assert (update.state, update.reason) == (State.TRACKING, "position uncertain by 1.5 mm (fit 1 of 2)")
-    stream.registrar.answers = [Registration(at(), True, "ok", "registered", GOOD, covariance, "s", "n")]
+    assert (update.state, update.reason) == (
+        State.TRACKING,
+        "position uncertain by 1.5 mm (limit 1.2 mm) (fit 1 of 2)",
+    )
+    stream.registrar.answers = [replace(answer(at()), position_stddev_m=0.0015)]
     stream.time_ns += 66_000_000
     update = stream.tracker.update(Cloud(np.ones((9, 3), np.float32), None, "camera", stream.time_ns))
-    assert (update.state, update.reason) == (State.DEGRADED, "position uncertain by 1.5 mm")
+    assert (update.state, update.reason) == (State.DEGRADED, "position uncertain by 1.5 mm (limit 1.2 mm)")
 
 
 def test_motion_memory_predicts_shift_and_turn() -> None:
@@ -518,7 +526,7 @@ def bent_stream(needs_prior: bool = True) -> tuple[Stream, Posture]:
 
 def asked_postures(stream: Stream, frames: int = 1, dt: float = 1 / 15) -> list[tuple[str, Posture | None]]:
     """Source and posture of every start that so many failing frames were tried from."""
-    stream.registrar.priors.clear()
+    stream.registrar.priors.clear(), stream.registrar.verbs.clear()
     for _ in range(frames):
         stream.feed(at(), success=False, dt=dt)
     return [(p.source, p.posture) for p in stream.registrar.priors if p is not None]
@@ -530,7 +538,7 @@ def test_a_track_is_followed_from_the_posture_last_published() -> None:
         posture = straight(2)
         stream.feed(at(), posture=posture)
         prior = stream.registrar.priors[-1]
-        assert prior is not None and prior.continues and prior.posture is before
+        assert prior is not None and prior.posture is before and stream.registrar.verbs[-1] == "follow"
         before = posture
 
 
@@ -552,7 +560,7 @@ def test_a_slow_frame_is_searched_in_the_posture_last_published() -> None:
 
 def test_the_whole_view_is_searched_without_a_posture() -> None:
     stream, _ = bent_stream(needs_prior=False)
-    stream.registrar.priors.clear()
+    stream.registrar.priors.clear(), stream.registrar.verbs.clear()
     for _ in range(round(9.0 / DT)):
         stream.feed(at(), success=False)
     assert stream.registrar.priors[-1] is None

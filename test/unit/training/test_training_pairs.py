@@ -12,7 +12,7 @@ from training_shards import anatomy, scene
 
 from end2reg_ros.cloud.pyramid import UNIT_M, build_pyramid
 from end2reg_ros.profile import realtime
-from end2reg_ros.registration.find.local_scene import POSED_MARGIN_M, REGION_HALF_M
+from end2reg_ros.registration.find.network_search import POSED_MARGIN_M, REGION_HALF_M
 from end2reg_ros.se3 import rotation_angle
 from end2reg_ros.training.config import Augmentation
 from end2reg_ros.training.data.pairs import TrainingPair, make_pair, prepare_anatomy, random_colours, trimmed

@@ -16,9 +16,14 @@ from boxes_case import boxes_case
 from views import bundled_case
 
 from end2reg_ros.case.model import Case, Mesh
-from end2reg_ros.registration.fit import grids, surface_cache
-from end2reg_ros.registration.fit.surface import ModelSurface, build_model_surface
-from end2reg_ros.registration.fit.surface_cache import FILE_NAME, model_surface, surface_key
+from end2reg_ros.registration.fit import grids, surface_build
+from end2reg_ros.registration.fit.surface import ModelSurface
+from end2reg_ros.registration.fit.surface_build import (
+    FILE_NAME,
+    build_model_surface,
+    model_surface,
+    surface_key,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("open3d", "trimesh", "skimage", "matplotlib", "pandas", "sklearn", "torch", "onnx", "nibabel", "rosbags",
@@ -67,7 +72,7 @@ def never(*arguments: object) -> ModelSurface:
 def test_a_kept_surface_is_the_fresh_one_bit_by_bit(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = bundled_case()
     fresh = build_model_surface(case)
-    monkeypatch.setattr(surface_cache, "build_model_surface", never)
+    monkeypatch.setattr(surface_build, "build_model_surface", never)
     found = model_surface(case)
     assert_same(found, fresh)
     near = fresh.points[::37] + np.random.default_rng(0).normal(scale=0.004, size=fresh.points[::37].shape)
@@ -112,7 +117,7 @@ def test_other_settings_and_changed_code_do_not_get_the_old_surface(
     monkeypatch.setattr(grids, "__file__", str(edited))
     after = surface_key(case, 0.001, 0.003)
     assert [name for name in before if before[name] != after[name]] == ["code"]
-    monkeypatch.setattr(surface_cache, "version", lambda name: "0.0")
+    monkeypatch.setattr(surface_build, "version", lambda name: "0.0")
     later = surface_key(case, 0.001, 0.003)
     assert [name for name in after if after[name] != later[name]] == [
         "numpy version", "scipy version", "open3d version"
@@ -126,7 +131,7 @@ import sys
 import end2reg_ros.ros.tracker_node
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.registration.fit.surface_cache import model_surface
+from end2reg_ros.registration.fit.surface_build import model_surface
 from end2reg_ros.ros.markers import case_markers
 case = load_case(bundled_case_path())
 model_surface(case)

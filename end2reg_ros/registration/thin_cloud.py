@@ -6,44 +6,49 @@ import numpy as np
 import small_gicp
 from numpy.typing import NDArray
 
+from end2reg_ros.cloud.voxel import cell_means, occupied_cells
 from end2reg_ros.registration.fit.grids import lattice_around
 from end2reg_ros.se3_batch import dot, in_columns
 
 Array = NDArray[np.float64]
 
+NEIGHBOURS = 12  # that a normal is fitted to
 MIN_NEIGHBOURS = 5  # no plane is told from fewer points
 
 
 class ThinCloud:
     """One mean point a voxel, with a search tree. Normals are fitted when somebody asks for them: most of the time goes there.
 
+    Two threads may ask at once: what both write is the same.
+
     Attributes:
         points: (N, 3) camera frame, metres, in memory column by column.
+        cell_of_point: (M,) which of them each of the points given went into.
     """
 
-    def __init__(
-        self, points: NDArray[np.floating], voxel: float, neighbours: int = 10, threads: int = 1
-    ) -> None:
+    def __init__(self, points: NDArray[np.floating], voxel: float, threads: int = 1) -> None:
         """Thin points (M, 3).
 
         Args:
             points: camera frame, metres.
             voxel: distance of the points afterwards, metres.
-            neighbours: points that a normal is fitted to.
-            threads: of the searches.
+            threads: of the searches; they change the time only.
         """
-        # Not with several threads: the result would differ from run to run.
-        cloud = small_gicp.voxelgrid_sampling(np.ascontiguousarray(points, dtype=np.float64), voxel)
-        self._tree = small_gicp.KdTree(cloud, num_threads=threads) if cloud.size() else None
-        self._rows = cloud.points()[:, :3]
+        self.cell_of_point, self._counts = occupied_cells(points, voxel)
+        self._rows = cell_means(points, self.cell_of_point, self._counts) if len(points) else np.zeros((0, 3))
+        self._tree = small_gicp.KdTree(self._rows, num_threads=threads) if len(self._rows) else None
         self._columns = np.ascontiguousarray(self._rows.T)
         self.points: Array = self._columns.T
-        self._neighbours, self._threads = min(neighbours, len(self.points)), threads
+        self._neighbours, self._threads = min(NEIGHBOURS, len(self.points)), threads
         self._normals = np.zeros(self._columns.shape)
         self._has_normal = np.zeros(len(self.points), dtype=bool)
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def means(self, values: NDArray[np.generic]) -> Array:
+        """(N, C) mean of what is known of the points given, ``values`` (M, C)."""
+        return cell_means(values, self.cell_of_point, self._counts)
 
     def near(self, places: Array, limit: float) -> NDArray[np.bool_]:
         """(K,) whether a point lies within ``limit`` metres of each of the places (K, 3)."""

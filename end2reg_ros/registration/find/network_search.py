@@ -4,32 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.engine.types import Arrays, Engine, MaskChoice, MaskMode, NetworkOutput
-from end2reg_ros.registration.find.local_scene import (
-    POSED_MARGIN_M,
-    TRACKED_MARGIN_M,
-    LocalScene,
-    ModelSide,
-    Pause,
-    around_pose,
-    around_region,
-    pose_of,
-)
+from end2reg_ros.engine.types import Arrays, Engine, MaskChoice, MaskMode
+from end2reg_ros.profile import Profile
 from end2reg_ros.registration.find.region_candidates import RegionCandidate
 from end2reg_ros.registration.find.region_search import search_regions
-from end2reg_ros.registration.stopwatch import Stopwatch
-from end2reg_ros.registration.types import Prior
+from end2reg_ros.registration.network import (
+    ModelSide,
+    NetworkPass,
+    NetworkPose,
+    NetworkScene,
+    network_scene,
+)
+from end2reg_ros.registration.scene import Box, crop
+from end2reg_ros.registration.types import Prior, Stopwatch
 from end2reg_ros.se3 import from_rotation_translation
 
 Array = NDArray[np.float64]
 
-MaskSource = Callable[[LocalScene], MaskChoice]
+# Half sides of the box cut out around a found region: x right, y anterior, z superior of the local frame, metres.
+REGION_HALF_M = np.array([0.060, 0.060, 0.120])
+# Around a posed model, on every side.
+POSED_MARGIN_M = 0.015
+# Threads of the normals, which take most of the time.
+THREADS = 2
+MaskSource = Callable[[NetworkScene], MaskChoice]
 
 # About the local y axis, away from the camera: head and feet change places.
 HALF_TURN = np.diag([-1.0, 1.0, -1.0])
@@ -54,31 +57,7 @@ class SearchSettings:
     rival_share: float = 0.4
 
 
-@dataclass(frozen=True)
-class NetworkPose:
-    """The network's own pose: (4, 4) T_camera_model, what it says of it, and the scene it was shown."""
-
-    T_camera_model: Array
-    output: NetworkOutput
-    scene: LocalScene
-
-    @property
-    def inliers(self) -> int:
-        """Correspondences that agree with the pose."""
-        return self.output.inliers
-
-    @property
-    def cells_truncated(self) -> int:
-        """Cells of the scene's finest level that did not fit the padding."""
-        return self.scene.pyramids.registration.truncation.points[0]
-
-    def relevant(self) -> NDArray[np.int64]:
-        """Indices of the cloud's points with label 1."""
-        cell = self.scene.cell_of_index()
-        return self.scene.index[(cell >= 0) & (self.output.mask[np.maximum(cell, 0)] > 0.5)]
-
-
-class NetworkSearch:
+class NetworkSearch(NetworkPass):
     """Hypotheses and passes against one case. Holds no state between clouds."""
 
     def __init__(
@@ -88,11 +67,8 @@ class NetworkSearch:
         settings: SearchSettings | None = None,
         encoded: Arrays | None = None,
     ) -> None:
-        """Give the engine the model's side: ``encoded`` where that is at hand (see ``Engine.encode_model``)."""
-        self.engine, self.side = engine, side
-        self._one_at_a_time = Lock()
+        super().__init__(engine, side, encoded)
         self.settings = settings or SearchSettings()
-        engine.set_model(side.pyramid if encoded is None else encoded)
 
     def find(
         self, cloud: Cloud, prior: Prior | None, clock: Stopwatch, mask: MaskSource | None = None
@@ -139,37 +115,17 @@ class NetworkSearch:
                 break
         return poses
 
-    def scene_around(
-        self, cloud: Cloud, T_camera_model: Array, clock: Stopwatch, margin: float = POSED_MARGIN_M
-    ) -> LocalScene | None:
-        """What lies within ``margin`` metres of a posed model, in its frame; None where next to nothing does."""
-        scene = around_pose(cloud, T_camera_model, self.side, self.engine.profile, margin)
-        clock.lap("crop and tables")
-        return scene
-
     def seen_from(
         self, cloud: Cloud, T_camera_model: Array, clock: Stopwatch, mask: MaskSource | None = None
     ) -> NetworkPose | None:
         """One pass over what lies around a pose, seen from it; None where next to nothing does."""
-        scene = self.scene_around(cloud, T_camera_model, clock)
+        scene = around_pose(cloud, T_camera_model, self.side, self.engine.profile)
+        clock.lap("crop and tables")
         return None if scene is None else self.one_pass(scene, clock, mask)
 
-    def tracked_pass(
-        self, cloud: Cloud, T_camera_model: Array, clock: Stopwatch, pause: Pause
-    ) -> NetworkPose | None:
-        """The same with the narrow margin of a track, on one thread, with ``pause`` called between two steps."""
-        profile = self.engine.profile
-        scene = around_pose(cloud, T_camera_model, self.side, profile, TRACKED_MARGIN_M, 1, pause)
-        clock.lap("crop and tables")
-        return None if scene is None else self.one_pass(scene, clock)
-
-    def one_pass(self, scene: LocalScene, clock: Stopwatch, mask: MaskSource | None = None) -> NetworkPose:
-        """The network's pose of a scene."""
-        with self._one_at_a_time:  # a pass in the background may still be under way when a search begins
-            output = self.engine.run(scene.pyramids, None if mask is None else mask(scene))
-        clock.lap("network")
-        T = pose_of(output.rotation, output.translation, scene, self.side)
-        return NetworkPose(T, output, scene)
+    def one_pass(self, scene: NetworkScene, clock: Stopwatch, mask: MaskSource | None = None) -> NetworkPose:
+        """The network's pose of a scene, with the mask that a study asks for."""
+        return self.run(scene, clock, None if mask is None else mask(scene))
 
     def again(
         self, cloud: Cloud, pose: NetworkPose, clock: Stopwatch, mask: MaskSource | None, passes: int
@@ -183,6 +139,31 @@ class NetworkSearch:
                 break
             pose = better
         return pose
+
+
+def around_region(
+    cloud: Cloud, T_camera_local: Array, profile: Profile, threads: int = THREADS
+) -> NetworkScene | None:
+    """The scene around a found region; None when next to nothing is there. ``threads`` change the time only."""
+    scene = crop(cloud, T_camera_local, Box(-REGION_HALF_M, REGION_HALF_M), 0.0, threads=threads)
+    return network_scene(scene, T_camera_local, profile)
+
+
+def around_pose(
+    cloud: Cloud,
+    T_camera_model: Array,
+    side: ModelSide,
+    profile: Profile,
+    margin: float = POSED_MARGIN_M,
+    threads: int = THREADS,
+) -> NetworkScene | None:
+    """The scene within ``margin`` (metres) of a posed model's bounds; None when next to nothing is there.
+
+    The local frame has the model's axes, about the model's centre. ``threads`` change the time only.
+    """
+    T_camera_local = side.local_frame(T_camera_model)
+    scene = crop(cloud, T_camera_local, side.box, margin, threads=threads)
+    return network_scene(scene, T_camera_local, profile)
 
 
 def _opposite(one: RegionCandidate, other: RegionCandidate) -> bool:

@@ -6,20 +6,38 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_engine import PROFILE, cloud, sides, truth, turned
+from fake_engine import PROFILE, Array, cloud, sides, truth, turned
 
 from end2reg_ros.cloud.pyramid import UNIT_M
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.find.local_scene import (
-    MIN_POINTS,
-    REGION_HALF_M,
-    around_pose,
-    around_region,
-    points_inside,
-    pose_of,
-)
-from end2reg_ros.registration.fit.region import MIN_DEPTH_M, Box
+from end2reg_ros.engine.types import NetworkOutput
+from end2reg_ros.registration.find.network_search import REGION_HALF_M, around_pose, around_region
+from end2reg_ros.registration.network import MIN_POINTS, NetworkPass, NetworkScene
+from end2reg_ros.registration.scene import MIN_DEPTH_M, Box, crop
+from end2reg_ros.registration.types import Stopwatch
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_from_vector
+
+
+class Saying:
+    """An engine that says one pose of every scene."""
+
+    profile = PROFILE
+
+    def __init__(self, rotation: Array, translation: Array) -> None:
+        none = np.zeros(0, np.float32)
+        self.output = NetworkOutput(rotation, translation, 1, 1, none, none, none)
+
+    def set_model(self, model: object) -> None:
+        """Nothing to encode."""
+
+    def run(self, scene: object, mask: object) -> NetworkOutput:
+        return self.output
+
+
+def posed(rotation: Array, translation: Array, scene: NetworkScene) -> Array:
+    """(4, 4) T_camera_model that the network's numbers become."""
+    network = NetworkPass(Saying(rotation, translation), sides())  # type: ignore[arg-type]
+    return network.run(scene, Stopwatch()).T_camera_model
 
 
 def test_the_networks_numbers_become_a_pose() -> None:
@@ -34,8 +52,8 @@ def test_the_networks_numbers_become_a_pose() -> None:
         T = inverse(T_camera_local) @ T_camera_model
         shift = apply(T, sides().centre[None])[0] / UNIT_M
         moved = replace(scene, T_camera_local=T_camera_local)
-        assert np.allclose(pose_of(T[:3, :3], shift, moved, sides()), T_camera_model, atol=1e-12)
-    identity = pose_of(np.eye(3), np.zeros(3), scene, sides())  # posed as the scene was cropped
+        assert np.allclose(posed(T[:3, :3], shift, moved), T_camera_model, atol=1e-12)
+    identity = posed(np.eye(3), np.zeros(3), scene)  # posed as the scene was cropped
     assert np.allclose(identity, truth(), atol=1e-12)
 
 
@@ -45,21 +63,21 @@ def test_cells_know_the_clouds_points(posed: bool) -> None:
     start = start if posed else start @ from_rotation_translation(np.eye(3), sides().centre)
     scene = around_pose(cloud(), start, sides(), PROFILE) if posed else around_region(cloud(), start, PROFILE)
     assert scene is not None
-    local_points = apply(inverse(scene.T_camera_local), cloud().points[scene.index].astype(float))
+    local_points = apply(inverse(scene.T_camera_local), cloud().points[scene.scene.index].astype(float))
     if not posed:
         assert (np.abs(local_points) < REGION_HALF_M + 1e-6).all()
     level, cell = scene.pyramids.registration.levels[0], scene.cell_of_index()
-    assert cell.shape == scene.index.shape and level.count > 500 and cell.max() == level.count - 1
+    assert cell.shape == scene.scene.index.shape and level.count > 500 and cell.max() == level.count - 1
     # A cell's mean lies within half a cell and half a voxel of each of its points.
     held = cell >= 0
     offset = np.abs(local_points[held] / UNIT_M - level.points[cell[held]])
     assert offset.max() < PROFILE.scene.voxels[0] + 0.002 * 3**0.5 / UNIT_M
-    thinned = apply(inverse(scene.T_camera_local), scene.thinned.astype(float)) / UNIT_M
+    thinned = apply(inverse(scene.T_camera_local), scene.scene.thin.points) / UNIT_M
     of_thinned = scene.pyramids.registration.cell_of_point
     for k in (0, level.count // 2, level.count - 1):
         assert np.allclose(thinned[of_thinned == k].mean(axis=0), level.points[k], atol=1e-5)
     label = np.zeros(len(cloud().points), bool)
-    label[scene.index[cell == 7]] = True
+    label[scene.scene.index[cell == 7]] = True
     share = scene.cell_share(label)
     assert share.shape == (level.count,) and share[7] == 1.0 and share.sum() == 1.0
 
@@ -86,7 +104,6 @@ def test_fewer_than_sixty_points_are_no_scene() -> None:
 
 def test_the_crop_is_the_box_before_the_camera() -> None:
     points = cloud().points
-    assert len(points) > 3 * 16384  # several stretches
     start = turned(truth(), 10.0) @ from_rotation_translation(np.eye(3), sides().centre)
     local = apply(inverse(start), points.astype(float))
     # The spine's surroundings, a corner of the view, and a box that the camera is in.
@@ -96,16 +113,17 @@ def test_the_crop_is_the_box_before_the_camera() -> None:
             ((local > box.low) & (local < box.high)).all(axis=1) & (points[:, 2] > MIN_DEPTH_M)
         )
         assert len(inside) > 1000
-        np.testing.assert_array_equal(points_inside(points, start, box), inside)
+        np.testing.assert_array_equal(crop(cloud(), start, box, 0.0).index, inside)
     close = np.concatenate([points[:5], [[0, 0, 0.02], [0, 0, -0.3]]]).astype(np.float32)
-    assert points_inside(close, start, Box(np.full(3, -2.0), np.full(3, 2.0))).tolist() == [0, 1, 2, 3, 4]
-    assert len(points_inside(points[:0], start, box)) == 0
+    for few, expected in ((close, [0, 1, 2, 3, 4]), (points[:0], [])):
+        scene = crop(Cloud(few, None, "camera", 1), start, Box(np.full(3, -2.0), np.full(3, 2.0)), 0.0)
+        assert scene.index.tolist() == expected and (len(scene.thin) > 0) == bool(expected)
 
 
 def test_threads_change_the_time_only() -> None:
     one, two = (around_pose(cloud(), truth(), sides(), PROFILE, threads=threads) for threads in (1, 2))
     assert one is not None and two is not None
-    np.testing.assert_array_equal(one.index, two.index)
+    np.testing.assert_array_equal(one.scene.index, two.scene.index)
     first, second = one.pyramids.registration, two.pyramids.registration
     np.testing.assert_array_equal(first.attributes, second.attributes)
     np.testing.assert_array_equal(first.patches, second.patches)

@@ -1,4 +1,4 @@
-"""A stream of clouds -> a state and poses. The node, the offline tracker and the evaluation all use this one."""
+"""A stream of registrations -> a state and poses: where each cloud is looked at, and what its registration means."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.reasons import Reason
+from end2reg_ros.registration.fit.judge import shortfall
 from end2reg_ros.registration.fit.posture import Posture
-from end2reg_ros.registration.types import Prior, Registrar, Registration
+from end2reg_ros.registration.types import Prior, Registration
 from end2reg_ros.se3 import apply
 from end2reg_ros.tracking.motion import MotionMemory
 from end2reg_ros.tracking.search import SearchPlan
 from end2reg_ros.tracking.settings import TrackerSettings
-from end2reg_ros.tracking.thresholds import shortfall
 from end2reg_ros.tracking.transitions import Change, Event, History, next_state
 from end2reg_ros.tracking.types import PUBLISHING_STATES, State, TrackingUpdate
 
@@ -43,36 +44,79 @@ class Candidate:
     posture: Posture | None = None
 
 
-class Tracker:
-    """Starts from a prior, follows from frame to frame, falls silent when in doubt, searches around the last good pose.
+@dataclass(frozen=True)
+class Follow:
+    """A cloud of a running track: its pose is refined from where it is ``expected``, and judged as a continuation.
 
-    Not thread-safe: one worker calls it. ``history`` may be read from any thread.
+    ``wider``: what is worth a try where that fails. A knocked camera moves further between two frames than the refinement
+    reaches.
     """
 
-    def __init__(self, registrar: Registrar, case: Case, settings: TrackerSettings | None = None) -> None:
-        self.registrar = registrar
-        self.settings = settings or TrackerSettings()
+    expected: Prior
+    wider: Search
+
+
+@dataclass(frozen=True)
+class Search:
+    """A cloud in which the spine is looked for: from a start, or (None) in the whole view.
+
+    ``is_overdue``: it comes so late that the last pose is nothing to follow from, yet a slow frame may be the cause.
+    """
+
+    start: Prior | None
+    is_overdue: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A cloud in which nothing can be looked for, and why."""
+
+    reason_code: str
+    reason: str
+
+
+Plan = Follow | Search | Wait
+
+
+class Track:
+    """Starts from a prior, follows from frame to frame, falls silent when in doubt, searches around the last good pose.
+
+    For each cloud first ``plan``, then ``update`` with what came of it. Not thread-safe: one worker calls it. ``history``
+    may be read from any thread.
+
+    Args:
+        case: what is tracked.
+        settings: thresholds.
+        needs_prior: the method finds nothing by itself.
+    """
+
+    def __init__(self, case: Case, settings: TrackerSettings, needs_prior: bool) -> None:
+        self.settings = settings
         self.centre = case.centroid()
         self.axis = spine_axis(case)
         self._origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
+        self._needs_prior = needs_prior
         self.state = State.SEARCHING
         self.history = History()
         self._memory = MotionMemory(self.centre, self.settings.resume_s)
-        self._search = SearchPlan(self.settings, self._memory, registrar.needs_prior)
+        self._search = SearchPlan(self.settings, self._memory, needs_prior)
         self._candidate: Candidate | None = None
         self._good = self._fair = 0  # fits in a row above and below the upper thresholds
         self._stamp_ns = 0  # of the newest cloud
+        self._before = State.SEARCHING  # state before the newest cloud
 
     def set_prior(self, prior: Prior) -> None:
         """Start (again) from a prior: picked landmarks, a planner, rviz. A running track is dropped."""
-        self._forget("new_start", f"a new start was given: {prior.source}")
+        self._forget(Reason.NEW_START, f"a new start was given: {prior.source}")
         self._search.give(prior)
 
     def relocalize(self) -> None:
         """Forget the prior, the last pose and the candidate: nothing known of before is used again."""
-        self._forget("relocalize", "track and start forgotten on request")
+        self._forget(Reason.RELOCALIZE, "track and start forgotten on request")
 
-    def reset(self, reason_code: str = "reset", reason: str = "everything is forgotten on request") -> None:
+    def reset(
+        self, reason_code: str = Reason.RESET, reason: str = "everything is forgotten on request"
+    ) -> None:
         """Start over; the tracker keeps no more than ``relocalize`` forgets. The reason goes into the history."""
         self._forget(reason_code, reason)
 
@@ -84,7 +128,7 @@ class Tracker:
         self._change(Event.RESTART, reason_code, reason)
 
     def silence(
-        self, stamp_ns: int, frame_id: str, reason: str, reason_code: str = "no_cloud"
+        self, stamp_ns: int, frame_id: str, reason: str, reason_code: str = Reason.NO_CLOUD
     ) -> TrackingUpdate:
         """Tell the tracker that no usable cloud came in time; a track becomes LOST."""
         self._candidate = None
@@ -92,29 +136,53 @@ class Tracker:
         self._change(Event.SILENCE, reason_code, reason)
         return self._finish(stamp_ns, frame_id, before, reason_code, reason, None)
 
-    def update(self, cloud: Cloud) -> TrackingUpdate:
-        """Register one cloud and decide. Never raises for a bad cloud."""
-        stamp_ns, before = cloud.stamp_ns, self.state
-        self._stamp_ns = stamp_ns
+    def plan(self, stamp_ns: int) -> Plan:
+        """Where in a cloud of this stamp the spine is looked for."""
+        self._stamp_ns, self._before = stamp_ns, self.state
         is_overdue = self._check_gap(stamp_ns)
         refusal = self._search.expired(stamp_ns, self.state is State.LOST)
         if refusal is not None:
-            return self._finish(stamp_ns, cloud.frame_id, before, *refusal, None)
-        prior = self._start(stamp_ns, is_overdue)
-        if prior is None and self.registrar.needs_prior:
-            reason = "waiting for a start: pick landmarks or send initial_pose"
-            return self._finish(stamp_ns, cloud.frame_id, before, "no_prior", reason, None)
-        registration = self._believe(self.registrar.register(cloud, prior), prior, stamp_ns)
-        if prior is not None and prior.continues and not registration.success:
-            # A knocked camera moves further between two frames than the refinement reaches: look around, once.
-            wider = replace(prior, stddev_m=self.settings.retry_reach_m, continues=False)
-            retried = self._believe(self.registrar.register(cloud, wider), wider, stamp_ns)
-            registration = merged_timings(registration, retried)
-        if is_overdue and registration.success and not self._resumes(registration, stamp_ns):
+            return Wait(*refusal)
+        if self.state in PUBLISHING_STATES:
+            expected, posture = self._memory.predicted(stamp_ns), self._memory.posture
+            if is_overdue:
+                return Search(Prior(expected, "last_pose", self.settings.retry_reach_m, posture), is_overdue)
+            return self._follow(Prior(expected, "last_frame", LAST_FRAME_STDDEV_M, posture))
+        if self._candidate is None:
+            start = self._search.next(stamp_ns)
+            if start is None and self._needs_prior:
+                return Wait(Reason.NO_PRIOR, "waiting for a start: pick landmarks or send initial_pose")
+            return Search(start)
+        known = Prior(
+            self._candidate.T_camera_model, "candidate", LAST_FRAME_STDDEV_M, self._candidate.posture
+        )
+        # The search that found it has held it against other levels: to follow it is enough, and several times as fast. The
+        # first pose from a given start is searched twice, as nothing else speaks for it and nobody waits for it.
+        follows = not self._needs_prior or self._memory.last is not None
+        return self._follow(known) if follows else Search(known)
+
+    def _follow(self, expected: Prior) -> Follow:
+        return Follow(expected, Search(replace(expected, stddev_m=self.settings.retry_reach_m)))
+
+    def update(self, cloud: Cloud, plan: Plan, found: Registration | None) -> TrackingUpdate:
+        """Decide what the registration of a cloud means. Call ``believed`` on it before.
+
+        Args:
+            cloud: the one that ``plan`` was made for.
+            plan: as carried out in the end.
+            found: what came of it; None for a ``Wait``.
+        """
+        stamp_ns, before = cloud.stamp_ns, self._before
+        if isinstance(plan, Wait) or found is None:
+            assert isinstance(plan, Wait)
+            return self._finish(stamp_ns, cloud.frame_id, before, plan.reason_code, plan.reason, None)
+        is_overdue = isinstance(plan, Search) and plan.is_overdue
+        if is_overdue and found.success and not self._resumes(found, stamp_ns):
             self._lose_to_gap(stamp_ns)
-        event, code, reason = self._judge(registration, prior, stamp_ns)
+        start = plan.expected if isinstance(plan, Follow) else plan.start
+        event, code, reason = self._judge(found, start, stamp_ns)
         self._change(event, code, reason)
-        return self._finish(stamp_ns, cloud.frame_id, before, code, reason, registration)
+        return self._finish(stamp_ns, cloud.frame_id, before, code, reason, found)
 
     def _check_gap(self, stamp_ns: int) -> bool:
         """Whether this cloud comes so late that the last pose is nothing to follow from, yet a slow frame may be the cause."""
@@ -129,43 +197,28 @@ class Tracker:
     def _lose_to_gap(self, stamp_ns: int) -> None:
         gap_s = self._memory.seconds_since(stamp_ns)
         text = f"no pose for {gap_s:.1f} s" if np.isfinite(gap_s) else "the stamps went back"
-        self._change(Event.SILENCE, "gap", text)
+        self._change(Event.SILENCE, Reason.GAP, text)
 
-    def _start(self, stamp_ns: int, is_overdue: bool) -> Prior | None:
-        """Where this frame's registration begins."""
-        if self.state in PUBLISHING_STATES:
-            expected = self._memory.predicted(stamp_ns)
-            if is_overdue:
-                return Prior(expected, "last_pose", self.settings.retry_reach_m, posture=self._memory.posture)
-            return Prior(expected, "last_frame", LAST_FRAME_STDDEV_M, True, self._memory.posture)
-        if self._candidate is None:
-            return self._search.next(stamp_ns)
-        # The search that found it has held it against other levels: to follow it is enough, and several times as fast. The
-        # first pose from a given start is searched twice, as nothing else speaks for it and nobody waits for it.
-        follows = not self.registrar.needs_prior or self._memory.last is not None
-        known = self._candidate
-        return Prior(known.T_camera_model, "candidate", LAST_FRAME_STDDEV_M, follows, known.posture)
-
-    def _believe(self, registration: Registration, prior: Prior | None, stamp_ns: int) -> Registration:
-        """Turn a fit that moved further than a spine can into a failed one."""
-        if not registration.success or prior is None:
-            return registration
-        T = registration.T_camera_model
-        if prior.source == "last_frame":
-            if not self._in_reach(prior.T_camera_model, T, stamp_ns):
-                shift, angle = self._memory.difference(prior.T_camera_model, T)
-                text = f"{1000 * np.linalg.norm(shift):.1f} mm and {np.degrees(angle):.1f} deg from where it was expected"
-                return refused(registration, "jump", text)
-            return registration
-        T_looked_for = prior.T_camera_model
+    def believed(self, plan: Follow | Search, found: Registration) -> Registration:
+        """A registration, refused where it moved further than a spine can since it was last seen."""
+        looked_for = plan.expected if isinstance(plan, Follow) else plan.start
+        if not found.success or looked_for is None:
+            return found
+        T, T_looked_for = found.T_camera_model, looked_for.T_camera_model
+        if looked_for.source == "last_frame":
+            if self._in_reach(T_looked_for, T, self._stamp_ns):
+                return found
+            shift, angle = self._memory.difference(T_looked_for, T)
+            text = f"{1000 * np.linalg.norm(shift):.1f} mm and {np.degrees(angle):.1f} deg from where it was expected"
+            return found.refused(Reason.JUMP, text)
         if self._candidate is not None and self._candidate.T_anchor is not None:
             T_looked_for = self._candidate.T_anchor  # else two short steps could make a level
         moved = apply(T, self._origins) - apply(T_looked_for, self._origins)
         along = float(np.abs(moved @ (T_looked_for[:3, :3] @ self.axis)).max())
         if along > self.settings.max_axis_move_m:
             text = f"{1000 * along:.0f} mm along the spine from where it was looked for: this may be another level"
-            return refused(registration, "ambiguous_level", text)
-        return registration
+            return found.refused(Reason.AMBIGUOUS_LEVEL, text)
+        return found
 
     def _in_reach(self, T_expected: Array, T: Array, stamp_ns: int) -> bool:
         """Whether a spine can have moved from the expected pose to this one since the last pose."""
@@ -182,25 +235,30 @@ class Tracker:
             self._candidate = None
             self._search.failed(registration.reason_code)
             return Event.FAILED, registration.reason_code, registration.reason
-        short = shortfall(registration, self.settings.upper, self.centre)
+        short = self._shortfall(registration)
         if self.state in PUBLISHING_STATES:
             return self._judge_followed(short)
         if short is not None:
             self._candidate = None
-            return Event.FAILED, "low_quality", f"not good enough to start: {short}"
+            return Event.FAILED, Reason.LOW_QUALITY, f"not good enough to start: {short}"
         return self._confirm(registration, prior, stamp_ns)
+
+    def _shortfall(self, found: Registration) -> str | None:
+        """What keeps a fit below the upper thresholds; None when nothing does."""
+        short = shortfall(found.quality, found.position_stddev_m, self.settings.upper)
+        return None if short is None else short[1]
 
     def _judge_followed(self, short: str | None) -> tuple[Event, str, str]:
         """The event that an accepted fit of a running track is: the thresholds' hysteresis."""
         s, degraded = self.settings, self.state is State.DEGRADED
         self._good, self._fair = (self._good + 1, 0) if short is None else (0, self._fair + 1)
         if short is not None and not degraded and self._fair < s.demote_frames:
-            return Event.FAIR, "weakening", f"{short} (fit {self._fair} of {s.demote_frames})"
+            return Event.FAIR, Reason.WEAKENING, f"{short} (fit {self._fair} of {s.demote_frames})"
         if short is not None:
-            return (Event.FAIR if degraded else Event.DEMOTED), "low_quality", short
+            return (Event.FAIR if degraded else Event.DEMOTED), Reason.LOW_QUALITY, short
         if degraded and self._good < s.promote_frames:
-            return Event.GOOD, "recovering", "quality is back above the upper threshold"
-        return (Event.RECOVERED if degraded else Event.GOOD), "ok", "tracking"
+            return Event.GOOD, Reason.RECOVERING, "quality is back above the upper threshold"
+        return (Event.RECOVERED if degraded else Event.GOOD), Reason.OK, "tracking"
 
     def _confirm(
         self, registration: Registration, prior: Prior | None, stamp_ns: int
@@ -218,9 +276,9 @@ class Tracker:
         if found.agreed >= self.settings.confirm_frames or self._resumes(registration, stamp_ns):
             self._candidate = None
             self._good = self._fair = 0
-            return Event.CONFIRMED, "ok", "tracking"
+            return Event.CONFIRMED, Reason.OK, "tracking"
         self._candidate = found
-        return Event.GOOD, "confirming", f"good fit {found.agreed} of {self.settings.confirm_frames}"
+        return Event.GOOD, Reason.CONFIRMING, f"good fit {found.agreed} of {self.settings.confirm_frames}"
 
     def _unconfirmed(self, known: Candidate, newer: Registration, shift: Array) -> tuple[Event, str, str]:
         """Two fits in a row that disagree.
@@ -232,12 +290,12 @@ class Tracker:
         T = newer.T_camera_model
         walked, _ = self._memory.difference(known.T_first, T)
         near = float(np.linalg.norm(walked)) <= self.settings.max_axis_move_m
-        follows = not self.registrar.needs_prior or self._memory.last is not None
+        follows = not self._needs_prior or self._memory.last is not None
         self._candidate = (
             replace(known, T_camera_model=T, agreed=1, posture=newer.posture) if near and follows else None
         )
         text = f"two fits in a row lie {1000 * np.linalg.norm(shift):.1f} mm apart"
-        return Event.FAILED, "unconfirmed", text
+        return Event.FAILED, Reason.UNCONFIRMED, text
 
     def _resumes(self, registration: Registration, stamp_ns: int) -> bool:
         """Whether one fit is enough: a good one, just where the spine was expected, after a short loss or a slow frame."""
@@ -245,7 +303,7 @@ class Tracker:
         limit_s = s.resume_s if self.state is State.LOST else s.slow_frame_s
         if self.state is State.SEARCHING or self._memory.seconds_since(stamp_ns) > limit_s:
             return False
-        if not registration.success or shortfall(registration, s.upper, self.centre) is not None:
+        if not registration.success or self._shortfall(registration) is not None:
             return False
         expected = self._memory.predicted(stamp_ns)
         shift, angle = self._memory.difference(expected, T)
@@ -280,18 +338,6 @@ class Tracker:
         return TrackingUpdate(
             stamp_ns, frame_id, self.state, changed, code, reason, registration, published, timings
         )
-
-
-def merged_timings(first: Registration, second: Registration) -> Registration:
-    """The second registration with the time of both."""
-    names = {**first.timings_ms, **second.timings_ms}
-    total = {n: first.timings_ms.get(n, 0.0) + second.timings_ms.get(n, 0.0) for n in names}
-    return replace(second, timings_ms=total)
-
-
-def refused(registration: Registration, code: str, reason: str) -> Registration:
-    """The same fit, marked as failed."""
-    return replace(registration, success=False, reason_code=code, reason=reason)
 
 
 def spine_axis(case: Case) -> Array:

@@ -1,94 +1,81 @@
-"""From the whole view to the scene points near the posed model: crop, thin.
+"""One crop of a cloud around a posed model: thinned, with normals, once for the network and for the refinement.
 
 Arrays of points are (N, 3) and lie in memory column by column: most of the time of a followed frame goes in here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.registration.fit.thin_cloud import ThinCloud
+from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.registration.thin_cloud import ThinCloud
 from end2reg_ros.se3 import apply, inverse
+from end2reg_ros.se3_batch import in_columns, moved
 
 Array = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Region:
-    """Scene points around the posed model, camera frame, metres.
-
-    Attributes:
-        index: (M,) indices into the cloud of the points kept by the crop.
-        dense: (M, 3) float32, those points, at the sensor's resolution.
-        window: (K, 3) float32, all points in front of, within and behind the box, as the camera sees it.
-        thin: those near the surface, thinned to the voxel size.
-    """
-
-    index: NDArray[np.int64]
-    dense: NDArray[np.float32]
-    window: NDArray[np.float32]
-    thin: ThinCloud
-
-    @property
-    def points(self) -> Array:
-        """(N, 3) the thinned points."""
-        return self.thin.points
-
-    @property
-    def normals(self) -> Array:
-        """(N, 3) their unit normals, towards the camera."""
-        return self.thin.normals_at(np.arange(len(self.thin)))
-
-
-@dataclass(frozen=True)
-class ThinSettings:
-    """Point distance after thinning (metres), neighbours that a normal is fitted to, threads."""
-
-    voxel: float
-    neighbours: int = 10
-    threads: int = 1
+MIN_DEPTH_M = 0.05
+ROUGH_STRIDE = 64  # of the points that tell where in the cloud a window begins and ends
+VOXEL_M = 0.002  # what clouds are thinned to: the network was trained on it
 
 
 @dataclass(frozen=True)
 class Box:
-    """Axis-aligned bounds in the model frame, metres."""
+    """Axis-aligned bounds in the frame of a model or of a found region, metres."""
 
     low: Array
     high: Array
 
 
 @dataclass(frozen=True)
-class Cropped:
-    """Points of a cloud around a box.
+class Scene:
+    """The points of a cloud around a posed box, camera frame, metres.
 
     Attributes:
-        index: (M,) those inside the box.
-        points: (M, 3) float32, themselves, camera frame, metres.
-        local: (M, 3) float32, the same in the model frame.
-        window: (K, 3) float32, those that the camera sees in the box's direction, at whatever depth.
+        cloud: that they are of.
+        T_camera_box: (4, 4) of the box: the pose of the model around which the cloud was cropped, or of a found region.
+        index: (M,) indices of the cloud's points inside the box.
+        dense: (M, 3) float32, those points, at the sensor's resolution.
+        window: (K, 3) float32, all points in front of, within and behind the box, as the camera sees it.
+        thin: the dense points, thinned.
     """
 
+    cloud: Cloud
+    T_camera_box: Array
     index: NDArray[np.int64]
-    points: NDArray[np.float32]
-    local: NDArray[np.float32]
+    dense: NDArray[np.float32]
     window: NDArray[np.float32]
+    thin: ThinCloud
+
+    def near(
+        self, distance: Callable[[NDArray[np.float32]], NDArray[np.float32]], limit: float
+    ) -> NDArray[np.int64]:
+        """(K,) thinned points within ``limit`` metres of what ``distance`` tells, for points (N, 3) in the box's frame."""
+        local = moved(inverse(self.T_camera_box), in_columns(self.thin.points))
+        return np.flatnonzero(distance(local.astype(np.float32).T) < limit)
 
 
-MIN_DEPTH_M = 0.05
-MIN_NEAR = 30  # fewer points are none
-ROUGH_STRIDE = 64  # of the points that tell where in the cloud a window begins and ends
-
-
-def crop(points: NDArray[np.float32], T_camera_model: Array, box: Box, margin: float) -> Cropped:
-    """Camera points (N, 3) within ``margin`` (metres) of the box, box in the model frame, and all in its direction.
+def crop(
+    cloud: Cloud, T_camera_box: Array, box: Box, margin: float, voxel: float = VOXEL_M, threads: int = 1
+) -> Scene:
+    """The points of a cloud within ``margin`` (metres) of a posed box, thinned, and all in its direction.
 
     What lies far behind the box matters too: it tells that the camera saw through where bone is posed.
+
+    Args:
+        cloud: whole.
+        T_camera_box: (4, 4).
+        box: bounds in its frame.
+        margin: on every side, metres.
+        voxel: width of the cells that are thinned to one point each, metres.
+        threads: of the searches among the thinned points; they change the time only.
     """
-    index, window = direction_window(points, T_camera_model, box, margin)
-    T = inverse(T_camera_model)
+    index, window = direction_window(cloud.points, T_camera_box, box, margin)
+    T = inverse(T_camera_box)
     R, t = T[:3, :3].astype(np.float32), T[:3, 3].astype(np.float32)
     local = R @ window.T
     local += t[:, None]
@@ -96,7 +83,8 @@ def crop(points: NDArray[np.float32], T_camera_model: Array, box: Box, margin: f
     inside = local > low[:, None]
     inside &= local < high[:, None]
     keep = np.flatnonzero(inside[0] & inside[1] & inside[2])
-    return Cropped(index[keep], taken(window, keep), taken(local.T, keep), window)
+    dense = taken(window, keep)
+    return Scene(cloud, T_camera_box, index[keep], dense, window, ThinCloud(dense, voxel, threads))
 
 
 def taken(points: NDArray[np.float32], index: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -141,12 +129,3 @@ def direction_window(
     _, y, z = window.T
     keep = np.flatnonzero((y >= v0 * z) & (y <= v1 * z) & (z > MIN_DEPTH_M))
     return (index, window) if len(keep) == len(index) else (index[keep], taken(window, keep))
-
-
-def make_region(cropped: Cropped, near: NDArray[np.bool_], settings: ThinSettings) -> Region:
-    """Thin the cropped points that are ``near`` (M,) the surface."""
-    some = np.flatnonzero(near)
-    if len(some) < MIN_NEAR:
-        some = some[:0]
-    thin = ThinCloud(taken(cropped.points, some), settings.voxel, settings.neighbours, settings.threads)
-    return Region(cropped.index, cropped.points, cropped.window, thin)
