@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from end2reg_ros.case.document import LANDMARK_NAMES
 from end2reg_ros.case.frames import vertebra_frame
 from end2reg_ros.case.levels import level_rank
-from end2reg_ros.case.meshes import face_geometry, inspect, vertex_normals, volume_centroid, weighted_spread
+from end2reg_ros.case.meshes import end_widths, face_geometry, inspect, vertex_normals, volume_centroid
 from end2reg_ros.case.model import Mesh
 from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.case.store import LevelSpec, check_size, extents_mm
@@ -86,13 +86,10 @@ def check_directions(levels: Sequence[LevelSpec]) -> list[Fault]:
     for level in levels:
         centres, _, areas = face_geometry(level.mesh)
         y = centres[:, 1]
-        front, back = y > y.max() - 0.010, y < y.min() + 0.010
         middle = volume_centroid(level.mesh)[1]
         reach.append((middle - y.min()) / max(y.max() - middle, 1e-6))
-        width.append(
-            weighted_spread(centres[front, 0], areas[front])
-            / max(weighted_spread(centres[back, 0], areas[back]), 1e-6)
-        )
+        front, back = end_widths(y, centres[:, 0], areas)
+        width.append(front / max(back, 1e-6))
     if np.median(reach) < 1.0 and np.median(width) < 1.0:
         text = (
             "the spinous processes point to +y: the meshes are turned front to back; "

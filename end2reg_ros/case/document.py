@@ -57,11 +57,7 @@ def parse_document(text: bytes, where: str) -> CaseDocument:
     # An alias can name a list that contains itself or blow up by doubling; a case needs none.
     if len(text) > 1_000_000:
         raise CaseError(f"{where}: {len(text)} bytes are too many for a case.yaml")
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise CaseError(f"{where}: not valid YAML ({_one_line(error)})") from None
-    top = _mapping(content, where, _CASE_KEYS)
+    top = _mapping(parse_yaml(text, where), where, _CASE_KEYS)
     units = top.get("units")
     if units != "mm":
         raise CaseError(f"{where}: units must be mm, not {units!r}")
@@ -79,6 +75,18 @@ def parse_document(text: bytes, where: str) -> CaseDocument:
     if not isinstance(title, str) or not title.strip():
         raise CaseError(f"{where}: no name")
     return CaseDocument(name=title, source=str(top.get("source") or ""), levels=parsed)
+
+
+def parse_yaml(text: bytes, where: str) -> Any:
+    """What a YAML text holds; ``where`` begins the error text.
+
+    Raises:
+        CaseError: it is no YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise CaseError(f"{where}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
 
 
 def dump_document(document: CaseDocument) -> str:
@@ -218,7 +226,3 @@ def _screw_entry(screw: Screw) -> dict[str, Any]:
         "diameter": round(screw.diameter * 1000.0, 3),
         "length": round(screw.length * 1000.0, 3),
     }
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

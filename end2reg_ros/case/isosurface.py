@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.labels import LabelMap
-from end2reg_ros.case.meshes import clean, inspect, oriented
+from end2reg_ros.case.meshes import clean, inspect, oriented, pieces
 from end2reg_ros.case.model import Mesh
 from end2reg_ros.errors import CaseError
 
@@ -143,16 +143,8 @@ def _resample(
 
 def _largest_sheet(vertices: Array, triangles: NDArray[np.int32]) -> tuple[Array, NDArray[np.int32]]:
     """The connected sheet with the most triangles: closed cavities inside the bone are no surface that is seen."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    a, b, c = triangles.T
-    ones = np.ones(2 * len(triangles), dtype=np.int8)
-    graph = coo_array(
-        (ones, (np.concatenate([a, b]), np.concatenate([b, c]))), shape=(len(vertices), len(vertices))
-    )
-    count, sheet = connected_components(graph, directed=False)
+    count, sheet = pieces(triangles, len(vertices))
     if count == 1:
         return vertices, triangles
-    largest = int(np.argmax(np.bincount(sheet[a])))
-    return clean(vertices, triangles[sheet[a] == largest])
+    largest = int(np.argmax(np.bincount(sheet[triangles[:, 0]])))
+    return clean(vertices, triangles[sheet[triangles[:, 0]] == largest])

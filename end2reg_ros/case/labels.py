@@ -155,7 +155,7 @@ def check_ct(path: str | Path, labels: LabelMap, numbers: dict[str, int]) -> Non
     Raises:
         CaseError: another grid, or a vertebra that is no brighter than the tissue within 5 mm around it.
     """
-    from scipy.ndimage import binary_dilation
+    from scipy.ndimage import binary_dilation, find_objects
 
     ct, affine = _read_nifti(Path(path))
     if ct.shape != labels.values.shape or not np.allclose(affine, labels.affine, atol=1e-3):
@@ -163,7 +163,8 @@ def check_ct(path: str | Path, labels: LabelMap, numbers: dict[str, int]) -> Non
     spacing = np.linalg.norm(labels.affine[:3, :3], axis=0)
     reach = max(int(np.ceil(5.0 / spacing.min())), 1)
     for level, number in numbers.items():
-        box = _bounding_box(labels.values == number, reach + 1)
+        (found,) = find_objects((labels.values == number).astype(np.uint8))
+        box = tuple(slice(max(side.start - reach - 1, 0), side.stop + reach + 1) for side in found)
         inside = labels.values[box] == number
         around = binary_dilation(inside, iterations=reach) & (labels.values[box] == 0)
         bone, tissue = float(np.median(ct[box][inside])), float(np.median(ct[box][around]))
@@ -225,12 +226,3 @@ def _lumbar(labels: LabelMap, numbering: str) -> dict[str, int]:
 def _name_label(number: int, known: dict[str, int]) -> str:
     names = {n: level for level, n in known.items()}
     return f"{number} ({names[number]})" if number in names else str(number)
-
-
-def _bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice, slice]:
-    """Slices around the true voxels with a margin, inside the volume."""
-    slices = []
-    for axis in range(3):
-        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        slices.append(slice(max(int(line[0]) - margin, 0), int(line[-1]) + margin + 1))
-    return slices[0], slices[1], slices[2]

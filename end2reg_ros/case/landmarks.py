@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros import se3
 from end2reg_ros.case.frames import R_RAS_BODY
-from end2reg_ros.case.meshes import face_geometry, volume_centroid, weighted_spread
+from end2reg_ros.case.meshes import end_widths, face_geometry, volume_centroid
 from end2reg_ros.case.model import Landmarks, Mesh
 from end2reg_ros.errors import CaseError
 
@@ -186,9 +186,7 @@ def _plausible(faces: _Faces, spinous: Array, left: Array, right: Array) -> bool
     on 20 vertebrae: by a factor of 3 to 6).
     """
     reach = sorted((left[1], -right[1]))
-    x, y = faces.centres[:, 0], faces.centres[:, 1]
-    front, back = x > x.max() - 0.010, x < x.min() + 0.010
-    body, process = (weighted_spread(y[end], faces.areas[end]) for end in (front, back))
+    body, process = end_widths(faces.centres[:, 0], faces.centres[:, 1], faces.areas)
     return bool(
         reach[0] > 0.012
         and reach[1] < 1.7 * reach[0]

@@ -139,9 +139,6 @@ def volume_centroid(mesh: Mesh) -> Array:
 
 def inspect(mesh: Mesh) -> SurfaceReport:
     """Holes, windings, pieces and volume of a surface."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     a, b, c = mesh.triangles.T.astype(np.int64)
     start, end = np.concatenate([a, b, c]), np.concatenate([b, c, a])
     count = len(mesh.vertices)
@@ -150,14 +147,25 @@ def inspect(mesh: Mesh) -> SurfaceReport:
     # Runs along an edge and against it cancel where neighbours are wound alike.
     balance = np.bincount(inverse, weights=np.where(start < end, 1.0, -1.0))
     odd = faces % 2 == 1
-    graph = coo_array((np.ones(len(start), dtype=np.int8), (start, end)), shape=(count, count))
     return SurfaceReport(
         open_edges=int(odd.sum()),
         shared_edges=int(((faces > 2) & ~odd).sum()),
         flipped_edges=int(((balance != 0) & ~odd).sum()),
-        components=int(connected_components(graph, directed=False)[0]),
+        components=pieces(mesh.triangles, count)[0],
         volume=signed_volume(mesh),
     )
+
+
+def pieces(triangles: Triangles, count: int) -> tuple[int, NDArray[np.int32]]:
+    """How many connected pieces a surface of ``count`` vertices has, and (count,) the piece of each vertex."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    a, b, c = triangles.T
+    links = np.concatenate([a, b]), np.concatenate([b, c])
+    graph = coo_array((np.ones(2 * len(triangles), dtype=np.int8), links), shape=(count, count))
+    number, piece = connected_components(graph, directed=False)
+    return int(number), piece
 
 
 def face_geometry(mesh: Mesh) -> tuple[Array, Array, Array]:
@@ -169,10 +177,19 @@ def face_geometry(mesh: Mesh) -> tuple[Array, Array, Array]:
     return corners.mean(axis=1), normals, length / 2.0
 
 
-def weighted_spread(values: Array, weights: Array) -> float:
-    """Weighted standard deviation of (N,) values."""
-    mean = np.average(values, weights=weights)
-    return float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+def end_widths(along: Array, across: Array, areas: Array) -> tuple[float, float]:
+    """Half widths (standard deviations) of a surface in its last and its first 10 mm, metres.
+
+    Args:
+        along, across: (F,) coordinates of the triangles' centres, metres.
+        areas: (F,) of the triangles.
+    """
+
+    def spread(part: NDArray[np.bool_]) -> float:
+        mean = np.average(across[part], weights=areas[part])
+        return float(np.sqrt(np.average((across[part] - mean) ** 2, weights=areas[part])))
+
+    return spread(along > along.max() - 0.010), spread(along < along.min() + 0.010)
 
 
 def vertex_normals(mesh: Mesh) -> Array:

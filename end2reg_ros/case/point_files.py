@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
-from end2reg_ros.case.document import parse_landmarks, parse_screws
+from end2reg_ros.case.document import parse_landmarks, parse_screws, parse_yaml
 from end2reg_ros.case.meshes import read_bytes
 from end2reg_ros.case.model import Landmarks, Screw
 from end2reg_ros.errors import CaseError
@@ -44,10 +43,7 @@ def read_screws(path: Path, axes: Axes) -> dict[str, tuple[Screw, ...]]:
     Raises:
         CaseError: not YAML, or not screws.
     """
-    try:
-        content = yaml.safe_load(read_bytes(path))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise CaseError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
+    content = parse_yaml(read_bytes(path), str(path))
     turn = _TO_RAS[axes]
     found = {}
     for level, value in _by_level(content, path).items():

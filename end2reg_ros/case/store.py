@@ -12,7 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from end2reg_ros.case.document import CaseDocument, LevelDocument, dump_document, parse_document
+from end2reg_ros.case.document import (
+    LANDMARK_NAMES,
+    CaseDocument,
+    LevelDocument,
+    dump_document,
+    parse_document,
+)
 from end2reg_ros.case.frames import vertebra_frame
 from end2reg_ros.case.levels import default_colour
 from end2reg_ros.case.meshes import oriented, read_bytes, read_mesh, stl_bytes
@@ -210,8 +216,7 @@ def _mesh_files(folder: Path) -> list[Path]:
 def _check_points(mesh: Mesh, entry: LevelDocument, folder: Path) -> None:
     points: dict[str, Array] = {}
     if entry.landmarks is not None:
-        names = ("spinous", "transverse_left", "transverse_right")
-        points |= {f"landmark {n}": p for n, p in zip(names, entry.landmarks.as_array(), strict=True)}
+        points |= {f"landmark {name}": getattr(entry.landmarks, name) for name in LANDMARK_NAMES}
     for screw in entry.screws:
         points |= {f"screw {screw.side} entry": screw.entry, f"screw {screw.side} tip": screw.tip}
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)

@@ -41,13 +41,22 @@ def read_cloud(path: str | Path, frame_id: str = "camera") -> Cloud:
         )
     if len(content.points) == 0:
         raise CloudError(Reason.EMPTY_CLOUD, f"{path}: has no points")
+    cloud, _ = valid_cloud(path, content, frame_id)
+    check_metres(path, cloud.points)
+    return cloud
+
+
+def valid_cloud(path: Path, content: PlyPoints, frame_id: str) -> tuple[Cloud, NDArray[np.intp]]:
+    """The cloud of a file's valid points (not NaN, Inf, zero), and their (N,) indices in the file.
+
+    Raises:
+        CloudError: ``all_invalid``.
+    """
     valid = np.flatnonzero(np.isfinite(content.points).all(axis=1) & content.points.any(axis=1))
     if valid.size == 0:
         raise CloudError(Reason.ALL_INVALID, f"{path}: none of its {len(content.points)} points is valid")
-    points = content.points[valid]
-    check_metres(path, points)
     colours = None if content.colours is None else content.colours[valid]
-    return Cloud(points, colours, frame_id, 0, received=len(content.points))
+    return Cloud(content.points[valid], colours, frame_id, 0, received=len(content.points)), valid
 
 
 def check_metres(path: Path, points: NDArray[np.floating]) -> None:

@@ -7,19 +7,28 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros import se3
+from end2reg_ros.cloud.files import valid_cloud
 from end2reg_ros.cloud.ply import PlyPoints, read_ply, write_ply
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.reasons import Reason
 
 Array = NDArray[np.float64]
-SCENE_FILE = "scene.json"
+SCENE_FILE, CLOUD_FILE = "scene.json", "cloud.ply"
+_OPTIONAL: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "T_camera_levels": (dict, "map level names to 16 numbers each"),
+    "tags": (dict, "map names to values"),
+    "case": ((str, NoneType), "be a path"),
+    "case_hash": (str, "be a text"),
+    "cloud": (str, "be a file name"),
+}
 _FAR_M = 50.0
 
 
@@ -51,8 +60,8 @@ class Scene:
 def write_scene(folder: Path, scene: Scene) -> None:
     """Write scene.json and cloud.ply into ``folder`` (made if missing); the case's path becomes relative."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_ply(folder / "cloud.ply", PlyPoints(scene.cloud.points, scene.cloud.colours, scene.bone))
-    content: dict[str, Any] = {"cloud": "cloud.ply", "frame_id": scene.cloud.frame_id}
+    write_ply(folder / CLOUD_FILE, PlyPoints(scene.cloud.points, scene.cloud.colours, scene.bone))
+    content: dict[str, Any] = {"cloud": CLOUD_FILE, "frame_id": scene.cloud.frame_id}
     if scene.case_path is not None:
         content["case"] = Path(os.path.relpath(scene.case_path.resolve(), folder.resolve())).as_posix()
     if scene.case_hash:
@@ -75,37 +84,24 @@ def read_scene(folder: Path) -> Scene:
     frame_id = content.get("frame_id")
     if not isinstance(frame_id, str) or not frame_id:
         raise _fault(folder, "frame_id must be a non-empty text")
-    levels = content.get("T_camera_levels", {})
-    if not isinstance(levels, dict):
-        raise _fault(folder, "T_camera_levels must map level names to 16 numbers each")
-    tags, case = content.get("tags", {}), content.get("case")
-    if not isinstance(tags, dict):
-        raise _fault(folder, "tags must map names to values")
-    if case is not None and not isinstance(case, str):
-        raise _fault(folder, "case must be a path")
-    case_hash = content.get("case_hash", "")
-    if not isinstance(case_hash, str):
-        raise _fault(folder, "case_hash must be a text")
-    cloud_name = content.get("cloud", "cloud.ply")
-    if not isinstance(cloud_name, str):
-        raise _fault(folder, "cloud must be a file name")
+    for name, (kind, text) in _OPTIONAL.items():
+        if name in content and not isinstance(content[name], kind):
+            raise _fault(folder, f"{name} must {text}")
+    levels, case = content.get("T_camera_levels", {}), content.get("case")
+    file = folder / content.get("cloud", CLOUD_FILE)
     T_camera_model = _transform(folder, "T_camera_model", content.get("T_camera_model"))
     T_camera_levels = {name: _transform(folder, f"T_camera_levels.{name}", T) for name, T in levels.items()}
-    stored = read_ply(folder / cloud_name)
-    valid = np.flatnonzero(np.isfinite(stored.points).all(axis=1) & stored.points.any(axis=1))
-    if valid.size == 0:
-        text = f"{folder / cloud_name}: none of its {len(stored.points)} points is valid"
-        raise CloudError(Reason.ALL_INVALID, text)
-    colours = None if stored.colours is None else stored.colours[valid]
+    stored = read_ply(file)
+    cloud, valid = valid_cloud(file, stored, frame_id)
     return Scene(
         name=folder.resolve().name,
-        cloud=Cloud(stored.points[valid], colours, frame_id, 0, received=len(stored.points)),
+        cloud=cloud,
         bone=None if stored.bone is None else stored.bone[valid],
         T_camera_model=T_camera_model,
         T_camera_levels=T_camera_levels,
-        tags=tags,
+        tags=content.get("tags", {}),
         case_path=None if case is None else Path(os.path.normpath(folder / case)),
-        case_hash=case_hash,
+        case_hash=content.get("case_hash", ""),
     )
 
 
