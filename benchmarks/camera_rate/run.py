@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import queue
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -15,14 +12,12 @@ import psutil
 
 from benchmarks.camera_rate.log import RateRun, read_heard, read_sent
 from end2reg_ros.apps.demo.processes import (
-    Child,
     DemoError,
+    JsonLines,
+    NodeGroup,
     NodeSpec,
-    exit_text,
-    interrupts_held_back,
-    nodes_environment,
+    node_group,
     stop_all,
-    terminate_as_interrupt,
     wait_until,
 )
 from end2reg_ros.apps.demo.run import BUILD_SECONDS, START_SECONDS
@@ -117,29 +112,6 @@ def node_specs(settings: RateSettings) -> dict[str, NodeSpec]:
     return {spec.name: spec for spec in (recorder, tracker, camera)}
 
 
-class Lines:
-    """The JSON lines that a child prints, read in a thread."""
-
-    def __init__(self, child: Child) -> None:
-        self._stream = child.process.stdout
-        self._queue: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def take(self, kind: str) -> dict[str, Any] | None:
-        """The next line of that kind, if it came; lines of other kinds before it are passed over."""
-        while not self._queue.empty():
-            line = self._queue.get()
-            if line["kind"] == kind:
-                return line
-        return None
-
-    def _read(self) -> None:
-        assert self._stream is not None
-        for raw in self._stream:
-            if raw.startswith(b"{"):
-                self._queue.put(json.loads(raw))
-
-
 def run_at_rate(settings: RateSettings, say: Callable[[str], None] = lambda text: None) -> RateRecord:
     """Start ear, tracker and camera, in this order, let the camera play, stop them.
 
@@ -147,77 +119,53 @@ def run_at_rate(settings: RateSettings, say: Callable[[str], None] = lambda text
         DemoError: a process failed to start or ended early, or the camera said nothing in time.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; the processes are stopped by then.
     """
-    environment, specs = nodes_environment(), node_specs(settings)
-    children: list[Child] = []
-    done: dict[str, Any] = {}
-    machine: float | None = None
-
-    def start(name: str) -> Child:
-        with interrupts_held_back():
-            children.append(Child(specs[name], environment))
-        return children[-1]
-
-    with terminate_as_interrupt():
-        try:
-            say("starting the tracker")
-            ear = Lines(start("recorder"))
-            _await(children, ear, "listening", START_SECONDS)
-            start("tracker")
-            learned = settings.method == "end2reg"
-            _await(children, ear, "heard", BUILD_SECONDS if learned else START_SECONDS)
-            camera = Lines(start("camera"))
-            _await(children, camera, "playing", START_SECONDS)
-            say(f"playing {settings.duration:g} s at {settings.rate:g} Hz")
-            done, machine = _play(children, camera, settings)
-            time.sleep(LAST_STATUS_S)
-        finally:
-            recorder = children[:1]
-            codes = stop_all(children[1:][::-1]) if children[1:] else {}
-            codes |= {child.spec.name: child.stop(WRITE_S) for child in recorder}
+    specs = node_specs(settings)
+    seconds = BUILD_SECONDS if settings.method == "end2reg" else START_SECONDS
+    with node_group() as group:
+        say("starting the tracker")
+        recorder = group.start(specs["recorder"])
+        ear = JsonLines(recorder)
+        group.wait(lambda: _said(ear, "listening") is not None, "the recorder", START_SECONDS)
+        group.start(specs["tracker"])
+        group.wait(lambda: _said(ear, "heard") is not None, "the tracker's status", seconds)
+        camera = JsonLines(group.start(specs["camera"]))
+        group.wait(lambda: _said(camera, "playing") is not None, "the camera", START_SECONDS)
+        say(f"playing {settings.duration:g} s at {settings.rate:g} Hz")
+        done, machine = _play(group, camera, settings)
+        time.sleep(LAST_STATUS_S)
+        # The recorder ends last, and decodes then: it gets the time for it.
+        stop_all(group.children[:0:-1])
+        recorder.stop(WRITE_S)
     heard = read_heard(settings.logs / "heard.jsonl")
     run = RateRun(read_sent(settings.logs / "sent.txt"), heard, int(done["skipped"]), settings.settle)
     last: dict[str, Any] = next((line for line in reversed(heard) if line["kind"] == "status"), {})
     return RateRecord(
         run,
-        {child.spec.name: asdict(child.usage()) for child in children},
-        [f"the {name} ended with {exit_text(code)}" for name, code in codes.items() if code != 0],
+        {child.spec.name: asdict(child.usage()) for child in group.children},
+        group.faults(),
         str(last.get("engine", "")),
         machine,
     )
 
 
-def _await(children: list[Child], lines: Lines, kind: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while lines.take(kind) is None:
-        for child in children:
-            child.check()
-        if not wait_until(deadline):
-            names = ", ".join(child.spec.name for child in children)
-            raise DemoError(
-                f"'{kind}' was not heard in {seconds:.0f} s from {names}; what they said is in {children[0].spec.logs}"
-            )
+def _said(lines: JsonLines, kind: str) -> dict[str, Any] | None:
+    """The line of that kind, if it came; others are passed over."""
+    return next((line for _, line in lines.take() if line["kind"] == kind), None)
 
 
-def _play(
-    children: list[Child], camera: Lines, settings: RateSettings
-) -> tuple[dict[str, Any], float | None]:
+def _play(group: NodeGroup, camera: JsonLines, settings: RateSettings) -> tuple[dict[str, Any], float | None]:
     """Sample the costs once a second after the settling, until the camera is done; its last word, and the machine's load."""
-    began = sampled = time.monotonic()
+    began = time.monotonic()
     settled = False
     deadline = began + settings.duration + START_SECONDS
-    while (done := camera.take("done")) is None:
-        now = time.monotonic()
-        if not settled and now - began >= settings.settle:
-            settled, sampled = True, now
+    while (done := _said(camera, "done")) is None:
+        if settled:
+            group.watch()
+        elif time.monotonic() - began >= settings.settle:
+            settled = True
             psutil.cpu_percent()  # counts from here
-            for child in children:
-                child.forget_samples()
-        elif settled and now - sampled >= 1.0:
-            sampled = now
-            for child in children:
-                child.sample()
-        for child in children:
-            child.check()
+            group.forget_samples()
+        group.check()
         if not wait_until(deadline):
             raise DemoError(f"the camera did not end in time; see {settings.logs}")
     return done, psutil.cpu_percent() * (psutil.cpu_count() or 1) if settled else None
