@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from benchmarks.camera_rate.log import Judged, RateRun, by_stamp
 from benchmarks.camera_rate.stream import Playback, PlaybackFrame
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.frame_log import landmark_errors_mm
-from end2reg_ros.evaluation.metrics import slip_of_places
-from end2reg_ros.evaluation.stream import StreamFigures, StreamFrame, stream_figures
+from end2reg_ros.evaluation.figures import StreamFigures, stream_figures
+from end2reg_ros.evaluation.rows import CloudRow, landmark_errors_mm
 from end2reg_ros.se3 import apply, inverse
-from end2reg_ros.tracking.types import State
 
 Array = NDArray[np.float64]
 TARGET_DROPS, TARGET_AGE_P50_MS, TARGET_AGE_P99_MS = 0.01, 40.0, 80.0
@@ -51,42 +49,42 @@ class Truth:
         }
 
 
-def frames_of(run: RateRun, playback: Playback, truth: Truth) -> list[StreamFrame]:
-    """Every cloud that counts as a frame of a stream, with its errors."""
+def rows_of(run: RateRun, playback: Playback, truth: Truth) -> list[CloudRow]:
+    """Every cloud that counts, with its errors."""
     heard = by_stamp(run.heard)
     first, last = run.window()
-    frames, state = [], State.SEARCHING
+    rows, state, began = [], "SEARCHING", run.sent[0].stamp_ns if run.sent else 0
     for number, stamp_ns, _ in run.sent:
         judged = heard.get(stamp_ns, Judged())
         if judged.status is not None:
-            state = State[judged.status["state"]]
+            state = judged.status["state"]
         if first <= stamp_ns <= last:
-            frames.append(_frame(playback.frames[number], stamp_ns, state, judged, truth))
-    return frames
+            rows.append(
+                _row(playback.frames[number], 1e-9 * (stamp_ns - began), (stamp_ns, state, judged), truth)
+            )
+    return rows
 
 
-def _frame(seen: PlaybackFrame, stamp_ns: int, state: State, judged: Judged, truth: Truth) -> StreamFrame:
+def _row(seen: PlaybackFrame, t: float, said: tuple[int, str, Judged], truth: Truth) -> CloudRow:
+    stamp_ns, state, judged = said
     levels, true = judged.T_camera_levels, seen.T_camera_levels
-    places = np.array([T[:3, 3] for T in levels.values()]).reshape(-1, 3)
-    slip = 0
-    if levels and levels.keys() == true.keys():
-        slip = slip_of_places(places, np.array([true[level][:3, 3] for level in levels]))
     network = (
         {}
         if judged.T_network is None
         else {level: judged.T_network @ T for level, T in truth.T_model_levels.items()}
     )
-    return StreamFrame(
-        stamp_ns=stamp_ns,
-        state=state,
-        published=judged.pose_ns is not None,
-        errors_mm=truth.errors_mm(levels, true),
-        places_m=places,
-        level_slip=slip,
-        visible_fraction=seen.visible_fraction,
+    return CloudRow(
+        t,
+        stamp_ns,
+        state,
         judged=judged.status is not None,
+        published=judged.pose_ns is not None,
         age_ms=None if judged.pose_ns is None else 1e-6 * (judged.pose_ns - stamp_ns),
+        visible_fraction=seen.visible_fraction,
+        errors_mm=truth.errors_mm(levels, true),
         network_errors_mm=truth.errors_mm(network, true),
+        T_camera_levels={level: T.ravel().tolist() for level, T in levels.items()},
+        T_camera_levels_true={level: T.ravel().tolist() for level, T in true.items()},
     )
 
 
@@ -98,7 +96,7 @@ def rate_figures(run: RateRun, playback: Playback, truth: Truth) -> dict[str, An
     ``transport_ms``: from the stamp to the node's callback; ``send_ms`` of it passes in the camera's process.
     """
     first, last = run.window()
-    frames = frames_of(run, playback, truth)
+    frames = rows_of(run, playback, truth)
     statuses = [line for line in run.heard if line["kind"] == "status"]
     judgements = [
         judged.status
@@ -114,7 +112,7 @@ def rate_figures(run: RateRun, playback: Playback, truth: Truth) -> dict[str, An
         statuses[-1] if statuses else {"received": 0, "processed": 0, "poses": 0, "drops": {}}
     )
     stages = {name for status in judgements for name in status["stages_ms"]}
-    followed = [f for before, f in pairwise(frames) if before.state == State.TRACKING]
+    followed = [f for before, f in pairwise(frames) if before.state == "TRACKING"]
     return {
         "clouds": {
             "sent": len(run.sent),
@@ -163,7 +161,7 @@ def _error_figures(figures: StreamFigures) -> dict[str, Any]:
         "false_poses": figures.false_poses,
         "blind_poses": figures.blind_poses,
         "level_slips": figures.level_slips,
-        "uncompared_poses": figures.uncompared,
+        "uncompared_poses": figures.uncompared_poses,
     }
 
 

@@ -14,7 +14,7 @@ from benchmarks.camera_rate.stream import PlaybackFrame
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.evaluation.metrics import WRONG_MM
-from end2reg_ros.evaluation.stream import NOTHING_IN_VIEW
+from end2reg_ros.evaluation.rows import NOTHING_IN_VIEW
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.runtime.poses import level_poses
 from end2reg_ros.runtime.status import NodeStatus, TrackingReport

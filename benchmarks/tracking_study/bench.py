@@ -82,12 +82,7 @@ def grouped(lines: Sequence[Mapping[str, Any]]) -> dict[str, TrackFigures]:
     """Figures of all runs and of each case's."""
     by_case = figures_by(lines, "case")
     groups = {str(case): figures for (case,), (figures, _) in by_case.items()}
-    return {"all": track_figures([rows_of(line) for line in lines]), **groups}
-
-
-def clean(figures: TrackFigures) -> bool:
-    """Nothing was published that must not be."""
-    return not (figures.wrong or figures.blind or figures.level_slips)
+    return {"all": track_figures(*map(rows_of, lines)), **groups}
 
 
 def run_name(line: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tracking_study.rows import SPINE, TrackRow, unpacked
+from benchmarks.tracking_study.observer import SPINE, unpacked
+from end2reg_ros.evaluation.rows import CloudRow
 from end2reg_ros.evaluation.spread import Spread, share, spread
 
 Array = NDArray[np.float64]
@@ -51,7 +52,7 @@ class Told:
     run: NDArray[np.int64]
 
 
-def told_by(runs: Sequence[Sequence[TrackRow]], held: bool | None = None) -> dict[str, Told]:
+def told_by(runs: Sequence[Sequence[CloudRow]], held: bool | None = None) -> dict[str, Told]:
     """``spine`` and levels -> what was told of their poses.
 
     Args:
@@ -110,7 +111,7 @@ def calibration(told: Told) -> Calibration:
     )
 
 
-def calibrations(runs: Sequence[Sequence[TrackRow]], held: bool | None = None) -> dict[str, Calibration]:
+def calibrations(runs: Sequence[Sequence[CloudRow]], held: bool | None = None) -> dict[str, Calibration]:
     """``spine`` and levels -> their figures."""
     return {name: calibration(told) for name, told in told_by(runs, held).items()}
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tracking_study.rows import Observer, TrackRow, row_to_plain
+from benchmarks.tracking_study.observer import Observer
 from benchmarks.tracking_study.run import RunSettings, run_track
 from benchmarks.tracking_study.setup import Cases, LastSequence, Methods, SequencePlan, case_key
 from benchmarks.tracking_study.units import Unit
 from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation.metrics import WRONG_MM
+from end2reg_ros.evaluation.rows import CloudRow, mean_mm, to_plain
 from end2reg_ros.evaluation.spread import Spread, spread, success_interval
 from end2reg_ros.simulation.camera.sensor import CameraPlacement
 
@@ -77,23 +78,24 @@ def _work(
     return work
 
 
-def first_pose(rows: Sequence[TrackRow]) -> dict[str, Any]:
+def first_pose(rows: Sequence[CloudRow]) -> dict[str, Any]:
     """What a start from nothing led to: the first pose, or none, and what each look before it said."""
     looks = [row for row in rows if row.judged]
     found = next((row for row in looks if row.published), None)
     told: dict[str, Any] = {
         "found": found is not None,
         "looks": len(looks),
-        "said": [[row.reason_code, round(row.processing_ms, 1)] for row in looks],
-        "visible": rows[0].visible if rows else None,
+        "said": [[row.reason_code, round(row.latency_ms or 0.0, 1)] for row in looks],
+        "visible": rows[0].visible_fraction if rows else None,
     }
-    if found is None or found.finished_s is None:
+    if found is None or found.age_ms is None:
         return {**told, "note": f"no pose: {looks[-1].reason_code if looks else 'no frame'}"}
+    tre_mm = mean_mm(found.spine_errors_mm)
     told |= {
-        "seconds": found.finished_s - rows[0].t, "tre_mm": found.spine_tre_mm, "worst_mm": found.worst_mm,
-        "level_slip": found.level_slip, "pose": row_to_plain(found),
+        "seconds": found.t + 1e-3 * found.age_ms - rows[0].t, "tre_mm": tre_mm, "worst_mm": found.worst_level_mm(),
+        "level_slip": found.level_slip, "pose": to_plain(found),
     }  # fmt: skip
-    return {**told, "note": f"{told['seconds']:.2f} s, {len(looks)} looks, TRE {found.spine_tre_mm:.2f} mm"}
+    return {**told, "note": f"{told['seconds']:.2f} s, {len(looks)} looks, TRE {tre_mm:.2f} mm"}
 
 
 @dataclass(frozen=True)

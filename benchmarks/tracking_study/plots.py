@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tracking_study.calibration import Told, normalised_errors
-from benchmarks.tracking_study.rows import TrackRow
 from benchmarks.tracking_study.sweeps import SweepPoint
 from end2reg_ros.evaluation.metrics import WRONG_MM
-from end2reg_ros.evaluation.stream import IN_VIEW
+from end2reg_ros.evaluation.rows import IN_VIEW, CloudRow, mean_mm
 
 STATE_COLOURS = {"SEARCHING": "0.75", "TRACKING": "tab:green", "DEGRADED": "gold", "LOST": "tab:red"}
 TARGETS_MM = (1.5, 3.0)  # wanted: median and 95th percentile
@@ -34,7 +33,7 @@ def _save(figure: Any, path: Path) -> Path:
     return path
 
 
-def draw_timelines(path: Path, runs: Mapping[str, Sequence[TrackRow]]) -> Path:
+def draw_timelines(path: Path, runs: Mapping[str, Sequence[CloudRow]]) -> Path:
     """One strip a run: TRE of spine and worst level over time, the state as a band, the share of bone in view."""
     pyplot = _pyplot()
     size = (13, 0.6 + 1.5 * len(runs))
@@ -47,15 +46,18 @@ def draw_timelines(path: Path, runs: Mapping[str, Sequence[TrackRow]]) -> Path:
         for state, colour in STATE_COLOURS.items():
             spans = [(edges[k], edges[k + 1] - edges[k]) for k, row in enumerate(rows) if row.state == state]
             axes.broken_barh(spans, (0.012, 0.008), color=colour, linewidth=0, label=state)
-        _errors(axes, t, [row.spine_tre_mm for row in rows], "spine", "tab:blue")
-        worst = [max(row.level_tre_mm.values(), default=float("nan")) for row in rows]
+        _errors(axes, t, [mean_mm(row.spine_errors_mm) for row in rows], "spine", "tab:blue")
+        worst = [max(row.level_tre_mm().values(), default=float("nan")) for row in rows]
         _errors(axes, t, worst, "worst level", "tab:orange")
         axes.set(yscale="log", ylim=(0.012, 60.0), ylabel="TRE mm")
         axes.axhline(WRONG_MM, color="tab:red", linewidth=0.6)
         axes.set_title(name, fontsize=8, loc="left", pad=2)
         view = axes.twinx()
         view.plot(
-            t, [np.nan if row.visible is None else row.visible for row in rows], color="0.6", linewidth=0.7
+            t,
+            [np.nan if row.visible_fraction is None else row.visible_fraction for row in rows],
+            color="0.6",
+            linewidth=0.7,
         )
         view.axhline(IN_VIEW, color="0.8", linewidth=0.5, linestyle=":")
         view.set(ylim=(0, 1.6), yticks=[0, 1])
@@ -68,16 +70,16 @@ def _errors(axes: Any, t: Any, values: Sequence[float], label: str, colour: str)
     axes.plot(t, values, ".", markersize=2, color=colour, label=label)
 
 
-def draw_errors(path: Path, runs: Sequence[Sequence[TrackRow]]) -> Path:
+def draw_errors(path: Path, runs: Sequence[Sequence[CloudRow]]) -> Path:
     """Shares of the poses below an error: spine, network alone, each level."""
     pyplot = _pyplot()
     poses = [row for run in runs for row in run if row.published]
-    levels = list(dict.fromkeys(level for row in poses for level in row.level_tre_mm))
-    curves = {"spine": [row.spine_tre_mm for row in poses]}
+    levels = list(dict.fromkeys(level for row in poses for level in row.level_tre_mm()))
+    curves = {"spine": [mean_mm(row.spine_errors_mm) for row in poses]}
     curves |= {
-        level: [row.level_tre_mm[level] for row in poses if level in row.level_tre_mm] for level in levels
+        level: [row.level_tre_mm()[level] for row in poses if level in row.level_tre_mm()] for level in levels
     }
-    curves["network alone"] = [row.network_tre_mm for row in poses if row.network_mm]
+    curves["network alone"] = [mean_mm(row.network_errors_mm) for row in poses if row.network_errors_mm]
     figure, axes = pyplot.subplots(figsize=(7.5, 4.5), layout="constrained")
     for name, values in curves.items():
         if values:
@@ -118,9 +120,9 @@ def draw_sweep(path: Path, points: Sequence[SweepPoint], axis: str) -> Path:
     left.legend(fontsize=8)
     x = [p.value for p in points]
     for label, values in (
-        ("frames with a pose", [p.figures.availability_all for p in points]),
-        ("from the first pose on", [p.figures.availability for p in points]),
-        ("runs with a pose", [p.figures.found for p in points]),
+        ("frames with a pose", [p.figures.stream.availability_from_start for p in points]),
+        ("from the first pose on", [p.figures.stream.availability for p in points]),
+        ("runs with a pose", [p.figures.stream.found for p in points]),
     ):
         right.plot(x, values, "o-", markersize=4, label=label)
     posed = [p for p in points if p.figures.levels_tre_mm.count]

@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmarks.tracking_study.rows import Observer, TrackRow
+from benchmarks.tracking_study.observer import Observer
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.evaluation.rows import CloudRow
 from end2reg_ros.frame import TrackerLike
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
@@ -70,9 +71,9 @@ def stamp_of(t_s: float) -> int:
 
 def run_track(
     camera: Camera, tracker: TrackerLike, observer: Observer, settings: RunSettings
-) -> list[TrackRow]:
+) -> list[CloudRow]:
     """All rows of a run, in the order of the stamps."""
-    rows: list[TrackRow] = []
+    rows: list[CloudRow] = []
     for row in _rows(camera, tracker, observer, settings):
         rows.append(row)
         if settings.until_pose and row.published:
@@ -82,9 +83,9 @@ def run_track(
 
 def _rows(
     camera: Camera, tracker: TrackerLike, observer: Observer, settings: RunSettings
-) -> Iterator[TrackRow]:
+) -> Iterator[CloudRow]:
     number, free_s = 0, -np.inf
-    last: TrackRow | None = None
+    last: CloudRow | None = None
     while number < settings.frames:
         if settings.live:
             newest = number_at(free_s, settings, number)
@@ -112,10 +113,10 @@ def number_at(free_s: float, settings: RunSettings, first: int) -> int:
     return max(first, int(np.floor((free_s - settings.start_s) * settings.rate_hz + 1e-9)))
 
 
-def superseded(frame: SimulatedFrame, last: TrackRow | None) -> TrackRow:
+def superseded(frame: SimulatedFrame, last: CloudRow | None) -> CloudRow:
     """The row of a cloud that was never looked at."""
     state, code = (last.state, last.reason_code) if last is not None else (State.SEARCHING.name, "")
     visible = frame.visible_fraction if frame.tags.get("spine", True) else 0.0
-    return TrackRow(
-        frame.t_s, stamp_of(frame.t_s), state, False, code, Reason.SUPERSEDED, visible, judged=False
+    return CloudRow(
+        frame.t_s, stamp_of(frame.t_s), state, code, Reason.SUPERSEDED, judged=False, visible_fraction=visible
     )

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.tracking_study.figures import TrackFigures, note_of, track_figures
-from benchmarks.tracking_study.rows import Observer, TrackRow, row_from_plain, row_to_plain
+from benchmarks.tracking_study.observer import Observer
 from benchmarks.tracking_study.run import Camera, RunSettings, run_track
 from benchmarks.tracking_study.setup import Cases, Methods, SequencePlan, case_key
 from benchmarks.tracking_study.units import Unit
 from end2reg_ros.case.model import Case
+from end2reg_ros.evaluation.rows import CloudRow, from_plain, to_plain
 from end2reg_ros.frame import Tracker, TrackerLike
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 
@@ -68,7 +69,7 @@ def measured(
 ) -> dict[str, Any]:
     """One run as the result of a unit."""
     rows = run_track(camera, tracker, observer, settings)
-    return {"note": note_of(track_figures([rows])), "rows": [row_to_plain(row) for row in rows]}
+    return {"note": note_of(track_figures(rows)), "rows": [to_plain(row) for row in rows]}
 
 
 def plan_key(plan: SequencePlan) -> dict[str, Any]:
@@ -76,9 +77,9 @@ def plan_key(plan: SequencePlan) -> dict[str, Any]:
     return {name: value for name, value in asdict(plan).items() if value is not None}
 
 
-def rows_of(line: Mapping[str, Any]) -> list[TrackRow]:
+def rows_of(line: Mapping[str, Any]) -> list[CloudRow]:
     """The rows of a finished unit."""
-    return [row_from_plain(plain) for plain in line["result"]["rows"]]
+    return [from_plain(plain) for plain in line["result"]["rows"]]
 
 
 def figures_by(
@@ -88,7 +89,4 @@ def figures_by(
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault(tuple(line["key"][name] for name in names), []).append(line)
-    return {
-        value: (track_figures([rows_of(line) for line in members]), members)
-        for value, members in groups.items()
-    }
+    return {value: (track_figures(*map(rows_of, members)), members) for value, members in groups.items()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.tracking_study.bench import Bench, Done, clean, grouped, run_name, short_figures
+from benchmarks.tracking_study.bench import Bench, Done, grouped, run_name, short_figures
 from benchmarks.tracking_study.calibration import (
     calibration_plain,
     calibrations,
@@ -15,6 +15,7 @@ from benchmarks.tracking_study.calibration import (
 )
 from benchmarks.tracking_study.figures import track_figures
 from benchmarks.tracking_study.negatives import NegativeStudy, negative_summary, negative_units
+from benchmarks.tracking_study.observer import SPINE
 from benchmarks.tracking_study.orientations import (
     SCENARIO,
     OrientationStudy,
@@ -29,7 +30,6 @@ from benchmarks.tracking_study.plots import (
     draw_timelines,
 )
 from benchmarks.tracking_study.results import Results
-from benchmarks.tracking_study.rows import SPINE, TrackRow
 from benchmarks.tracking_study.sequences import SequenceStudy, rows_of, sequence_units
 from benchmarks.tracking_study.sweeps import AXES, SweepStudy, bad_runs, sweep_points, sweep_units
 from benchmarks.tracking_study.tables import (
@@ -43,7 +43,9 @@ from benchmarks.tracking_study.tables import (
     worst,
 )
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.stream import losses
+from end2reg_ros.evaluation.figures import stream_figures
+from end2reg_ros.evaluation.rows import CloudRow
+from end2reg_ros.evaluation.spread import spread
 from end2reg_ros.registration.settings import RefineSettings
 
 MOST_TIMELINES = 12
@@ -70,7 +72,7 @@ def sequences(bench: Bench, study: SequenceStudy) -> Done:
     summary = {
         "groups": {name: short_figures(figures, name != "all") for name, figures in groups.items()},
         "runs": {
-            run_name(line): short_figures(track_figures([rows_of(line)]), True, ("level_tre_mm",))
+            run_name(line): short_figures(track_figures(rows_of(line)), True, ("level_tre_mm",))
             for line in lines
         },
         "bad_runs": bad_runs(lines),
@@ -80,7 +82,7 @@ def sequences(bench: Bench, study: SequenceStudy) -> Done:
     if study.deg:
         notes.append(f"Neighbouring levels turned by {study.deg:g} deg and {1e3 * study.shift_m:g} mm.")
     results = Results(bench.name, title, summary, text, notes, [path.name for path in pictures])
-    return bench.done(lines, results, clean(groups["all"]))
+    return bench.done(lines, results, groups["all"].stream.clean)
 
 
 def reacquisition(bench: Bench, study: SequenceStudy) -> Done:
@@ -89,14 +91,14 @@ def reacquisition(bench: Bench, study: SequenceStudy) -> Done:
     groups = grouped(lines)
     waits: dict[str, list[float]] = {}
     for line in lines:
-        for loss in losses([row.stream_frame() for row in rows_of(line)]):
-            if loss.found is not None:
-                out_s = loss.wait_s + 1e-3 * (loss.found.age_ms or 0.0)
-                waits.setdefault(str(line["key"]["case"]), []).append(out_s)
+        told = stream_figures(rows_of(line)).reacquisition_heard_s
+        if told:
+            waits.setdefault(str(line["key"]["case"]), []).extend(told)
     picture = draw_shares(bench.picture("waits"), waits, "s from the first frame in view to the pose")
     text = ["Seconds from the first frame in view (a fifth of the bone) to the moment of the next pose:", ""]
-    text += [f"- {name}: {worst(f.reacquisition_out_s)} (p50 / p95 / max, n = {f.reacquisition_out_s.count})"
-             for name, f in groups.items()]  # fmt: skip
+    for name, figures in groups.items():
+        told_s = figures.stream.reacquisition_heard_s
+        text.append(f"- {name}: {worst(spread(told_s))} (p50 / p95 / max, n = {len(told_s)})")
     text += ["", *sequence_tables(groups), "", "The longest stretches in view without a pose:", ""]
     text += gap_lines(groups["all"].gaps, [run_name(line) for line in lines])
     summary = {
@@ -105,7 +107,7 @@ def reacquisition(bench: Bench, study: SequenceStudy) -> Done:
     }
     title = f"Re-acquisition over '{study.scenario}' at {study.run.rate_hz:g} Hz"
     results = Results(bench.name, title, summary, text, [START, LIVE], [picture.name])
-    return bench.done(lines, results, clean(groups["all"]))
+    return bench.done(lines, results, groups["all"].stream.clean)
 
 
 def orientations(bench: Bench, study: OrientationStudy) -> Done:
@@ -231,7 +233,7 @@ def calibrated(bench: Bench, study: CalibrationStudy) -> Done:
     return bench.done(lines, results, True)
 
 
-def tuned(runs: Sequence[Sequence[TrackRow]]) -> tuple[dict[str, Any], str]:
+def tuned(runs: Sequence[Sequence[CloudRow]]) -> tuple[dict[str, Any], str]:
     """Settings of the refinement that would have told the spine's errors best, plainly and as a sentence."""
     refine = RefineSettings()
     best = tune(told_by(runs)[SPINE], refine.bias_stddev)

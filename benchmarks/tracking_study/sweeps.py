@@ -9,13 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.tracking_study.cover import steady_cover
-from benchmarks.tracking_study.figures import TrackFigures, track_figures
-from benchmarks.tracking_study.rows import Observer
+from benchmarks.tracking_study.figures import TrackFigures
+from benchmarks.tracking_study.observer import Observer
 from benchmarks.tracking_study.run import Camera, RunSettings
 from benchmarks.tracking_study.sequences import figures_by, measured, rows_of, started
 from benchmarks.tracking_study.setup import Cases, LastSequence, Methods, SequencePlan, case_key
 from benchmarks.tracking_study.units import Unit
 from end2reg_ros.case.model import Case
+from end2reg_ros.evaluation.figures import FORBIDDEN, stream_figures
 
 SweepName = Literal["occlusion", "exposure", "articulation"]
 SCENARIO = "leave"  # the spine breathes and drifts; nothing passes, the camera is steady for 6 s
@@ -119,9 +120,8 @@ def bad_runs(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The runs with a wrong or blind pose or a slip, by what names them."""
     found = []
     for line in lines:
-        figures = track_figures([rows_of(line)])
-        if figures.wrong or figures.blind or figures.level_slips:
+        figures = stream_figures(rows_of(line))
+        if not figures.clean:
             named = {name: line["key"][name] for name in ("case", "seed", "value") if name in line["key"]}
-            counts = {"wrong": figures.wrong, "blind": figures.blind, "level_slips": figures.level_slips}
-            found.append({**named, **counts})
+            found.append({**named, **{name: getattr(figures, name) for name in FORBIDDEN}})
     return found

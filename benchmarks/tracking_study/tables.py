@@ -8,10 +8,11 @@ from typing import Any
 
 from benchmarks.tracking_study.calibration import AXES as SPINE_AXES
 from benchmarks.tracking_study.calibration import Calibration
-from benchmarks.tracking_study.figures import Gap, TrackFigures, plain_spread
+from benchmarks.tracking_study.figures import Gap, TrackFigures
 from benchmarks.tracking_study.orientations import OrientationFigures
 from benchmarks.tracking_study.sweeps import SweepPoint
-from end2reg_ros.evaluation.spread import Spread
+from end2reg_ros.evaluation.figures import StreamFigures
+from end2reg_ros.evaluation.spread import Spread, spread
 from end2reg_ros.evaluation.tables import markdown_table, number, percent
 
 TRE_NOTE = (
@@ -37,6 +38,7 @@ def counts(values: Mapping[str, int], most: int = 5) -> str:
 def sequence_tables(groups: Mapping[str, TrackFigures]) -> list[str]:
     """Lines: error, availability and what must be zero; each level; what was missed and why; losses."""
     levels = list(dict.fromkeys(level for figures in groups.values() for level in figures.level_tre_mm))
+    told = [(name, figures, figures.stream) for name, figures in groups.items()]
     heads = [
         "",
         "runs",
@@ -50,11 +52,11 @@ def sequence_tables(groups: Mapping[str, TrackFigures]) -> list[str]:
     heads += ["network alone mm", "> 10 mm", "while nothing in view", "level slips"]
     rows = [
         [
-            name, str(f.runs), str(f.in_view), str(f.published), percent(f.availability), percent(f.availability_all),
-            worst(f.spine_tre_mm), worst(f.levels_tre_mm), worst(f.network_tre_mm), str(f.wrong), str(f.blind),
-            str(f.level_slips),
+            name, str(s.runs), str(s.in_view), str(s.published), percent(s.availability), percent(s.availability_from_start),
+            worst(f.spine_tre_mm), worst(f.levels_tre_mm), worst(f.network_spine_tre_mm), str(s.false_poses), str(s.blind_poses),
+            str(s.level_slips),
         ]
-        for name, f in groups.items()
+        for name, f, s in told
     ]  # fmt: skip
     lines = [
         f"- {TRE_NOTE}",
@@ -69,7 +71,7 @@ def sequence_tables(groups: Mapping[str, TrackFigures]) -> list[str]:
             name, *(_level(f, level) for level in levels), worst(f.not_held_tre_mm), worst(f.held_tre_mm),
             worst(f.rigid_levels_tre_mm),
         ]
-        for name, f in groups.items()
+        for name, f, s in told
     ]  # fmt: skip
     lines += [
         *markdown_table(["", *levels, "levels not held", "levels held", "rigid pose at the levels"], rows),
@@ -80,11 +82,11 @@ def sequence_tables(groups: Mapping[str, TrackFigures]) -> list[str]:
     heads += ["back after s", "with the time of the update", "never", "ms following", "ms searching"]
     rows = [
         [
-            name, counts(f.missed), ", ".join(f"{s} {v:.0f}" for s, v in f.state_s.items()), counts(f.losses),
-            worst(f.reacquisition_s), worst(f.reacquisition_out_s), str(f.never_reacquired),
-            worst(f.processing_ms, 0), worst(f.searching_ms, 0),
+            name, counts(f.missed), ", ".join(f"{state} {v:.0f}" for state, v in f.state_s.items()), counts(f.losses),
+            worst(spread(s.reacquisition_s)), worst(spread(s.reacquisition_heard_s)), str(s.never_reacquired),
+            worst(f.following_ms, 0), worst(f.searching_ms, 0),
         ]
-        for name, f in groups.items()
+        for name, f, s in told
     ]  # fmt: skip
     return [*lines, *markdown_table(heads, rows)]
 
@@ -117,12 +119,12 @@ def sweep_lines(points: Sequence[SweepPoint], axis: str) -> list[str]:
     heads += ["rigid pose at the levels mm", "levels held", "> 10 mm", "level slips", "without a pose"]
     rows = []
     for point in points:
-        f = point.figures
+        f, s = point.figures, point.figures.stream
         held = f.held_tre_mm.count / max(f.levels_tre_mm.count, 1) if f.levels_tre_mm.count else float("nan")
         rows.append(
             [
-                f"{point.value:g}", str(f.runs), percent(f.found), percent(f.availability_all), worst(f.spine_tre_mm),
-                worst(f.levels_tre_mm), worst(f.rigid_levels_tre_mm), percent(held), str(f.wrong), str(f.level_slips),
+                f"{point.value:g}", str(s.runs), percent(s.found), percent(s.availability_from_start), worst(f.spine_tre_mm),
+                worst(f.levels_tre_mm), worst(f.rigid_levels_tre_mm), percent(held), str(s.false_poses), str(s.level_slips),
                 counts(f.missed, 3),
             ]
         )  # fmt: skip
@@ -178,14 +180,17 @@ def calibration_lines(found: Mapping[str, Calibration]) -> list[str]:
     return markdown_table(heads, rows)
 
 
-def plain_figures(figures: TrackFigures | OrientationFigures) -> dict[str, Any]:
-    """For JSON: spreads shortened."""
-    return {each.name: _plain(getattr(figures, each.name)) for each in fields(figures)}
+def plain_figures(figures: TrackFigures | StreamFigures | OrientationFigures) -> dict[str, Any]:
+    """For JSON: spreads shortened; the stream's figures beside the others."""
+    told = {each.name: getattr(figures, each.name) for each in fields(figures)}
+    stream = told.pop("stream", None)
+    plain: dict[str, Any] = {} if stream is None else plain_figures(stream)
+    return plain | {name: _plain(value) for name, value in told.items()}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Spread):
-        return plain_spread(value)
+        return value.plain()
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, tuple | list):

@@ -25,6 +25,13 @@ class Spread:
             return "–"
         return f"{self.median:.{digits}f} [{self.q1:.{digits}f}, {self.q3:.{digits}f}]"
 
+    def plain(self) -> dict[str, float]:
+        """For JSON: count, median, quartiles, p95, maximum, four digits."""
+        told = {
+            "median": self.median, "q1": self.q1, "q3": self.q3, "p95": self.p95, "max": self.maximum,
+        }  # fmt: skip
+        return {"n": self.count, **{name: float(f"{value:.4g}") for name, value in told.items()}}
+
 
 def spread(values: Iterable[float]) -> Spread:
     """Order statistics; quartiles by linear interpolation. NaN figures are not allowed in."""

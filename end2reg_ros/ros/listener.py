@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.frame_log import PUBLISHING, FrameRow, landmark_errors_mm
+from end2reg_ros.evaluation.rows import PUBLISHING, CloudRow, landmark_errors_mm
 from end2reg_ros.names import SPINE, TRUTH_PREFIX
 from end2reg_ros.reasons import Reason
 
@@ -70,7 +70,7 @@ class _Given:
     """What a row was made from, and the row: whatever still comes for its stamp gives the row again, corrected."""
 
     pending: _Pending
-    row: FrameRow
+    row: CloudRow
     changed: bool = False
 
 
@@ -160,7 +160,7 @@ class FrameMatcher:
             self._at(status.stamp_ns, now_ns).truth = status
             self._touch(status.stamp_ns)
 
-    def finished(self, now_ns: int, flush: bool = False) -> list[FrameRow]:
+    def finished(self, now_ns: int, flush: bool = False) -> list[CloudRow]:
         """Rows that are complete by ``now_ns``, in the order of their stamps; with ``flush`` also the incomplete ones.
 
         Before them, rows given earlier that are to be corrected.
@@ -184,7 +184,7 @@ class FrameMatcher:
             rows.append(row)
         return rows
 
-    def _corrected(self, now_ns: int) -> list[FrameRow]:
+    def _corrected(self, now_ns: int) -> list[CloudRow]:
         """Rows to give again; what is older than the memory is forgotten."""
         rows = []
         for stamp_ns, given in list(self._given.items()):
@@ -221,7 +221,7 @@ class FrameMatcher:
             return False
         return pending.status.state not in PUBLISHING or pending.poses_ns is not None
 
-    def _row(self, stamp_ns: int, pending: _Pending, status: StatusHeard | None) -> FrameRow:
+    def _row(self, stamp_ns: int, pending: _Pending, status: StatusHeard | None) -> CloudRow:
         camera, estimated = self._poses(pending, self._settings.frame_prefix)
         camera_of_truth, true = self._poses(pending, self._settings.truth_prefix)
         finite = {level: T for level, T in estimated.items() if np.isfinite(T).all()}
@@ -229,7 +229,7 @@ class FrameMatcher:
         visible = pending.truth.visible_fraction if pending.truth else float("nan")
         judged = pending.status
         network = self._network_poses(pending.network, camera_of_truth)
-        return FrameRow(
+        return CloudRow(
             t=(stamp_ns - (stamp_ns if self._start_ns is None else self._start_ns)) / 1e9,
             stamp_ns=stamp_ns,
             state=status.state if status else "SEARCHING",

@@ -2,7 +2,7 @@
 
 ``python -m end2reg_ros.ros.listener_main --ros-args -p case:=CASE`` (parameters: ``case``, the folder whose landmarks
 give the errors; ``frame_prefix``, the tracker's; ``truth_prefix``). Lines on standard output: ``{"kind": "listening"}``
-once, ``{"kind": "status", ...}`` for every status heard, ``{"kind": "frame", ...}`` for every cloud (``FrameRow``), and
+once, ``{"kind": "status", ...}`` for every status heard, ``{"kind": "frame", ...}`` for every cloud (``CloudRow``), and
 again for one about which something came later; poses at a stamp without a cloud get a line as well.
 It subscribes to no cloud and no service. The poses that count are those of TF; of the pose topics it hears only
 ``spine/network_pose``, so that the network alone can be told apart from what refinement makes of it.
@@ -22,7 +22,7 @@ from tf2_msgs.msg import TFMessage
 
 from end2reg_ros import names
 from end2reg_ros.case.store import load_case
-from end2reg_ros.evaluation.frame_log import to_line
+from end2reg_ros.evaluation.rows import to_line
 from end2reg_ros.msg import TrackingStatus
 from end2reg_ros.registration.find.initial_pose import matrix_from_pose
 from end2reg_ros.ros.conversions import matrix_from_transform, ns_from_stamp

@@ -39,8 +39,8 @@ from end2reg_ros.apps.demo.view import Now, PlainView, live_table
 from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation import host
-from end2reg_ros.evaluation.frame_log import FrameRow
 from end2reg_ros.evaluation.host import environment
+from end2reg_ros.evaluation.rows import CloudRow
 from end2reg_ros.ros.camera_settings import CameraParameters
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.simulation.motion import SCENARIOS
@@ -185,9 +185,9 @@ def test_parameters_survive_yaml(script: Any, tmp_path: Path) -> None:
 UNIT = [1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0]
 
 
-def row(t: float, error: float = 0.5, state: str = "TRACKING", visible: float = 1.0) -> FrameRow:
+def row(t: float, error: float = 0.5, state: str = "TRACKING", visible: float = 1.0) -> CloudRow:
     published = state == "TRACKING"
-    return FrameRow(
+    return CloudRow(
         t, int(1e18 + t * 1e9), state, "ok", "tracking", True, published, 45.0 if published else None, visible,
         {"L1": [error] * 3, "L2": [error] * 3} if published else {}, T_camera_levels_true={"L1": UNIT, "L2": UNIT},
     )  # fmt: skip
@@ -279,7 +279,7 @@ def test_the_plain_view_writes_a_line_a_second() -> None:
 
 
 def test_the_live_table_falls_silent_with_the_tracker() -> None:
-    def text(rows: list[FrameRow]) -> str:
+    def text(rows: list[CloudRow]) -> str:
         console = Console(file=io.StringIO(), width=100, record=True)
         console.print(live_table(RunRecord(rows=rows), 3.0, 20.0))
         return console.export_text()
@@ -293,7 +293,7 @@ def test_the_live_table_falls_silent_with_the_tracker() -> None:
 
 
 def test_the_live_table_shows_the_network_beside_the_pose() -> None:
-    def text(rows: list[FrameRow]) -> str:
+    def text(rows: list[CloudRow]) -> str:
         console = Console(file=io.StringIO(), width=100, record=True)
         console.print(live_table(RunRecord(rows=rows), 3.0, 20.0))
         return console.export_text()

@@ -14,7 +14,7 @@ from end2reg_ros.apps.demo.plots import error_over_time
 from end2reg_ros.apps.demo.record import Picture, Run, TrackerFacts, Usage
 from end2reg_ros.apps.demo.report import write_report
 from end2reg_ros.apps.demo.summary import intervals, summarise
-from end2reg_ros.evaluation.frame_log import FrameRow, latest, read_rows, to_line, write_rows
+from end2reg_ros.evaluation.rows import CloudRow, latest, read_rows, to_line, write_rows
 
 LEVELS = ("L1", "L2", "L3")
 START = 1_700_000_000_000_000_000
@@ -28,11 +28,11 @@ def pose(x_mm: float, level: int = 0) -> list[float]:
 
 def row(
     t: float, state: str = "TRACKING", error: float | None = 1.0, visible: float = 0.9, judged: bool = True
-) -> FrameRow:
+) -> CloudRow:
     published = error is not None and state in ("TRACKING", "DEGRADED") and judged
     errors = {level: [float(error or 0)] * 3 for level in LEVELS} if published else {}
     true = {level: pose(0, k) for k, level in enumerate(LEVELS)}
-    return FrameRow(
+    return CloudRow(
         t, START + int(t * 1e9), state, "ok" if published else "low_overlap", "because", judged, published,
         40.0 + 10 * t if published else None, visible, errors,
         {level: pose(error or 0, k) for k, level in enumerate(LEVELS)} if published else {}, true,
@@ -40,7 +40,7 @@ def row(
     )  # fmt: skip
 
 
-def a_run() -> list[FrameRow]:
+def a_run() -> list[CloudRow]:
     """10 Hz: 0-1 s searching, to 4 s tracking, to 6 s lost (hidden from 4.2 to 5.5 s), to 8 s tracking."""
     rows = []
     for i in range(80):
@@ -91,7 +91,7 @@ def test_false_and_blind_poses_and_slips_are_counted() -> None:
     assert s.level_slips == 0
 
 
-def with_network(rows: list[FrameRow], *errors: float) -> list[FrameRow]:
+def with_network(rows: list[CloudRow], *errors: float) -> list[CloudRow]:
     """The first rows with poses of the network's own, as far off as told."""
     alone = [{level: [error] * 3 for level in LEVELS} for error in errors]
     return [replace(r, network_errors_mm=e) for r, e in zip(rows, alone, strict=False)] + rows[len(errors) :]
@@ -149,7 +149,7 @@ def test_jitter_is_told_at_rest_only() -> None:
 def test_one_wrong_vertebra_makes_a_false_pose() -> None:
     good = row(0.0)
     errors = {**good.errors_mm, "L3": [25.0, 25.0, 25.0]}
-    assert summarise([FrameRow(0.0, START, "TRACKING", published=True, errors_mm=errors)]).false_tracking == 1
+    assert summarise([CloudRow(0.0, START, "TRACKING", published=True, errors_mm=errors)]).false_tracking == 1
 
 
 def test_an_empty_run_has_no_figures() -> None:
@@ -187,7 +187,7 @@ def test_the_log_keeps_every_row(tmp_path: Path) -> None:
         log.write(to_line(rows[0])[:50])  # cut off by a kill
     again = read_rows(path)
     assert len(again) == len(rows)
-    assert summarise(again) == summarise([FrameRow(**{**r.__dict__, "t": round(r.t, 9)}) for r in rows])
+    assert summarise(again) == summarise([CloudRow(**{**r.__dict__, "t": round(r.t, 9)}) for r in rows])
 
 
 def a_report(folder: Path, problems: tuple[str, ...] = ()) -> tuple[str, dict[str, object]]:

@@ -14,12 +14,7 @@ from benchmarks.tracking_study.calibration import (
     normalised_errors,
     tune,
 )
-from benchmarks.tracking_study.rows import (
-    packed,
-    pose_error,
-    spine_axes,
-    unpacked,
-)
+from benchmarks.tracking_study.observer import packed, pose_error, spine_axes, unpacked
 from end2reg_ros import se3
 from end2reg_ros.tracking.types import State
 

@@ -18,15 +18,10 @@ from views import bundled_case
 from benchmarks.tracking_study import run as tracking_run
 from benchmarks.tracking_study import studies as tracking_studies
 from benchmarks.tracking_study.bench import Bench
-from benchmarks.tracking_study.figures import track_figures
+from benchmarks.tracking_study.figures import rigid_tre_mm, track_figures
 from benchmarks.tracking_study.negatives import followed, judged, moved_view, read_clouds, start_on
 from benchmarks.tracking_study.orientations import first_pose, orientation_figures, placement_of
 from benchmarks.tracking_study.results import Results, about, ranges, write_results
-from benchmarks.tracking_study.rows import (
-    TrackRow,
-    row_from_plain,
-    row_to_plain,
-)
 from benchmarks.tracking_study.run import RunSettings, cloud_of_frame, stamp_of
 from benchmarks.tracking_study.setup import Cases, MethodSettings, SequencePlan
 from benchmarks.tracking_study.sweeps import SweepStudy, exposed
@@ -35,7 +30,8 @@ from end2reg_ros import se3
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.stream import losses
+from end2reg_ros.evaluation.figures import losses
+from end2reg_ros.evaluation.rows import CloudRow, from_plain, mean_mm, to_plain
 from end2reg_ros.registration.types import NetworkEstimate, Prior, Quality, Registration
 from end2reg_ros.tracking.types import State
 
@@ -44,20 +40,20 @@ SENSORS_DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "sensor
 
 def test_the_spine_and_each_level_are_held_against_their_own_truth() -> None:
     [row] = rows_of_run([(State.TRACKING, fit(shift(2.0), shift(0, 3.0)))])
-    assert row.spine_tre_mm == pytest.approx(2.0)
-    assert row.level_tre_mm == pytest.approx(dict.fromkeys(bundled_case().levels, 3.0))
-    assert row.rigid_mm == {} and row.rigid_tre_mm["L3"] == pytest.approx(2.0)
-    assert row.held == ("L1",) and not row.wrong and row.worst_mm == pytest.approx(3.0)
+    assert mean_mm(row.spine_errors_mm) == pytest.approx(2.0)
+    assert row.level_tre_mm() == pytest.approx(dict.fromkeys(bundled_case().levels, 3.0))
+    assert row.rigid_errors_mm == {} and rigid_tre_mm(row)["L3"] == pytest.approx(2.0)
+    assert row.held == ("L1",) and not row.false_pose and row.worst_level_mm() == pytest.approx(3.0)
     [row] = rows_of_run([(State.TRACKING, fit(shift(2.0), shift(0, 11.0)))])
-    assert row.wrong
+    assert row.false_pose
     [row] = rows_of_run([(State.LOST, fit(shift(2.0)))])
-    assert row.spine_mm == {} and not row.published and not row.wrong
+    assert row.spine_errors_mm == {} and not row.published and not row.false_pose
 
 
-def test_a_pose_without_a_spine_is_wrong_and_blind() -> None:
+def test_a_pose_without_a_spine_is_blind_and_has_no_truth() -> None:
     rows = rows_of_run([(State.TRACKING, fit(np.eye(4)))], StillCamera(spine=False))
-    figures = track_figures([rows])
-    assert rows[0].wrong and (figures.wrong, figures.blind, figures.in_view) == (1, 1, 0)
+    stream = track_figures(rows).stream
+    assert (stream.uncompared_poses, stream.blind_poses, stream.in_view, stream.clean) == (1, 1, 0, False)
 
 
 def test_a_slip_by_one_level_is_named() -> None:
@@ -65,25 +61,28 @@ def test_a_slip_by_one_level_is_named() -> None:
     origins = [v.T_model_level[:3, 3] for v in case.vertebrae]
     up = T_TRUE[:3, :3] @ (origins[1] - origins[2])
     [row] = rows_of_run([(State.TRACKING, fit(se3.from_rotation_translation(np.eye(3), up)))])
-    assert abs(row.level_slip) == 1 and row.wrong
+    assert abs(row.level_slip) == 1 and row.false_pose
 
 
 def test_a_network_in_the_background_is_told_at_the_cloud_that_it_saw() -> None:
     seen = stamp_of(0.0)
     heard = fit(np.eye(4), network=NetworkEstimate(shift(1.5) @ T_TRUE, 400, 0, seen))
     rows = rows_of_run([(State.TRACKING, fit(np.eye(4))), (State.TRACKING, heard)])
-    assert rows[0].network_tre_mm == pytest.approx(1.5) and rows[1].network_mm == {}
+    assert mean_mm(rows[0].network_errors_mm) == pytest.approx(1.5) and rows[1].network_errors_mm == {}
 
 
 def test_rows_survive_json() -> None:
     rows = rows_of_run([(State.TRACKING, fit(shift(2.0), shift(0, 3.0)))], with_uncertainty=True)
-    plain = json.loads(json.dumps(row_to_plain(rows[0])))
-    back = row_from_plain(plain)
+    plain = json.loads(json.dumps(to_plain(rows[0])))
+    back = from_plain(plain)
     assert back.stamp_ns == rows[0].stamp_ns and back.held == rows[0].held
-    assert back.spine_tre_mm == pytest.approx(rows[0].spine_tre_mm, rel=1e-4)
+    assert mean_mm(back.spine_errors_mm) == pytest.approx(mean_mm(rows[0].spine_errors_mm), rel=1e-4)
     assert back.uncertain["spine"] == pytest.approx(rows[0].uncertain["spine"], rel=1e-4, abs=1e-12)
-    assert "network_mm" not in plain  # what is empty is not written
-    assert row_from_plain(row_to_plain(replace(rows[0], published=False))).published is False
+    assert "network_errors_mm" not in plain  # what is empty is not written
+    assert from_plain(to_plain(replace(rows[0], published=False))).published is False
+    with pytest.raises(End2RegError) as caught:
+        from_plain({**plain, "network_mm": {}, "wrong": 1})
+    assert str(caught.value) == "a row of another version, with network_mm, wrong: measure it again"
 
 
 class FakeClock:
@@ -101,8 +100,10 @@ def test_a_running_clock_takes_the_newest_cloud(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tracking_run, "perf_counter", FakeClock([0.25, 0.03, 0.05, 0.05]))
     rows = rows_of_run([(State.SEARCHING, None)] * 5, settings=RunSettings(10.0, 0.5, live=True))
     assert [row.judged for row in rows] == [True, False, True, True, True]
-    assert [row.finished_s for row in rows] == pytest.approx([0.25, None, 0.28, 0.35, 0.45])
-    assert rows[1].state == "SEARCHING" and rows[1].visible == 1.0
+    assert [row.age_ms and row.t + 1e-3 * row.age_ms for row in rows] == pytest.approx(
+        [0.25, None, 0.28, 0.35, 0.45]
+    )
+    assert rows[1].state == "SEARCHING" and rows[1].visible_fraction == 1.0
 
 
 def test_superseded_clouds_need_not_be_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,23 +117,23 @@ def test_superseded_clouds_need_not_be_rendered(monkeypatch: pytest.MonkeyPatch)
     assert (found["found"], found["looks"]) == (True, 2) and found["seconds"] == pytest.approx(0.28)
 
 
-def row(k: int, published: bool, visible: float = 1.0, **more: Any) -> TrackRow:
+def row(k: int, published: bool, visible: float = 1.0, **more: Any) -> CloudRow:
     state = more.pop("state", "TRACKING" if published else "LOST")
     code = "ok" if published else "covered"
     errors = {"L1": [0.5], "L2": [0.7]} if published else {}
-    return TrackRow(
-        0.1 * k, stamp_of(0.1 * k), state, published, code, "text", visible, spine_mm=errors, levels_mm=errors,
-        finished_s=0.1 * k + 0.05, **more,
+    return CloudRow(
+        0.1 * k, stamp_of(0.1 * k), state, code, "text", published=published, age_ms=50.0, visible_fraction=visible,
+        spine_errors_mm=errors, errors_mm=errors, **more,
     )  # fmt: skip
 
 
 def test_figures_tell_availability_losses_and_gaps() -> None:
     run = [row(0, False, state="SEARCHING"), row(1, True), row(2, True), row(3, False), row(4, False, 0.0)]
     run += [row(5, False, 0.5), row(6, False, 0.6, judged=False), row(7, True)]
-    figures = track_figures([run])
-    assert (figures.frames, figures.in_view, figures.published) == (8, 7, 3)
-    assert figures.availability == pytest.approx(3 / 6)
-    assert figures.availability_all == pytest.approx(3 / 7)
+    figures = track_figures(run)
+    assert (figures.stream.frames, figures.stream.in_view, figures.stream.published) == (8, 7, 3)
+    assert figures.stream.availability == pytest.approx(3 / 6)
+    assert figures.stream.availability_from_start == pytest.approx(3 / 7)
     assert figures.missed == {"covered": 3, "superseded": 1}
     assert figures.losses == {"covered": 1}
     assert [(gap.frames, round(gap.t, 3), gap.visible) for gap in figures.gaps] == [
@@ -140,23 +141,23 @@ def test_figures_tell_availability_losses_and_gaps() -> None:
         (1, 0.0, (1.0, 1.0)),
         (1, 0.3, (1.0, 1.0)),
     ]
-    assert figures.reacquisition_s.median == pytest.approx(0.2)
-    assert figures.reacquisition_out_s.median == pytest.approx(0.25)
+    assert figures.stream.reacquisition_s[0] == pytest.approx(0.2)
+    assert figures.stream.reacquisition_heard_s[0] == pytest.approx(0.25)
     assert figures.state_s == pytest.approx({"SEARCHING": 0.1, "TRACKING": 0.3, "LOST": 0.4})
     assert figures.spine_tre_mm.median == pytest.approx(0.6) and figures.level_tre_mm["L2"].maximum == 0.7
 
 
 def test_a_loss_that_the_end_cuts_off_is_told() -> None:
     run = [row(0, True), row(1, False), row(2, False)]
-    [loss] = losses([each.stream_frame() for each in run])
+    [loss] = losses(run)
     assert loss.found is None and loss.wait_s == np.inf
-    assert track_figures([run]).never_reacquired == 1
+    assert track_figures(run).stream.never_reacquired == 1
 
 
 def test_figures_of_several_runs_do_not_run_into_each_other() -> None:
-    figures = track_figures([[row(0, True), row(1, False)], [row(0, False), row(1, True)]])
-    assert figures.losses == {"covered": 1} and figures.never_reacquired == 1
-    assert figures.found == 1.0 and figures.availability == pytest.approx(2 / 3)
+    figures = track_figures([row(0, True), row(1, False)], [row(0, False), row(1, True)])
+    assert figures.losses == {"covered": 1} and figures.stream.never_reacquired == 1
+    assert figures.stream.found == 1.0 and figures.stream.availability == pytest.approx(2 / 3)
 
 
 def unit(k: int, made: list[int]) -> Unit:

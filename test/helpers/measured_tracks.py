@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from views import bundled_case
 
-from benchmarks.tracking_study.rows import Observer, TrackRow
+from benchmarks.tracking_study.observer import Observer
 from benchmarks.tracking_study.run import RunSettings, run_track
 from end2reg_ros import se3
 from end2reg_ros.cloud.types import Cloud
+from end2reg_ros.evaluation.rows import CloudRow
 from end2reg_ros.registration.types import LevelResult, Quality, Registration
 from end2reg_ros.simulation.sequence import SimulatedFrame
 from end2reg_ros.tracking.types import PUBLISHING_STATES, State, TrackingUpdate
@@ -75,7 +76,7 @@ def rows_of_run(
     camera: StillCamera | None = None,
     settings: RunSettings | None = None,
     with_uncertainty: bool = False,
-) -> list[TrackRow]:
+) -> list[CloudRow]:
     observer = Observer(bundled_case(), with_uncertainty)
     wanted = settings or RunSettings(10.0, 0.1 * len(answers))
     return run_track(camera or StillCamera(), FakeTracker(answers), observer, wanted)

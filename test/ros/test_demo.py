@@ -19,7 +19,7 @@ import end2reg_ros
 from end2reg_ros.apps.demo import run as demo_run
 from end2reg_ros.apps.demo.summary import summarise
 from end2reg_ros.cli import main as cli
-from end2reg_ros.evaluation.frame_log import read_rows
+from end2reg_ros.evaluation.rows import read_rows
 
 ROOT = Path(end2reg_ros.__file__).parents[1]
 START_LIMIT_S = 180.0  # the first start makes the engine

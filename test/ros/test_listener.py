@@ -10,7 +10,7 @@ from end2reg_ros import se3
 from end2reg_ros.apps.demo.assess import assess
 from end2reg_ros.apps.demo.summary import summarise
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.frame_log import landmark_errors_mm, latest
+from end2reg_ros.evaluation.rows import landmark_errors_mm, latest
 from end2reg_ros.ros.listener import FrameMatcher, PoseHeard, StampedTransform, StatusHeard
 
 START = 1_700_000_000_000_000_000

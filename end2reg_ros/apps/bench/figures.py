@@ -10,9 +10,10 @@ import numpy as np
 
 from end2reg_ros.apps.bench.input import StoredFrame
 from end2reg_ros.apps.bench.runner import TimedFrame, TimedRegistration
+from end2reg_ros.evaluation.figures import StreamFigures, stream_figures
 from end2reg_ros.evaluation.metrics import WRONG_MM, Pose, PoseErrors, Targets, pose_errors
+from end2reg_ros.evaluation.rows import CloudRow
 from end2reg_ros.evaluation.spread import Spread, spread
-from end2reg_ros.evaluation.stream import StreamFigures, StreamFrame, stream_figures
 
 PERCENTILES = (50, 95, 99)
 # The stages as they are told, in order; what a method calls otherwise keeps its own name, before ``other``.
@@ -114,7 +115,7 @@ def stream_document(
         "network": network_document(rows, figures),
         "accuracy": {
             **spread_document(figures.tre_mm),
-            "over_10mm": figures.outlier_share,
+            "over_10mm": figures.outliers,
             "availability": figures.availability,
             "wrong_poses": figures.false_poses,
             "wrong_in_tracking": figures.false_tracking,
@@ -152,7 +153,7 @@ def spread_document(tre: Spread) -> dict[str, float]:
 
 def stream_frame(
     row: TimedFrame, frame: StoredFrame, targets: Targets, seen: Mapping[int, StoredFrame]
-) -> StreamFrame:
+) -> CloudRow:
     """One frame against the truth; the network's pose against that of the frame that it saw (``seen``, by stamp)."""
     errors_mm: dict[str, list[float]] = {}
     network_mm: dict[str, list[float]] = {}
@@ -167,14 +168,16 @@ def stream_frame(
         errors = pose_errors(Pose(row.T_camera_model, row.T_camera_levels), truth, targets)
         errors_mm = {level: values.tolist() for level, values in errors.tre_mm.items()}
         slip = errors.level_slip
-    return StreamFrame(
+    return CloudRow(
+        1e-9 * frame.stamp_ns,
         frame.stamp_ns,
-        row.state,
-        row.published,
-        errors_mm,
-        level_slip=slip,
+        row.state.name,
+        row.reason_code,
+        published=row.published,
         visible_fraction=frame.visible_fraction,
+        errors_mm=errors_mm,
         network_errors_mm=network_mm,
+        slip=slip,
     )
 
 

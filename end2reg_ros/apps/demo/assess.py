@@ -13,7 +13,7 @@ from end2reg_ros.apps.demo.settings import DemoSettings
 from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, RunSummary, clouds, summarise
 from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation import host
-from end2reg_ros.evaluation.stream import CLEAR_VIEW
+from end2reg_ros.evaluation.figures import CLEAR_VIEW
 from end2reg_ros.simulation.motion import SCENARIOS
 
 MAX_UNSERVED_S = 3.0

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from end2reg_ros.apps.demo.record import Run, TrackerFacts, Usage
 from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, RunSummary
-from end2reg_ros.evaluation.stream import CLEAR_VIEW, IN_VIEW
+from end2reg_ros.evaluation.figures import CLEAR_VIEW
+from end2reg_ros.evaluation.rows import IN_VIEW
 from end2reg_ros.evaluation.tables import NOTHING, number, percent
 
 Figure = tuple[str, str, str]  # name, value with unit, meaning

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ from end2reg_ros.apps.demo import overlay as draw
 from end2reg_ros.apps.demo.record import Picture
 from end2reg_ros.apps.demo.settings import DemoSettings
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.frame_log import PUBLISHING, FrameRow
+from end2reg_ros.evaluation.rows import PUBLISHING, CloudRow
 
 if TYPE_CHECKING:
     from end2reg_ros.simulation.sequence import SimulatedSequence
@@ -20,7 +20,7 @@ SAME_SCENE_MM = 0.1
 SEARCH_TICKS = 30
 
 
-def demo_pictures(case: Case, settings: DemoSettings, rows: Sequence[FrameRow]) -> list[list[Picture]]:
+def demo_pictures(case: Case, settings: DemoSettings, rows: Sequence[CloudRow]) -> list[list[Picture]]:
     """Rows of two pictures: what the camera sees and a typical pose; the worst pose and a moment of silence.
 
     A picture whose scene, rendered again, does not have the truth that the camera node published is left out.
@@ -45,7 +45,7 @@ def demo_pictures(case: Case, settings: DemoSettings, rows: Sequence[FrameRow]) 
     return [made[i : i + 2] for i in range(0, len(made), 2)]
 
 
-def _typical(published: Sequence[FrameRow]) -> FrameRow:
+def _typical(published: Sequence[CloudRow]) -> CloudRow:
     """The pose whose error is nearest to the median, among those with a free view."""
     most = max(row.visible_fraction or 0.0 for row in published)
     free = [row for row in published if (row.visible_fraction or 0.0) >= 0.9 * most]
@@ -53,7 +53,7 @@ def _typical(published: Sequence[FrameRow]) -> FrameRow:
     return min(free, key=lambda row: abs((row.tre_mm() or 0.0) - median))
 
 
-def _silent(rows: Sequence[FrameRow]) -> FrameRow | None:
+def _silent(rows: Sequence[CloudRow]) -> CloudRow | None:
     """A cloud judged without a pose: the least visible one in a loss; before the first pose when there was none."""
     judged = [row for row in rows if row.judged and not row.published and row.state not in PUBLISHING]
     lost = [row for row in judged if row.state == "LOST"] or judged
@@ -68,7 +68,7 @@ class _Studio:
     def __init__(self, case: Case, sequence: SimulatedSequence, rate: float) -> None:
         self._case, self._sequence, self._rate = case, sequence, rate
 
-    def scene(self, row: FrameRow) -> Picture | None:
+    def scene(self, row: CloudRow) -> Picture | None:
         """What the camera sees."""
         view = self._view(row)
         if view is None:
@@ -78,7 +78,7 @@ class _Studio:
             "scene", draw.jpeg(draw.camera_picture(view, draw.whole(view))), caption, "the open back"
         )
 
-    def overlay(self, row: FrameRow, name: str, title: str) -> Picture | None:
+    def overlay(self, row: CloudRow, name: str, title: str) -> Picture | None:
         """The model where TF said it is, and the truth."""
         view = self._view(row)
         if view is None:
@@ -92,7 +92,7 @@ class _Studio:
             caption += f": {row.reason}"
         return Picture(name, draw.jpeg(picture), f"{caption}.", f"model over the camera picture, {row.state}")
 
-    def _view(self, row: FrameRow) -> draw.CameraPicture | None:
+    def _view(self, row: CloudRow) -> draw.CameraPicture | None:
         t = _scene_time(self._sequence, row, self._rate)
         if t is None:
             return None
@@ -102,7 +102,7 @@ class _Studio:
         )
 
 
-def _scene_time(sequence: SimulatedSequence, row: FrameRow, rate: float) -> float | None:
+def _scene_time(sequence: SimulatedSequence, row: CloudRow, rate: float) -> float | None:
     """Time in the scene at which the truth is the one that was heard; None when there is none near.
 
     The stamp tells when the picture was complete, which is later than that by the time it took.
@@ -120,5 +120,5 @@ def _scene_time(sequence: SimulatedSequence, row: FrameRow, rate: float) -> floa
     return best[2] if best is not None and best[0] < SAME_SCENE_MM else None
 
 
-def _poses(matrices: dict[str, list[float]]) -> dict[str, draw.Array]:
+def _poses(matrices: Mapping[str, Sequence[float]]) -> dict[str, draw.Array]:
     return {level: np.reshape(np.array(T), (4, 4)) for level, T in matrices.items()}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, intervals
-from end2reg_ros.evaluation.frame_log import FrameRow
 from end2reg_ros.evaluation.plot_style import (
     ACCENT,
     GRID,
@@ -22,10 +21,11 @@ from end2reg_ros.evaluation.plot_style import (
     styled,
     svg_text,
 )
+from end2reg_ros.evaluation.rows import CloudRow
 
 
 @styled
-def error_over_time(rows: Sequence[FrameRow]) -> str:
+def error_over_time(rows: Sequence[CloudRow]) -> str:
     """Median and worst-vertebra error of each published pose (mm) over time, and the network's own; states behind.
 
     Below: the visible share.
@@ -102,7 +102,7 @@ def error_over_time(rows: Sequence[FrameRow]) -> str:
 
 
 @styled
-def error_per_level(rows: Sequence[FrameRow]) -> str:
+def error_per_level(rows: Sequence[CloudRow]) -> str:
     """Box plot of the landmark errors (mm) of each level; whiskers at 5 and 95 %."""
     errors: dict[str, list[float]] = {}
     for row in rows:
@@ -124,7 +124,7 @@ def error_per_level(rows: Sequence[FrameRow]) -> str:
 
 
 @styled
-def age_histogram(rows: Sequence[FrameRow]) -> str:
+def age_histogram(rows: Sequence[CloudRow]) -> str:
     """Histogram of the pose ages (ms) with p50, p95 and p99."""
     ages = np.array([row.age_ms for row in rows if row.published and row.age_ms is not None])
     figure, (axes,) = new_figure(5.1, 3.3)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from end2reg_ros.apps.demo.summary import RunSummary
-from end2reg_ros.evaluation.frame_log import FrameRow
+from end2reg_ros.evaluation.rows import CloudRow
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Run:
 
     title: str
     subtitle: str
-    rows: Sequence[FrameRow]
+    rows: Sequence[CloudRow]
     summary: RunSummary
     problems: Sequence[str] = ()
     usage: dict[str, Usage] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from end2reg_ros.apps.demo.processes import (
 )
 from end2reg_ros.apps.demo.record import Usage
 from end2reg_ros.apps.demo.settings import DemoSettings
-from end2reg_ros.evaluation.frame_log import FrameRow, from_dict, latest, to_line
+from end2reg_ros.evaluation.rows import CloudRow, from_dict, latest, to_line
 from end2reg_ros.names import SIMULATED_POINTS
 
 START_SECONDS = 120.0  # a cold disk and a busy machine: loading Open3D alone can take 20 s
@@ -30,7 +30,7 @@ SILENCE_SECONDS = 10.0
 class RunRecord:
     """What was heard. ``faults``: what went wrong with the processes, one sentence each; empty after a clean run."""
 
-    rows: list[FrameRow] = field(default_factory=list)
+    rows: list[CloudRow] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)

@@ -1,20 +1,17 @@
-"""Figures of one run from the listener's rows: ``stream.stream_figures``, and what only a run over ROS has."""
+"""Figures of one run from the listener's rows: ``figures.stream_figures``, and what only a run over ROS has."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from end2reg_ros.evaluation.frame_log import FrameRow
-from end2reg_ros.evaluation.metrics import WRONG_MM, slip_of_places
-from end2reg_ros.evaluation.stream import StreamFrame, stream_figures
-from end2reg_ros.tracking.types import State
+from end2reg_ros.evaluation.figures import stream_figures
+from end2reg_ros.evaluation.metrics import WRONG_MM
+from end2reg_ros.evaluation.rows import CloudRow
 
 FALSE_POSE_MM = WRONG_MM
-AT_REST = 1e-6  # largest change of the truth between two clouds, in metres and in entries of the rotation
 
 
 @dataclass(frozen=True)
@@ -107,20 +104,18 @@ class RunSummary:
     refined_tre_max_mm: float | None
 
 
-def summarise(heard: Sequence[FrameRow]) -> RunSummary:
+def summarise(heard: Sequence[CloudRow]) -> RunSummary:
     """The figures of a run; rows in the order of their stamps (as ``read_rows`` gives them)."""
     rows = clouds(heard)
-    frames = stream_frames(rows)
-    figures = stream_figures(frames)
+    figures = stream_figures(heard)
     published = [row for row in rows if row.published]
-    late = [frame for row, frame in zip(rows, frames, strict=True) if row.late]
     latencies = [row.latency_ms for row in published if row.latency_ms is not None]
     duration_s = rows[-1].t - rows[0].t if rows else 0.0
     tre, before, after = figures.tre_mm, figures.network_tre_mm, figures.refined_tre_mm
     return RunSummary(
         duration_s=duration_s,
         clouds=len(rows),
-        judged=sum(row.judged for row in rows),
+        judged=figures.judged,
         published=figures.published,
         tre_median_mm=_known(tre.median),
         tre_q1_mm=_known(tre.q1),
@@ -128,7 +123,7 @@ def summarise(heard: Sequence[FrameRow]) -> RunSummary:
         tre_p95_mm=_known(tre.p95),
         tre_max_mm=_known(tre.maximum),
         level_tre_median_mm=_level_medians(published),
-        outliers=_known(figures.outlier_share),
+        outliers=_known(figures.outliers),
         jitter_mm=_known(figures.jitter_mm),
         availability=_known(figures.availability),
         availability_judged=_known(figures.availability_judged),
@@ -136,11 +131,11 @@ def summarise(heard: Sequence[FrameRow]) -> RunSummary:
         false_degraded=figures.false_poses - figures.false_tracking,
         blind_poses=figures.blind_poses,
         level_slips=figures.level_slips,
-        repeated_poses=sum(row.repeats for row in heard),
-        late_poses=len(late),
-        late_wrong=sum(frame.wrong for frame in late),
-        unknown_poses=sum(row.unknown for row in heard),
-        uncompared_poses=figures.uncompared,
+        repeated_poses=figures.repeated_poses,
+        late_poses=figures.late_poses,
+        late_wrong=sum(row.false_pose for row in rows if row.late),
+        unknown_poses=figures.unknown_poses,
+        uncompared_poses=figures.uncompared_poses,
         first_pose_s=_known(figures.time_to_first_pose_s),
         reacquisition_s=list(figures.reacquisition_s),
         never_reacquired=figures.never_reacquired,
@@ -149,9 +144,9 @@ def summarise(heard: Sequence[FrameRow]) -> RunSummary:
         state_share=_state_share(rows),
         rate_hz=_rate(published),
         camera_hz=(len(rows) - 1) / duration_s if duration_s > 0 else None,
-        age_p50_ms=_known(figures.age_percentiles_ms[0]),
-        age_p95_ms=_known(figures.age_percentiles_ms[1]),
-        age_p99_ms=_known(figures.age_percentiles_ms[2]),
+        age_p50_ms=_known(figures.pose_age_ms[0]),
+        age_p95_ms=_known(figures.pose_age_ms[1]),
+        age_p99_ms=_known(figures.pose_age_ms[2]),
         latency_p50_ms=float(np.percentile(latencies, 50)) if latencies else None,
         latency_p95_ms=float(np.percentile(latencies, 95)) if latencies else None,
         stages_ms=_stage_percentiles(rows, 50),
@@ -167,60 +162,21 @@ def summarise(heard: Sequence[FrameRow]) -> RunSummary:
     )
 
 
-def clouds(heard: Sequence[FrameRow]) -> list[FrameRow]:
+def clouds(heard: Sequence[CloudRow]) -> list[CloudRow]:
     """The rows of clouds that the camera did send."""
     return [row for row in heard if not row.unknown]
-
-
-def stream_frames(rows: Sequence[FrameRow]) -> list[StreamFrame]:
-    """The rows as frames of a stream."""
-    frames = []
-    before: FrameRow | None = None
-    for row in rows:
-        shared = [level for level in row.T_camera_levels_true if level in row.T_camera_levels]
-        frames.append(
-            StreamFrame(
-                stamp_ns=row.stamp_ns,
-                state=State.__members__.get(row.state, State.SEARCHING),
-                published=row.published,
-                errors_mm=row.errors_mm,
-                network_errors_mm=row.network_errors_mm,
-                places_m=_origins(row.T_camera_levels, list(row.T_camera_levels)),
-                level_slip=slip_of_places(
-                    _origins(row.T_camera_levels, shared), _origins(row.T_camera_levels_true, shared)
-                ),
-                visible_fraction=row.visible_fraction,
-                judged=row.judged,
-                age_ms=row.age_ms,
-                at_rest=before is not None
-                and _moved(before.T_camera_levels_true, row.T_camera_levels_true) < AT_REST,
-            )
-        )
-        before = row
-    return frames
-
-
-def _origins(poses: Mapping[str, list[float]], levels: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([np.reshape(poses[level], (4, 4))[:3, 3] for level in levels]).reshape(-1, 3)
-
-
-def _moved(before: Mapping[str, list[float]], after: Mapping[str, list[float]]) -> float:
-    """Largest difference of any entry; infinite where there is nothing to compare."""
-    if not before or before.keys() != after.keys():
-        return float("inf")
-    return max(float(np.abs(np.subtract(before[level], after[level])).max()) for level in after)
 
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _first_heard_s(first_pose_s: float, published: Sequence[FrameRow]) -> float | None:
+def _first_heard_s(first_pose_s: float, published: Sequence[CloudRow]) -> float | None:
     age_ms = published[0].age_ms if published else None
     return None if age_ms is None else _known(first_pose_s + age_ms / 1e3)
 
 
-def intervals(rows: Sequence[FrameRow]) -> list[Interval]:
+def intervals(rows: Sequence[CloudRow]) -> list[Interval]:
     """Stretches of equal state, in order; each ends where the next begins."""
     spans: list[Interval] = []
     for row in rows:
@@ -234,19 +190,19 @@ def intervals(rows: Sequence[FrameRow]) -> list[Interval]:
     return spans
 
 
-def _rate(published: Sequence[FrameRow]) -> float | None:
+def _rate(published: Sequence[CloudRow]) -> float | None:
     """Poses per second without the pauses: a gap of more than a second is a loss, not a slow rate."""
     gaps = np.diff([row.t for row in published])
     gaps = gaps[(gaps > 0) & (gaps < 1.0)]
     return float(len(gaps) / gaps.sum()) if len(gaps) else None
 
 
-def _state_share(rows: Sequence[FrameRow]) -> dict[str, float]:
+def _state_share(rows: Sequence[CloudRow]) -> dict[str, float]:
     names = ("SEARCHING", "TRACKING", "DEGRADED", "LOST")
     return {name: sum(row.state == name for row in rows) / len(rows) for name in names} if rows else {}
 
 
-def _level_medians(published: Sequence[FrameRow]) -> dict[str, float]:
+def _level_medians(published: Sequence[CloudRow]) -> dict[str, float]:
     errors: dict[str, list[float]] = {}
     for row in published:
         for level, values in row.errors_mm.items():
@@ -254,7 +210,7 @@ def _level_medians(published: Sequence[FrameRow]) -> dict[str, float]:
     return {level: float(np.median(values)) for level, values in errors.items() if values}
 
 
-def _stage_percentiles(rows: Sequence[FrameRow], percent: float) -> dict[str, float]:
+def _stage_percentiles(rows: Sequence[CloudRow], percent: float) -> dict[str, float]:
     stages: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.stages_ms.items():

@@ -18,7 +18,7 @@ from end2reg_ros.apps.demo.figures import figures
 from end2reg_ros.apps.demo.record import Run
 from end2reg_ros.apps.demo.run import RunRecord, Watcher
 from end2reg_ros.apps.demo.summary import clouds
-from end2reg_ros.evaluation.frame_log import FrameRow
+from end2reg_ros.evaluation.rows import CloudRow
 
 STATE_STYLES = {
     "SEARCHING": "black on grey70",
@@ -135,7 +135,7 @@ class Now:
 
     def __init__(self, record: RunRecord) -> None:
         rows = clouds(record.rows)
-        last: FrameRow | None = rows[-1] if rows else None
+        last: CloudRow | None = rows[-1] if rows else None
         judged = next((row for row in reversed(rows) if row.judged), None)
         pose = next((row for row in reversed(rows[-15:]) if row.published), None)
         if judged is not None and judged.state not in ("TRACKING", "DEGRADED"):
@@ -186,7 +186,7 @@ def live_table(record: RunRecord, elapsed: float, duration: float) -> Renderable
     return Panel(Group(head, Text(), body, Text(), bar), title="spine tracking, heard over ROS 2", width=92)
 
 
-def _medians(rows: list[FrameRow]) -> dict[str, float]:
+def _medians(rows: list[CloudRow]) -> dict[str, float]:
     errors: dict[str, list[float]] = {}
     for row in rows:
         for level, values in row.errors_mm.items():

@@ -10,6 +10,7 @@ import pytest
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case, Landmarks, Mesh, Vertebra
 from end2reg_ros.errors import CaseError
+from end2reg_ros.evaluation.figures import stream_figures
 from end2reg_ros.evaluation.metrics import (
     Pose,
     level_slip,
@@ -18,9 +19,8 @@ from end2reg_ros.evaluation.metrics import (
     pose_errors,
     targets_from_case,
 )
+from end2reg_ros.evaluation.rows import CloudRow
 from end2reg_ros.evaluation.spread import share, spread, success_interval
-from end2reg_ros.evaluation.stream import StreamFrame, stream_figures
-from end2reg_ros.tracking.types import State
 
 SPACING = 0.036
 
@@ -151,17 +151,22 @@ def test_wilson_interval() -> None:
 
 
 def frame(
-    t: float, pose: Pose | None, visible: bool = True, state: State = State.TRACKING, rest: bool = False
-) -> StreamFrame:
+    t: float, pose: Pose | None, visible: bool = True, state: str = "TRACKING", film: float = 0.0
+) -> CloudRow:
+    """A cloud; ``film``: seconds of the film that it shows: at rest where it is that of the cloud before."""
     stamp_ns, share = int(t * 1e9), 1.0 if visible else 0.0
+    true = {n: (np.eye(4) + film).ravel().tolist() for n in TARGETS.T_model_levels}
     if pose is None:
-        return StreamFrame(stamp_ns, State.LOST, False, visible_fraction=share, at_rest=rest)
+        return CloudRow(t, stamp_ns, "LOST", visible_fraction=share, T_camera_levels_true=true)
     errors = pose_errors(pose, TRUE, TARGETS)
-    places = [(level_transform(pose, n, TARGETS) @ T)[:3, 3] for n, T in TARGETS.T_model_levels.items()]
-    tre = {level: list(e) for level, e in errors.tre_mm.items()}
-    return StreamFrame(
-        stamp_ns, state, True, tre, np.array(places), errors.level_slip, share, age_ms=10.0 + t, at_rest=rest
-    )
+    places = {
+        n: (level_transform(pose, n, TARGETS) @ T).ravel().tolist() for n, T in TARGETS.T_model_levels.items()
+    }
+    return CloudRow(
+        t, stamp_ns, state, published=True, age_ms=10.0 + t, visible_fraction=share,
+        errors_mm={level: list(e) for level, e in errors.tre_mm.items()}, slip=errors.level_slip,
+        T_camera_levels=places, T_camera_levels_true=true,
+    )  # fmt: skip
 
 
 def test_stream_availability_first_pose_and_reacquisition() -> None:
@@ -176,13 +181,13 @@ def test_stream_availability_first_pose_and_reacquisition() -> None:
         frame(6.0, None),
         frame(7.0, near),
         frame(8.0, None),
-        frame(9.0, slipped, state=State.DEGRADED),
+        frame(9.0, slipped, state="DEGRADED"),
         frame(10.0, moved(shift=(0.011, 0, 0))),
         frame(11.0, near, visible=False),
         frame(12.0, None),
     ]
     figures = stream_figures(frames)
-    assert (figures.frames, figures.published, figures.uncompared) == (13, 6, 0)
+    assert (figures.frames, figures.published, figures.uncompared_poses) == (13, 6, 0)
     assert figures.availability == pytest.approx(5 / 9)  # in view from the first pose on: 2, 3, 5 to 10, 12
     assert figures.time_to_first_pose_s == pytest.approx(1.0)
     assert figures.reacquisition_s == pytest.approx((2.0, 1.0))
@@ -191,15 +196,15 @@ def test_stream_availability_first_pose_and_reacquisition() -> None:
     assert (figures.false_poses, figures.false_tracking) == (2, 1)
     assert figures.tre_mm.count == 6 * 9
     assert figures.tre_mm.median == pytest.approx(1.0)
-    assert figures.outlier_share == pytest.approx(2 / 6)
-    p50, _, p99 = figures.age_percentiles_ms
+    assert figures.outliers == pytest.approx(2 / 6)
+    p50, _, p99 = figures.pose_age_ms
     assert p50 == pytest.approx(18.0)  # of 12, 13, 17, 19, 20, 21
     assert p99 == pytest.approx(np.percentile([12, 13, 17, 19, 20, 21], 99))
 
 
 def test_stream_jitter_counts_only_what_is_at_rest() -> None:
     poses = [moved(shift=(x, 0, 0)) for x in (0.0, 0.001, -0.001, 0.05)]
-    frames = [frame(t, pose, rest=t in (1, 2)) for t, pose in enumerate(poses)]
+    frames = [frame(t, pose, film=max(t - 2, 0)) for t, pose in enumerate(poses)]
     # Frames 0, 1, 2 are one stretch at rest: deviations 0, 1 and -1 mm about their mean.
     assert stream_figures(frames).jitter_mm == pytest.approx(np.sqrt(2 / 3))
     assert np.isnan(stream_figures(frames[:2]).jitter_mm)
