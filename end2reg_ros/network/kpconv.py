@@ -110,7 +110,7 @@ class KernelGeometry(nn.Module):
         """Neighbourhood of (M, 3) queries in (C, 3) supports by an (M, H) table.
 
         Written for engines that run one operation after another: every elementwise step is on tables of the same shape, as
-        broadcasts over a short last axis cost ten times as much. ``neighbourhood_reference`` is the obvious form.
+        broadcasts over a short last axis cost ten times as much.
         """
         capacity, width = supports.shape[0], table.shape[1]
         missing = table >= capacity
@@ -125,19 +125,6 @@ class KernelGeometry(nn.Module):
         floor = (FLOOR / self.sigma) ** 2
         influence = torch.relu(1.0 - squared.clamp(min=floor).sqrt()).reshape(-1, width, self.points.shape[0])
         present = 1.0 - absent.reshape(-1, width)
-        return Neighbourhood(index, present, influence, present.sum(dim=1, keepdim=True).clamp(min=1.0))
-
-    def neighbourhood_reference(
-        self, queries: Tensor, supports: Tensor, table: Tensor, voxel: float
-    ) -> Neighbourhood:
-        """The same, pair by pair: slow and obvious (rows of missing entries apart, whose influence is 0)."""
-        capacity = supports.shape[0]
-        present = (table < capacity).to(supports.dtype)
-        index = table.clamp(max=capacity - 1).reshape(-1)
-        near = gather_rows(supports, index).reshape(table.shape[0], table.shape[1], 3)
-        offset = (near - queries[:, None]) / voxel
-        distance = (offset[:, :, None] - self.points).norm(dim=3)
-        influence = (1.0 - distance / self.sigma).clamp(min=0.0) * present[:, :, None]
         return Neighbourhood(index, present, influence, present.sum(dim=1, keepdim=True).clamp(min=1.0))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from end2reg_ros.cloud.pyramid import PyramidSpec
 from end2reg_ros.network.backbone import Decoder, Encoder, level_channels
 from end2reg_ros.network.blocks import BlockSettings
 from end2reg_ros.network.embedding import GeometricEmbedding
@@ -47,20 +48,11 @@ class End2Reg(nn.Module):
         spec = profile.scene
         levels = len(spec.voxels)
         settings = BlockSettings(profile.kernel_points, profile.groups, profile.count)
-        self.geometry = KernelGeometry(
-            profile.kernel_points, spec.radius_voxels, profile.kernel_shell, profile.sigma_voxels, spec.voxels
-        )
-        own = profile.segmentation
+        self.geometry = _geometry(spec, profile.kernel_points, profile)
         self.segmentation_geometry = (
             None
-            if own is None
-            else KernelGeometry(
-                profile.segmentation_kernel_points,
-                own.radius_voxels,
-                profile.kernel_shell,
-                profile.sigma_voxels,
-                own.voxels,
-            )
+            if profile.segmentation is None
+            else _geometry(profile.segmentation, profile.segmentation_kernel_points, profile)
         )
         self.segmentation = SegmentationNet(profile)
         self.encoder = Encoder(4 if profile.registration_normals else 1, profile.width, levels, settings)
@@ -75,16 +67,14 @@ class End2Reg(nn.Module):
         self.transformer = GeometricTransformer(level_channels(profile.width, levels)[-1], profile)
         self.sinkhorn = Sinkhorn(profile.sinkhorn_iterations, profile.sinkhorn_limit)
 
-    def forward(
-        self, model: CloudTables, scene: SceneTables, sampling: Sampling | None = None
-    ) -> End2RegOutput:
-        """One pass. ``sampling`` None is run time: the plain argmax, no noise."""
+    def forward(self, model: CloudTables, scene: SceneTables) -> End2RegOutput:
+        """One pass as at run time: the mask is the plain argmax."""
         model_side = self.encode_model(model)
-        segmentation, scene_side = self.encode_scene(scene, sampling)
+        segmentation, scene_side = self.encode_scene(scene)
         return End2RegOutput(segmentation, model_side, scene_side, self.match(model_side, scene_side))
 
     def training_pass(self, model: CloudTables, scene: SceneTables, sampling: Sampling) -> TrainingOutput:
-        """All that the losses need: as ``forward``, without the matches and the pose that only run time wants."""
+        """All that the losses need, with a mask drawn by Gumbel-softmax; matches and pose only run time wants."""
         model_side = self.encode_model(model)
         segmentation, scene_side = self.encode_scene(scene, sampling)
         return TrainingOutput(segmentation, model_side, scene_side, *self.relate(model_side, scene_side))
@@ -213,6 +203,10 @@ class End2Reg(nn.Module):
         )
         assignment = self.sinkhorn(scores, model_mask, scene_mask)
         return assignment, (model_rows, model_mask), (scene_rows, scene_mask)
+
+
+def _geometry(spec: PyramidSpec, kernel: int, profile: Profile) -> KernelGeometry:
+    return KernelGeometry(kernel, spec.radius_voxels, profile.kernel_shell, profile.sigma_voxels, spec.voxels)
 
 
 def parameter_count(network: nn.Module) -> int:

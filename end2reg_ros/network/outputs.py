@@ -70,16 +70,9 @@ class TrainingOutput(NamedTuple):
 
 
 class End2RegOutput(NamedTuple):
-    """Everything of one pass."""
+    """Everything of one pass at run time: mask, encodings of both clouds, matches and pose."""
 
     segmentation: Segmentation
     model: CloudEncoding
     scene: CloudEncoding
     matching: Matching
-
-    def for_losses(self) -> TrainingOutput:
-        """The part of it that the losses look at."""
-        found = self.matching
-        return TrainingOutput(
-            self.segmentation, self.model, self.scene, found.model_features, found.scene_features
-        )

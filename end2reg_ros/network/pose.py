@@ -59,7 +59,10 @@ def rotation_svd(covariance: Tensor) -> Tensor:
 
 
 def rotation_horn(covariance: Tensor) -> Tensor:
-    """The same by Horn's quaternion matrix and repeated squaring; the identity for a covariance of zeros."""
+    """(B, 3, 3) rotations R that maximise tr(R H), by Horn's quaternion matrix and repeated squaring.
+
+    The identity for a covariance (B, 3, 3) of zeros.
+    """
     h = covariance.reshape(-1, 9)
     xx, xy, xz, yx, yy, yz, zx, zy, zz = (h[:, i] for i in range(9))
     rows = [

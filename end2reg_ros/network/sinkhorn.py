@@ -32,15 +32,12 @@ class Sinkhorn(nn.Module):
             scores: (k, P, Q).
             row_mask, column_mask: (k, P), (k, Q) of 1 and 0.
         """
-        pairs, rows, columns = scores.shape
         if self.limit:
             return self._scaled(scores.clamp(min=-self.limit, max=self.limit), row_mask, column_mask)
         one = torch.ones_like(row_mask[:, :1])
         row_bias = torch.cat([(1.0 - row_mask) * MASKED, 0.0 * one], dim=1)[:, :, None]
         column_bias = torch.cat([(1.0 - column_mask) * MASKED, 0.0 * one], dim=1)[:, None]
-        side = self.dustbin.expand(pairs, rows, 1)
-        below = self.dustbin.expand(pairs, 1, columns + 1)
-        cost = torch.cat([torch.cat([scores, side], dim=2), below], dim=1)
+        cost = self._with_dustbins(scores)
         cost = (cost + row_bias + column_bias).clamp(min=2.0 * MASKED)
 
         row_count, column_count = row_mask.sum(dim=1, keepdim=True), column_mask.sum(dim=1, keepdim=True)
@@ -54,12 +51,9 @@ class Sinkhorn(nn.Module):
         return cost + u[:, :, None] + v[:, None] + total[:, :, None]
 
     def _scaled(self, scores: Tensor, row_mask: Tensor, column_mask: Tensor) -> Tensor:
-        """The same by scaling exp(scores): its sums are matrix products, and nothing is exponentiated twice."""
-        pairs, rows, columns = scores.shape
+        """Log assignment by scaling exp(scores): its sums are matrix products, and nothing is exponentiated twice."""
         one = torch.ones_like(row_mask[:, :1])
-        side = self.dustbin.expand(pairs, rows, 1)
-        below = self.dustbin.expand(pairs, 1, columns + 1)
-        cost = torch.cat([torch.cat([scores, side], dim=2), below], dim=1)
+        cost = self._with_dustbins(scores)
         row_use = torch.cat([row_mask, one], dim=1)[:, :, None]
         column_use = torch.cat([column_mask, one], dim=1)[:, None]
         kernel = cost.exp() * row_use * column_use
@@ -75,6 +69,13 @@ class Sinkhorn(nn.Module):
             v = column_sums / torch.bmm(transposed, u).clamp(min=TINY)
         scale = u.clamp(min=TINY).log() + v.clamp(min=TINY).log().transpose(1, 2)
         return cost + scale + total.log()[:, :, None] + (row_use * column_use - 1.0) * -MASKED
+
+    def _with_dustbins(self, scores: Tensor) -> Tensor:
+        """(k, P + 1, Q + 1) scores with a row and a column for points without a partner."""
+        pairs, rows, columns = scores.shape
+        side = self.dustbin.expand(pairs, rows, 1)
+        below = self.dustbin.expand(pairs, 1, columns + 1)
+        return torch.cat([torch.cat([scores, side], dim=2), below], dim=1)
 
 
 def _log_sum_exp(x: Tensor, dim: int) -> Tensor:

@@ -52,14 +52,6 @@ class Attention(nn.Module):
         constant = (query * self.position.bias.reshape(heads, 1, width)).sum(dim=2, keepdim=True)
         return torch.bmm(turned, embedding.transpose(1, 2)).transpose(0, 1) + constant
 
-    def position_scores_reference(self, query: Tensor, embedding: Tensor) -> Tensor:
-        """The same, projecting every pair: slow and obvious."""
-        assert self.position is not None
-        heads, _, width = query.shape
-        projected = self.position(embedding)
-        projected = projected.reshape(*embedding.shape[:2], heads, width)
-        return torch.einsum("hnc,nmhc->hnm", query, projected)
-
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(x.shape[0], self.heads, -1).transpose(0, 1)
 

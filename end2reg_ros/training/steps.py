@@ -41,7 +41,7 @@ class StepResult:
         return float(self.total.detach())
 
     def detached(self) -> StepResult:
-        """The same without the graph behind the loss."""
+        """The figures without the graph behind the loss, which holds the step's memory."""
         return replace(self, total=self.total.detach())
 
 

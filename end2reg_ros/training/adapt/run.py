@@ -157,7 +157,7 @@ class Adaptation:
     own: Path
 
     def run(self) -> AdaptResult:
-        """See ``adapt``."""
+        """Simulate, tune, measure, keep, as far as the minutes go."""
         r = self.request
         until = math.inf if r.minutes is None else time.monotonic() + 60.0 * r.minutes
         work = work_folder(r, self.case)

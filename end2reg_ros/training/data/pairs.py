@@ -173,7 +173,7 @@ def cell_share(pyramid: Pyramid, bone: NDArray[np.bool_]) -> Floats:
 
 
 def trimmed(pyramid: Pyramid, fine_level: int = 0) -> Pyramid:
-    """The same pyramid without padding: capacities are the counts (at least 1), missing entries point past them.
+    """A pyramid without its padding: capacities are the counts (at least 1), missing entries point past them.
 
     The network does not see padding (tests hold that); training need not pay for it. ``fine_level`` is that of the patches.
     """

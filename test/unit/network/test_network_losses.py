@@ -6,15 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-train'")
 
+from losses_reference import circle_loss_reference, matching_loss_reference, overlap_reference  # noqa: E402
 from network_pairs import make_pair  # noqa: E402
 
 from end2reg_ros.cloud.pyramid import PyramidSpec, build_pyramid  # noqa: E402
 from end2reg_ros.network.losses import LossSettings, circle_loss, matching_loss  # noqa: E402
-from end2reg_ros.network.losses_reference import (  # noqa: E402
-    circle_loss_reference,
-    matching_loss_reference,
-    overlap_reference,
-)
 from end2reg_ros.network.sinkhorn import Sinkhorn  # noqa: E402
 from end2reg_ros.network.tables import cloud_tables  # noqa: E402
 from end2reg_ros.network.targets import PatchCloud, TruePose, point_labels, superpoint_overlap, true_pairs  # noqa: E402

@@ -146,11 +146,9 @@ def gradients(net: End2Reg, profile: Profile) -> dict[str, float]:
     model, scene = tables(profile)
     count = scene.registration if scene.segmentation is None else scene.segmentation
     noise = gumbel_noise((count.attributes.shape[0], 2), torch.Generator().manual_seed(0))
-    output = net(model, scene, Sampling(noise, 1.0))
+    output = net.training_pass(model, scene, Sampling(noise, 1.0))
     pose = TruePose(*(torch.tensor(a, dtype=torch.float32) for a in (PAIR.rotation, PAIR.translation)))
-    loss = registration_loss(
-        net, output.for_losses(), pose, LossSettings(pairs=32), torch.Generator().manual_seed(0)
-    )
+    loss = registration_loss(net, output, pose, LossSettings(pairs=32), torch.Generator().manual_seed(0))
     assert loss.coarse > 0 and loss.fine > 0 and loss.positives > 10
     net.zero_grad()
     loss.total.backward()
@@ -195,15 +193,17 @@ def test_tiny_and_empty_clouds_give_finite_output_and_loss(count: int) -> None:
     model, _ = tables(profile)
     scene = scene_tables(PAIR.scene[:count], PAIR.scene_attributes[:count], profile)
     for one, other in ((model, scene), (model_tables(PAIR.model[:count], None, profile), scene)):
-        output = net(one, other, Sampling(torch.zeros(profile.scene.capacities[0], 2), 1.0))
+        output = net.training_pass(one, other, Sampling(torch.zeros(profile.scene.capacities[0], 2), 1.0))
         pose = TruePose(torch.eye(3), torch.zeros(3))
         losses = LossSettings(pairs=8)
-        loss = registration_loss(net, output.for_losses(), pose, losses, torch.Generator().manual_seed(0))
+        loss = registration_loss(net, output, pose, losses, torch.Generator().manual_seed(0))
         net.zero_grad()
         loss.total.backward()
-        found = output.matching.pose
+        with torch.no_grad():
+            matching = net.match(output.model, output.scene)
+        found = matching.pose
         assert torch.isfinite(loss.total) and torch.isfinite(found.rotation).all()
-        assert torch.isfinite(found.translation).all() and torch.isfinite(output.matching.assignment).all()
+        assert torch.isfinite(found.translation).all() and torch.isfinite(matching.assignment).all()
         assert all(p.grad is None or torch.isfinite(p.grad).all() for p in net.parameters())
         if count < 3:
             assert found.inliers == 0 and torch.equal(found.rotation, torch.eye(3))
@@ -225,9 +225,14 @@ def test_weights_and_output_follow_from_the_seed() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert not torch.equal(one.encoder.first.conv.weight, third.encoder.first.conv.weight)
     noise = [gumbel_noise((896, 2), torch.Generator().manual_seed(5)) for _ in range(2)]
-    outputs = [net(*tables(profile), Sampling(n, 1.0)) for net, n in zip((one, other), noise, strict=True)]
+    with torch.no_grad():
+        outputs = [
+            net.training_pass(*tables(profile), Sampling(n, 1.0))
+            for net, n in zip((one, other), noise, strict=True)
+        ]
+        poses = [net.match(o.model, o.scene).pose for net, o in zip((one, other), outputs, strict=True)]
     assert torch.equal(outputs[0].segmentation.mask, outputs[1].segmentation.mask)
-    assert torch.equal(outputs[0].matching.pose.rotation, outputs[1].matching.pose.rotation)
+    assert torch.equal(poses[0].rotation, poses[1].rotation)
 
 
 class Recorder(TorchDispatchMode):
