@@ -94,6 +94,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{marker}: {reason}"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests of torch run on one thread: on a busy machine a second one waits for the first, and both spin."""
+    if item.get_closest_marker("torch") and importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line a cause how many tests did not run, so that nobody takes a skip for a pass."""
     counts: dict[str, int] = {}

@@ -175,17 +175,6 @@ def test_registration_loss_alone_reaches_the_segmentation(
     assert cut["segmentation"] == 0.0 and cut["encoder"] > 1e-6
 
 
-@pytest.mark.slow
-def test_a_step_moves_the_segmentation_weights() -> None:
-    profile = tiny()
-    net = network(profile)
-    before = net.segmentation.logits.weight.detach().clone()
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
-    gradients(net, profile)
-    optimiser.step()
-    assert (net.segmentation.logits.weight - before).abs().max() > 1e-4
-
-
 @pytest.mark.parametrize("count", [0, 1, 5, 50])
 def test_tiny_and_empty_clouds_give_finite_output_and_loss(count: int) -> None:
     profile = tiny()
