@@ -28,7 +28,7 @@ from end2reg_ros.engine.onnx_files import OnnxBundle, OnnxGraph
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.engine.verify import load_reference, verify_engine
-from end2reg_ros.engine.verify_report import TOLERANCES, Comparison, VerifyReport, engine_document
+from end2reg_ros.engine.verify_report import TOLERANCES, Comparison, VerifyReport
 from end2reg_ros.engine.verify_scenes import SurfacePoints, verify_scenes
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.host import environment
@@ -72,11 +72,11 @@ def main() -> int:
     document = {
         "environment": environment() | {"packages": versions()},
         "case": {"name": case.name, "hash": case.hash},
-        "reference": engine_document(reference.info),
+        "reference": reference.info.document(),
         "scenes": {"random": options.scenes, "degenerate": len(scenes) - options.scenes, "seed": options.seed},
         "tolerances": {name: asdict(limit) for name, limit in TOLERANCES.items()},
         "engines": {
-            label: {"engine": engine_document(r.engine), "region": r.region, "faults": r.faults, "paddings": rows(r)}
+            label: {"engine": r.engine.document(), "region": r.region, "faults": r.faults, "paddings": rows(r)}
             for label, r in reports.items()
         },
         "left_out": left_out,
@@ -116,12 +116,11 @@ def half_engine(weights: Path, threads: int) -> Engine:
     import onnx
 
     from end2reg_ros.engine.onnx_engine import OnnxEngine
-    from end2reg_ros.engine.tensorrt.mixed_precision import assert_precision, to_mixed
+    from end2reg_ros.engine.tensorrt.mixed_precision import to_mixed
 
     graphs = dict(load_bundle(weights).graphs)
     for name in [n for n in HALF_GRAPHS if n in graphs]:
         model = to_mixed(onnx.load_model_from_string(graphs[name].data))
-        assert_precision(model)
         told = {entry.key: entry.value for entry in model.metadata_props}
         graphs[name] = OnnxGraph(model.SerializeToString(deterministic=True), told)
     return OnnxEngine(OnnxBundle(graphs), threads=threads)

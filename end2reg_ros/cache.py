@@ -204,4 +204,6 @@ def _reason(fault: Exception) -> str:
 
 def _short(value: object) -> str:
     text = str(value)
-    return text if len(text) <= 16 else text[:12] + "..."
+    return (
+        text if len(text) <= 16 or " " in text else text[:12] + "..."
+    )  # a hash; names and settings are told whole

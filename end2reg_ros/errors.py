@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from end2reg_ros.reasons import Reason
 
 
@@ -39,3 +41,18 @@ class WeightsError(End2RegError):
 
 class EngineError(End2RegError):
     """An engine that cannot be loaded or used."""
+
+
+def has_training_parts() -> bool:
+    """Whether this installation holds the network in PyTorch; a ROS workspace leaves it out unless told otherwise."""
+    return find_spec("end2reg_ros.network") is not None
+
+
+def missing_training_parts(fault: ImportError) -> str | None:
+    """What to do, where an import failed because this installation leaves the training parts out; None for other causes."""
+    if has_training_parts() or not (fault.name or "").startswith("end2reg_ros."):
+        return None
+    return (
+        "this installation holds only what tracks, not what trains and adapts networks or runs them in torch: "
+        "colcon build --cmake-args -DEND2REG_WITH_TRAINING=ON"
+    )

@@ -7,15 +7,8 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from fake_cuda import FakeRuntime
-    from fake_tensorrt import FakeTensorrt
-
-    from end2reg_ros.engine.tensorrt.cuda_buffers import Cuda
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "test"
@@ -48,30 +41,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("END2REG_CACHE", str(folder))
         yield folder
-
-
-@pytest.fixture
-def runtime() -> FakeRuntime:
-    """A stand-in for CUDA's runtime."""
-    from fake_cuda import FakeRuntime
-
-    return FakeRuntime()
-
-
-@pytest.fixture
-def cuda(runtime: FakeRuntime) -> Cuda:
-    """Our CUDA calls over the stand-in."""
-    from end2reg_ros.engine.tensorrt.cuda_buffers import Cuda
-
-    return Cuda(runtime)
-
-
-@pytest.fixture
-def trt(runtime: FakeRuntime) -> FakeTensorrt:
-    """A stand-in for the module ``tensorrt``."""
-    from fake_tensorrt import FakeTensorrt
-
-    return FakeTensorrt(runtime)
 
 
 NEEDS = {"shared": missing_shared, "ros": missing_ros, "gpu": missing_gpu}

@@ -160,7 +160,7 @@ def procedural_individuals(folder: Path, count: int, scenes: int) -> list[Indivi
     Raises:
         End2RegError: more than there are seeds kept for testing.
     """
-    from end2reg_ros.simulation.anatomy.case_folder import write_procedural_case
+    from end2reg_ros.simulation.anatomy.spine import write_procedural_case
 
     if not 0 <= count <= len(PROCEDURAL_SEEDS):
         raise End2RegError(f"{count} procedural cases: 0 to {len(PROCEDURAL_SEEDS)} are kept for testing")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from end2reg_ros.errors import End2RegError
+from end2reg_ros.errors import End2RegError, missing_training_parts
 
 PROGRAM = "end2reg"
 TRAINING_PACKAGES = ("torch", "tensorboard", "onnxscript")
@@ -22,65 +22,39 @@ HELP_WORDS = ("-h", "--help", "help")
 
 @dataclass(frozen=True)
 class Command:
-    """One subcommand: the words that call it, the class with ``run() -> int`` and one line of help."""
+    """One subcommand: the words that call it, ``module:class`` with ``run() -> int``, and one line of help."""
 
-    words: tuple[str, ...]
-    module: str
-    class_name: str
+    name: str
+    target: str
     summary: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of the name."""
+        return tuple(self.name.split())
 
 
 # Texts stand here and not in the modules: the list must print without importing Open3D or matplotlib.
+# fmt: off
 COMMANDS = (
-    Command(
-        ("demo",),
-        "demo",
-        "Demo",
-        "simulated camera -> ROS 2 -> tracker -> TF, live table, report with pictures",
-    ),
-    Command(
-        ("case", "create"), "case", "CaseCreate", "make a case folder from meshes (mm) or a CT label map"
-    ),
-    Command(("case", "show"), "case", "CaseShow", "print what a case folder holds, write a picture of it"),
-    Command(("case", "validate"), "case", "CaseValidate", "check a case folder and name its faults"),
-    Command(
-        ("case", "adapt"), "case_adapt", "CaseAdapt", "tune the network to one case; kept only if not worse"
-    ),
-    Command(
-        ("simulate",), "simulate", "Simulate", "write simulated scene folders or a recording, with the truth"
-    ),
-    Command(
-        ("register",), "register", "Register", "register one cloud to a case and print the pose (metres)"
-    ),
-    Command(("track",), "track", "Track", "run the tracker over a recording: trajectory, states, summary"),
-    Command(
-        ("evaluate",), "evaluate", "Evaluate", "TRE (mm) and success tables of methods over scene folders"
-    ),
-    Command(("train",), "train", "Train", "train the network from shards of simulated scenes; resumable"),
-    Command(("export",), "export", "Export", "write the network as ONNX files, without torch"),
-    Command(
-        ("engine", "build"),
-        "engine",
-        "BuildEngine",
-        "make beforehand what a first start makes: graphs, plans, the case's side",
-    ),
-    Command(
-        ("engine", "info"),
-        "engine",
-        "ShowEngine",
-        "which engine runs the network and why; cache; what others lack",
-    ),
-    Command(
-        ("engine", "verify"),
-        "engine",
-        "VerifyEngine",
-        "hold an engine against the torch reference on random scenes",
-    ),
-    Command(
-        ("bench", "demo"), "bench", "BenchDemo", "rate, latency, memory and error of the nodes over ROS 2"
-    ),
-    Command(("bench",), "bench", "Bench", "cost of a frame by stage, and error, of several methods, as JSON"),
+    Command("demo", "demo:Demo", "simulated camera -> ROS 2 -> tracker -> TF, live table, report with pictures"),
+    Command("case create", "case:CaseCreate", "make a case folder from meshes (mm) or a CT label map"),
+    Command("case show", "case:CaseShow", "print what a case folder holds, write a picture of it"),
+    Command("case validate", "case:CaseValidate", "check a case folder and name its faults"),
+    Command("case adapt", "case_adapt:CaseAdapt", "tune the network to one case; kept only if not worse"),
+    Command("simulate", "simulate:Simulate", "write simulated scene folders or a recording, with the truth"),
+    Command("register", "register:Register", "register one cloud to a case and print the pose (metres)"),
+    Command("track", "track:Track", "run the tracker over a recording: trajectory, states, summary"),
+    Command("evaluate", "evaluate:Evaluate", "TRE (mm) and success tables of methods over scene folders"),
+    Command("train", "train:Train", "train the network from shards of simulated scenes; resumable"),
+    Command("export", "export:Export", "write the network as ONNX files, without torch"),
+    Command("engine build", "engine:BuildEngine", "make beforehand what a first start makes: graphs, plans, the case's side"),
+    Command("engine info", "engine:ShowEngine", "which engine runs the network and why; cache; what others lack"),
+    Command("engine verify", "engine:VerifyEngine", "hold an engine against the torch reference on random scenes"),
+    Command("bench demo", "bench:BenchDemo", "rate, latency, memory and error of the nodes over ROS 2"),
+    Command("bench", "bench:Bench", "cost of a frame by stage, and error, of several methods, as JSON"),
 )
+# fmt: on
 
 
 def version() -> str:
@@ -113,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"{error.filename}: {(error.strerror or 'cannot be used').lower()}", 1)
     except ImportError as error:
+        if (text := missing_training_parts(error)) is not None:
+            return _fail(text, 1)
         if (error.name or "").startswith("end2reg_ros"):
             raise
         step = "setup-train" if (error.name or "").split(".")[0] in TRAINING_PACKAGES else "setup"
@@ -147,8 +123,7 @@ def find(args: Sequence[str]) -> Command | None:
 
 def overview(commands: Sequence[Command] = COMMANDS) -> str:
     """The text of ``end2reg --help``."""
-    names = [" ".join(c.words) for c in commands]
-    width = max(map(len, names))
+    width = max(len(c.name) for c in commands)
     lines = [
         f"usage: {PROGRAM} COMMAND [options]",
         "",
@@ -156,7 +131,7 @@ def overview(commands: Sequence[Command] = COMMANDS) -> str:
         "Research software, not a medical device.",
         "",
         "commands:",
-        *(f"  {name:<{width}}  {c.summary}" for name, c in zip(names, commands, strict=True)),
+        *(f"  {c.name:<{width}}  {c.summary}" for c in commands),
         "",
         f"`{PROGRAM} COMMAND --help` shows a command's options with their units; `{PROGRAM} --version` the version.",
     ]
@@ -166,9 +141,10 @@ def overview(commands: Sequence[Command] = COMMANDS) -> str:
 def _call(command: Command, args: list[str]) -> int:
     import tyro
 
-    cls = getattr(importlib.import_module(f"end2reg_ros.cli.{command.module}"), command.class_name)
+    module, class_name = command.target.split(":")
+    cls = getattr(importlib.import_module(f"end2reg_ros.cli.{module}"), class_name)
     try:
-        instance = tyro.cli(cls, prog=f"{PROGRAM} {' '.join(command.words)}", args=args)
+        instance = tyro.cli(cls, prog=f"{PROGRAM} {command.name}", args=args)
     except SystemExit as stop:  # tyro has printed the help (0) or what was wrong (2)
         return stop.code if isinstance(stop.code, int) else 2
     return int(instance.run())
@@ -176,7 +152,7 @@ def _call(command: Command, args: list[str]) -> int:
 
 def _unknown(args: list[str], group: list[Command]) -> str:
     if group:
-        typed, known = " ".join(args[:2]), [" ".join(c.words) for c in group]
+        typed, known = " ".join(args[:2]), [c.name for c in group]
     else:
         typed, known = args[0], list(dict.fromkeys(c.words[0] for c in COMMANDS))
     close = difflib.get_close_matches(typed, known, n=1)

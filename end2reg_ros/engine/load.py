@@ -9,7 +9,7 @@ from pathlib import Path
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
 from end2reg_ros.engine.tensorrt.library import missing_packages
 from end2reg_ros.engine.types import Engine
-from end2reg_ros.errors import EngineError
+from end2reg_ros.errors import EngineError, has_training_parts, missing_training_parts
 
 NVIDIA = (Path("/proc/driver/nvidia/version"), Path("/dev/nvhost-gpu"))
 
@@ -46,16 +46,21 @@ def choose_engine(device: str = "") -> tuple[EngineChoice, str]:
     if device not in ("", "cpu") or (gpu and device != "cpu"):
         if not missing_packages():
             return "tensorrt", "an NVIDIA GPU and TensorRT are there"
-        if find_spec("torch") is not None:
+        if has_torch():
             return "torch", "an NVIDIA GPU is there, TensorRT is not: torch runs it"
     if find_spec("onnxruntime") is not None:
         reason = "the CPU was asked for" if device == "cpu" else "no NVIDIA GPU is there"
         if gpu and device != "cpu":
             reason = "neither TensorRT nor torch is there for the NVIDIA GPU"
         return "onnxruntime", f"{reason}: ONNX Runtime is the fastest on the CPU"
-    if find_spec("torch") is not None:
+    if has_torch():
         return "torch", "ONNX Runtime is not installed: torch runs the network on the CPU"
     raise EngineError("nothing is there to run the network: pip install onnxruntime")
+
+
+def has_torch() -> bool:
+    """Whether torch is there, and what of this package runs on it; nothing is imported to find out."""
+    return find_spec("torch") is not None and has_training_parts()
 
 
 def has_nvidia_gpu() -> bool:
@@ -81,8 +86,7 @@ def _load(name: EngineChoice, options: EngineOptions, weights: Path) -> Engine:
     try:
         from end2reg_ros.engine.torch_engine import TorchEngine
     except ImportError as fault:
-        raise EngineError(
-            f"engine 'torch' needs torch and safetensors ({fault}): `make setup-train` installs them"
-        ) from None
+        text = f"engine 'torch' needs torch and safetensors ({fault}): `make setup-train` installs them"
+        raise EngineError(missing_training_parts(fault) or text) from None
     device = options.device or ("cuda" if has_nvidia_gpu() else "cpu")
     return TorchEngine(weights, options.profile, device, options.threads)

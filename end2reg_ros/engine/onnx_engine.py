@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +19,31 @@ from end2reg_ros.engine.graph_io import (
 )
 from end2reg_ros.engine.onnx_files import OnnxBundle, OnnxGraph, check_metadata
 from end2reg_ros.engine.onnx_session import make_session
-from end2reg_ros.engine.types import Arrays, EngineInfo, Floats, MaskChoice, NetworkOutput, ScenePyramids
-from end2reg_ros.engine.warm_up import empty_grid, empty_scenes
+from end2reg_ros.engine.types import (
+    Arrays,
+    Floats,
+    MaskChoice,
+    NetworkOutput,
+    ScenePyramids,
+    empty_grid,
+    empty_scenes,
+)
 from end2reg_ros.errors import EngineError
 from end2reg_ros.profile import get_profile
 
+#: What runs a graph: inputs by name to outputs by name.
+GraphRun = Callable[[Arrays], Arrays]
+
 
 class OnnxEngine:
-    """The graphs of one weights file in ONNX Runtime sessions."""
+    """The graphs of one weights file in ONNX Runtime sessions.
+
+    Attributes:
+        loaders: graphs that are loaded at a time.
+    """
+
+    # A session is made outside of Python: two at a time are twice as fast.
+    loaders = 2
 
     def __init__(
         self, bundle: OnnxBundle, profile: str | None = None, device: str = "cpu", threads: int = 2
@@ -49,38 +65,23 @@ class OnnxEngine:
         self._threads = max(1, min(threads, len(os.sched_getaffinity(0))))
         self._bundle = bundle
         self._side: Arrays | None = None
-        self._sessions: dict[str, Any] = {}
-        self._names: dict[str, list[str]] = {}
         names = [name for name in bundle.graphs if name != "model"]
-        with ThreadPoolExecutor(
-            2
-        ) as pool:  # a session is made outside of Python: two at a time are twice as fast
-            list(pool.map(lambda name: self._open(name, profile), names))
-        told = self._graph("scene").metadata
+        graphs = {name: self._graph(name, profile) for name in ("scene", *names)}
+        with ThreadPoolExecutor(self.loaders) as pool:
+            self._runs: dict[str, GraphRun] = dict(zip(graphs, pool.map(self._load, graphs), strict=True))
+        told = graphs["scene"].metadata
         self.profile = get_profile(told["profile"])
         specs = self.profile.scene_specs()
         self._by_capacity = {specs[-1].capacities[0]: "scene"}
-        if "scene_small" in self._sessions:
+        if "scene_small" in graphs:
             self._by_capacity[specs[0].capacities[0]] = "scene_small"
-        self.info = EngineInfo(
-            name="onnxruntime",
-            device=device,
-            profile=self.profile.name,
-            weights_hash=told["weights_hash"],
-            parameters=int(told["parameters"]),
-            record=json.loads(told["record"]),
-            engine_hash=bundle.hash,
-            precision=told["precision"],
-            version=onnxruntime.__version__,
-            threads=self._threads,
-        )
+        version = onnxruntime.__version__
+        self.info = bundle.info("onnxruntime", device, told["precision"], version, self._threads)
 
     def encode_model(self, model: Pyramid) -> Arrays:
         """See ``Engine.encode_model``."""
-        self._open("model", self.profile.name)
-        found = self._call("model", model_feed(model))
-        del self._sessions["model"]  # once a case
-        return found | {"model.patches": model.patches}
+        self._graph("model", self.profile.name)
+        return self._load("model")(model_feed(model)) | {"model.patches": model.patches}
 
     def set_model(self, model: Pyramid | Arrays) -> None:
         """See ``Engine.set_model``."""
@@ -94,7 +95,7 @@ class OnnxEngine:
         for scene in empty_scenes(self.profile):
             if len(scene.registration.levels[0].points) in self._by_capacity:
                 self.run(scene)
-        if "region" in self._sessions:
+        if "region" in self._runs:
             self.region_map(empty_grid())
 
     def run(self, scene: ScenePyramids, mask: MaskChoice | None = None) -> NetworkOutput:
@@ -114,39 +115,40 @@ class OnnxEngine:
         if name is None:
             known = ", ".join(str(c) for c in sorted(self._by_capacity))
             raise EngineError(f"tables are padded to {capacity} points, the network's graphs to {known}")
-        return output_of(self._call(name, scene_feed(scene) | self._side), scene)
+        return output_of(self._runs[name](scene_feed(scene) | self._side), scene)
 
     def region_map(self, grid: Floats) -> Floats:
         """See ``Engine.region_map``."""
-        if "region" not in self._sessions:
+        if "region" not in self._runs:
             raise EngineError("these weights hold no region finder: a start is needed")
-        maps = self._call("region", {REGION_INPUT: grid[None]})[REGION_OUTPUT]
+        maps = self._runs["region"]({REGION_INPUT: grid[None]})[REGION_OUTPUT]
         return np.asarray(maps[0], np.float32)
 
     def close(self) -> None:
         """See ``Engine.close``."""
         self._side = None
-        self._sessions.clear()
+        self._runs.clear()
 
-    def _graph(self, name: str) -> OnnxGraph:
-        graph = self._bundle.graphs.get(name)
-        if graph is None:
-            raise EngineError(f"the network's {name} graph is missing: export it again")
-        return graph
+    def _load(self, name: str) -> GraphRun:
+        """What runs a graph of the bundle."""
+        session = make_session(self._bundle.graphs[name], name, self._device, self._threads)
+        outputs = [value.name for value in session.get_outputs()]
+        return lambda feed: dict(zip(outputs, session.run(None, feed), strict=True))
 
-    def _open(self, name: str, profile: str | None) -> None:
-        """Make the session of a graph that fits the others."""
-        graph, scene = self._graph(name), self._graph("scene")
+    def _graph(self, name: str, profile: str | None) -> OnnxGraph:
+        """A graph that fits this version and the scene graph.
+
+        Raises:
+            EngineError, WeightsError: it is missing or does not fit.
+        """
+        for wanted in (name, "scene"):
+            if wanted not in self._bundle.graphs:
+                raise EngineError(f"the network's {wanted} graph is missing: export it again")
+        graph = self._bundle.graphs[name]
         check_metadata(graph.metadata, name, profile, f"the {name} graph")
-        mine, theirs = graph.metadata["weights_hash"], scene.metadata["weights_hash"]
+        mine, theirs = (g.metadata["weights_hash"] for g in (graph, self._bundle.graphs["scene"]))
         if mine != theirs:
             raise EngineError(
                 f"the {name} graph holds weights {mine}, the scene graph {theirs}: export them together"
             )
-        session = make_session(graph, name, self._device, self._threads)
-        self._sessions[name] = session
-        self._names[name] = [value.name for value in session.get_outputs()]
-
-    def _call(self, name: str, feed: Arrays) -> Arrays:
-        results = self._sessions[name].run(None, feed)
-        return dict(zip(self._names[name], results, strict=True))
+        return graph

@@ -13,6 +13,7 @@ import numpy as np
 
 from end2reg_ros import __version__
 from end2reg_ros.engine.graph_io import GRAPHS, WEIGHTS, template_path
+from end2reg_ros.engine.types import EngineInfo
 from end2reg_ros.engine.weights_file import RawWeights, profile_of
 from end2reg_ros.errors import EngineError
 from end2reg_ros.profile import Profile, profile_hash
@@ -45,6 +46,22 @@ class OnnxBundle:
         """sha256 over names and graphs, 16 hex digits."""
         text = " ".join(f"{name} {self.graphs[name].hash}" for name in sorted(self.graphs))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def info(self, name: str, device: str, precision: str, version: str, threads: int = 0) -> EngineInfo:
+        """What an engine that runs these graphs says of itself; see ``EngineInfo`` for the arguments."""
+        told = self.graphs["scene"].metadata
+        return EngineInfo(
+            name=name,
+            device=device,
+            profile=told["profile"],
+            weights_hash=told["weights_hash"],
+            parameters=int(told["parameters"]),
+            record=json.loads(told["record"]),
+            engine_hash=self.hash,
+            precision=precision,
+            version=version,
+            threads=threads,
+        )
 
 
 def make_bundle(weights: RawWeights, profile: str | None = None) -> OnnxBundle:

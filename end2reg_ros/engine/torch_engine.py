@@ -10,8 +10,16 @@ import torch
 from end2reg_ros.cloud.pyramid import Pyramid
 from end2reg_ros.engine.graph_io import output_of
 from end2reg_ros.engine.torch_weights import Weights, build_network, load_into, load_weights
-from end2reg_ros.engine.types import Arrays, EngineInfo, Floats, MaskChoice, NetworkOutput, ScenePyramids
-from end2reg_ros.engine.warm_up import empty_grid, empty_scenes
+from end2reg_ros.engine.types import (
+    Arrays,
+    EngineInfo,
+    Floats,
+    MaskChoice,
+    NetworkOutput,
+    ScenePyramids,
+    empty_grid,
+    empty_scenes,
+)
 from end2reg_ros.errors import EngineError
 from end2reg_ros.network.graphs import ModelGraph, ModelSide, SceneGraph, SceneResult
 from end2reg_ros.network.model import End2Reg, parameter_count

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.cloud.pyramid import Pyramid
+from end2reg_ros.cloud.pyramid import Pyramid, build_pyramid
+from end2reg_ros.cloud.view_grid import CHANNELS, COLUMNS, ROWS
 from end2reg_ros.profile import Profile
 
 Array = NDArray[np.float64]
@@ -75,6 +76,18 @@ class ScenePyramids:
     segmentation: Pyramid | None = None
 
 
+def empty_scenes(profile: Profile) -> list[ScenePyramids]:
+    """A scene without points for each of a profile's paddings: what an engine runs before its first real frame."""
+    nothing = np.zeros((0, 3))
+    own = None if profile.segmentation is None else build_pyramid(nothing, None, profile.segmentation)
+    return [ScenePyramids(build_pyramid(nothing, None, spec), own) for spec in profile.scene_specs()]
+
+
+def empty_grid() -> Floats:
+    """A view grid (see ``cloud.view_grid``) without points: what the region finder runs before its first real view."""
+    return np.zeros((CHANNELS, ROWS, COLUMNS), np.float32)
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """What is shown of an engine.
@@ -110,6 +123,10 @@ class EngineInfo:
             f"{self.name} {self.version} on {self.device}{threads}, {self.precision}, profile {self.profile}, "
             f"weights {self.weights_hash}{why}"
         )
+
+    def document(self) -> dict[str, object]:
+        """What a result says of its engine, as JSON takes it: all but the training record."""
+        return {name: value for name, value in asdict(self).items() if name != "record"}
 
 
 class Engine(Protocol):

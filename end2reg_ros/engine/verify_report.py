@@ -156,18 +156,13 @@ class VerifyReport:
         return {
             "passed": not self.faults,
             "faults": self.faults,
-            "engine": engine_document(self.engine),
-            "reference": engine_document(self.reference),
+            "engine": self.engine.document(),
+            "reference": self.reference.document(),
             "tolerances": asdict(self.tolerances),
             "worst": worst(self.comparisons),
             "region": self.region,
             "scenes": [asdict(c) | {"same_decisions": c.same_decisions} for c in self.comparisons],
         }
-
-
-def engine_document(info: EngineInfo) -> dict[str, Any]:
-    """What a result says of its engine: all but the training record."""
-    return {name: value for name, value in asdict(info).items() if name != "record"}
 
 
 def worst(comparisons: Sequence[Comparison]) -> dict[str, float | None]:

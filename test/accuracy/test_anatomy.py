@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from anatomies import COARSE, coarse_spine
 
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
@@ -13,10 +15,9 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.meshes import inspect, signed_volume, volume_centroid
 from end2reg_ros.case.model import Mesh, Vertebra
 from end2reg_ros.case.raycast import signed_distance
-from end2reg_ros.simulation.anatomy import AnatomySettings, make_spine
+from end2reg_ros.simulation.anatomy import make_spine
 
 Spine = tuple[Vertebra, ...]
-COARSE = AnatomySettings(voxel_mm=1.3, triangles=3000)
 
 # Widths over both transverse tips, mm: Panjabi et al. 1992 and CT surfaces of adults span 64 to 102.
 WIDTH_MM = {"L1": (60, 92), "L2": (66, 98), "L3": (72, 106), "L4": (70, 104), "L5": (72, 106)}
@@ -171,7 +172,7 @@ def test_the_canal_is_open(spine: Spine) -> None:
 
 
 def test_the_same_seed_gives_the_same_arrays() -> None:
-    for a, b in zip(make_spine(7, COARSE), make_spine(7, COARSE), strict=True):
+    for a, b in zip(coarse_spine(3), make_spine(3, COARSE), strict=True):
         np.testing.assert_array_equal(a.mesh.vertices, b.mesh.vertices)
         np.testing.assert_array_equal(a.mesh.triangles, b.mesh.triangles)
         np.testing.assert_array_equal(a.T_model_level, b.T_model_level)
@@ -181,7 +182,7 @@ def test_the_same_seed_gives_the_same_arrays() -> None:
 
 def test_other_seeds_give_other_people() -> None:
     """Surfaces of the same level, laid over each other by their frames, differ by more than 1 mm RMS."""
-    people = [make_spine(seed, COARSE) for seed in (3, 4, 5)]
+    people = [coarse_spine(seed) for seed in (3, 4, 5)]
     for i, j in ((0, 1), (1, 2), (0, 2)):
         for a, b in zip(people[i], people[j], strict=True):
             moved = se3.apply(b.T_model_level @ se3.inverse(a.T_model_level), a.mesh.vertices)
@@ -190,8 +191,7 @@ def test_other_seeds_give_other_people() -> None:
 
 def test_left_and_right_differ_unless_asked_not_to() -> None:
     def mirror_rms_mm(asymmetry: float) -> float:
-        settings = AnatomySettings(voxel_mm=1.3, triangles=3000, asymmetry=asymmetry, roughness=0.0)
-        vertebra = make_spine(1, settings)[2]
+        vertebra = make_spine(1, replace(COARSE, asymmetry=asymmetry, roughness=0.0))[2]
         mirrored = in_level(vertebra, vertebra.mesh.vertices) * np.array([1.0, -1.0, 1.0])
         points = se3.apply(vertebra.T_model_level, mirrored / 1000.0)
         return float(np.sqrt((signed_distance(vertebra.mesh, points) ** 2).mean()) * 1000)
@@ -201,14 +201,14 @@ def test_left_and_right_differ_unless_asked_not_to() -> None:
 
 
 def test_osteophytes_grow_from_the_rims_only() -> None:
-    plain = make_spine(2, COARSE)[3]
-    spurred = make_spine(2, AnatomySettings(voxel_mm=1.3, triangles=3000, osteophytes_mm=5.0))[3]
+    plain = coarse_spine(3)[3]
+    spurred = make_spine(3, replace(COARSE, osteophytes_mm=5.0))[3]
     grown = signed_distance(plain.mesh, spurred.mesh.vertices) * 1000
     assert 2.5 < grown.max() < 6.5
     assert in_level(plain, spurred.mesh.vertices[grown > 2.0])[:, 0].min() > -20.0  # none behind the body
 
 
 def test_scoliosis_keeps_the_levels_apart() -> None:
-    spine = make_spine(0, AnatomySettings(voxel_mm=1.3, triangles=3000, scoliosis_deg=25.0))
+    spine = make_spine(0, replace(COARSE, scoliosis_deg=25.0))
     for upper, lower in pairwise(spine):
         assert signed_distance(lower.mesh, upper.mesh.vertices).min() > 0.0005

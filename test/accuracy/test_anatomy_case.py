@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from anatomies import COARSE, coarse_spine
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.errors import CaseError
-from end2reg_ros.simulation.anatomy import AnatomySettings, write_procedural_case
-
-COARSE = AnatomySettings(voxel_mm=1.4, triangles=2000)
+from end2reg_ros.simulation.anatomy import spine, write_procedural_case
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,8 @@ def test_bundled_case_passes_validation() -> None:
     assert validate_case(bundled_case_path()) == []
 
 
-def test_a_folder_that_is_in_use_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_folder_that_is_in_use_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spine, "make_spine", lambda seed, settings: coarse_spine(seed))
     write_procedural_case(tmp_path / "case", 3, COARSE)
     with pytest.raises(CaseError, match=r"is not empty; overwrite it with --overwrite$"):
         write_procedural_case(tmp_path / "case", 3, COARSE)

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
@@ -534,18 +533,19 @@ def test_threads_are_compared_on_as_many_cores_or_more(
 ) -> None:
     asked: list[tuple[str, int, int]] = []
 
-    def start(specs: Sequence[MethodSpec], *rest: Any) -> tuple[list[Any], list[Any]]:
+    def start(run: Any, specs: Sequence[MethodSpec]) -> tuple[list[Any], list[Any]]:
         asked.extend((one.method, one.threads, one.cores) for one in specs)
         ready = [SimpleNamespace(process=Recorder("icp", [])) for _ in specs]
         for one, wanted in zip(ready, specs, strict=True):
             one.process.spec = wanted
         return ready, []
 
-    monkeypatch.setattr(speed, "start", start)
+    monkeypatch.setattr(speed.SpeedRun, "start", start)
     stream: Any = StoredStream(PLAN, (frame_of(tmp_path / "x.bin"),), (), Prior(np.eye(4), "test"), "")
     ready: Any = [SimpleNamespace(process=SimpleNamespace(spec=spec("ransac_icp")))]
-    settings = SpeedSettings((), threads=(1, 2))
-    rows = speed.run_threads(ready, bundled_case(), tmp_path, stream, settings, ExitStack())
+    with speed.SpeedRun(bundled_case(), SpeedSettings((), threads=(1, 2)), print) as run:
+        rows = run.threads(ready, stream)
+    assert not run.folder.exists()
     assert asked == [("ransac_icp", 1, 1), ("ransac_icp", 1, 2), ("ransac_icp", 2, 2)]
     assert [(row["threads"], row["cores"]) for row in rows] == [(1, 1), (1, 2), (2, 2)]
     lines = thread_table(rows)

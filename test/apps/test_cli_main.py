@@ -45,7 +45,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], No
             def run(self) -> int:
                 return run()
 
-        monkeypatch.setattr(cli, "COMMANDS", (cli.Command(("probe",), "probe", "Probe", "a probe"),))
+        monkeypatch.setattr(cli, "COMMANDS", (cli.Command("probe", "probe:Probe", "a probe"),))
         monkeypatch.setitem(sys.modules, "end2reg_ros.cli.probe", SimpleNamespace(Probe=Probe))  # type: ignore[arg-type]
 
     return install

@@ -73,6 +73,14 @@ def test_ros_dependencies_of_the_code_are_declared() -> None:
     assert used - declared <= {"rcl_interfaces"}, used - declared
 
 
+def test_ros_dependencies_that_are_declared_are_used() -> None:
+    of_the_build = {"rosidl_default_runtime", "ament_index_python", "launch", "rviz2"}
+    declared = {str(e.text) for e in package_xml() if e.tag in ("depend", "exec_depend")} - of_the_build
+    files = [*SOURCES, *(ROOT / "launch").glob("*.py")]
+    used = {name for file in files for name in imports(file)}
+    assert {name for name in declared if not name.startswith("python3-")} <= used
+
+
 def test_what_the_build_and_the_launch_files_look_for_is_declared() -> None:
     declared = {element.text for element in package_xml() if element.tag.endswith("depend")}
     built_with = re.findall(r"find_package\((\w+) REQUIRED\)", (ROOT / "CMakeLists.txt").read_text())

@@ -81,27 +81,32 @@ def test_pytest_plugins_of_a_sourced_ros_are_not_loaded(tmp_path: Path) -> None:
     assert "1 passed" in ended.stdout
 
 
-@pytest.mark.parametrize("at_hand", [True, False])
-def test_ci_runs_the_networks_tests_or_says_loudly_that_it_did_not(tmp_path: Path, at_hand: bool) -> None:
+@pytest.mark.parametrize(("at_hand", "parser"), [(True, 0), (False, 0), (True, 3), (True, 1)])
+def test_ci_runs_everything_or_says_loudly_what_it_did_not(
+    tmp_path: Path, at_hand: bool, parser: int
+) -> None:
     for name in (".ci/run", "requirements/train.txt"):
         (tmp_path / name).parent.mkdir()
         shutil.copy(ROOT / name, tmp_path / name)
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    # no torch; pip finds a build, or not
+    # no torch; pip finds a build, or not; NVIDIA's parser takes the graphs, refuses one (1) or is not there (3)
     python.write_text(
-        f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n[ "$2" = pip ] && exit {int(not at_hand)}\nexit 1\n'
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n[ "$2" = pip ] && exit {int(not at_hand)}\n'
+        f'[ "$1" = tools/check_tensorrt_graphs.py ] && exit {parser}\nexit 1\n'
     )
     make = tmp_path / "make"
     make.write_text("#!/bin/sh\n")
     python.chmod(0o755)
     make.chmod(0o755)
     ended = run(tmp_path / ".ci" / "run", cwd=tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}")
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == (1 if parser == 1 else 0), ended.stderr
     said = ended.stdout.splitlines()
     made = [line.removeprefix("== make ") for line in said if line.startswith("== make ")]
-    assert made == ["setup", "lint", *(["setup-train"] if at_hand else []), "test"]
-    assert ("NOT RUN" in said[-1]) is not at_hand
+    steps = ["setup", "lint", *(["setup-train"] if at_hand else []), "test"]
+    assert made == (steps[:-1] if parser == 1 else steps)
+    assert ("tests of the network, which were NOT RUN" in said[-1]) is not at_hand
+    assert ("NVIDIA's parser, which was NOT RUN" in said[-1]) is (parser == 3)
     # an index is never asked, and a build with CUDA is never taken
     [asked] = [line for line in (tmp_path / "asked").read_text().splitlines() if "pip" in line]
     assert re.search(r"--dry-run --no-deps --no-index torch==[\d.]+\+cpu$", asked)

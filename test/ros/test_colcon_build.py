@@ -31,6 +31,15 @@ print(end2reg_ros.__file__, end2reg_ros.errors.__file__, len(serialize_message(T
 """
 
 
+# The command line as on a robot: a checkout that this environment knows would add what the installation leaves out.
+ROBOT = """
+import sys, pathlib
+sys.path = [p for p in sys.path if not (pathlib.Path(p) / "end2reg_ros" / "network").is_dir()]
+from end2reg_ros.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with the package in src/, built; returns its folder."""
@@ -102,3 +111,24 @@ def test_everything_that_a_user_starts_is_installed(workspace: Path) -> None:
     ):
         assert (prefix / "share" / "end2reg_ros" / name).is_file()
     assert sourced(workspace, "command -v end2reg").strip() == str(prefix / "bin" / "end2reg")
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_robot_gets_what_tracks_and_is_told_how_to_get_the_rest(workspace: Path) -> None:
+    installed = {
+        str(file.relative_to(workspace)).partition("site-packages/end2reg_ros/")[2]
+        for file in (workspace / "install").rglob("*.py")
+    }
+    assert {"frame.py", "engine/load.py", "ros/tracker_node.py"} <= installed
+    left_out = ("training/", "network/", "apps/train/", "engine/torch_")
+    assert not [name for name in installed if name.startswith(left_out)]
+    (workspace / "robot.py").write_text(ROBOT)
+    for arguments in ("train --config run.yaml", "case adapt CASE", "engine verify --engine torch"):
+        text = sourced(workspace, f"'{sys.executable}' robot.py {arguments} 2>&1 || true")
+        assert text == (
+            "end2reg: error: this installation holds only what tracks, "
+            "not what trains and adapts networks or runs them in torch: "
+            "colcon build --cmake-args -DEND2REG_WITH_TRAINING=ON\n"
+        )

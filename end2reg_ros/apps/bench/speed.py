@@ -28,7 +28,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation import host
-from end2reg_ros.evaluation.metrics import Targets, targets_from_case
+from end2reg_ros.evaluation.metrics import targets_from_case
 from end2reg_ros.evaluation.tables import finite
 
 PUBLISH = {
@@ -119,96 +119,85 @@ def run_speed(case: Case, settings: SpeedSettings, tell: Callable[[str], None]) 
     Raises:
         End2RegError: none of the methods can be run here, or one of them failed on the way.
     """
-    targets = targets_from_case(case)
     load = [os.getloadavg()[0]]
-    with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="end2reg_bench_"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        ready, absent = start(settings.methods, case, folder, settings.work, stack, tell)
+    with SpeedRun(case, settings, tell) as run:
+        ready, absent = run.start(settings.methods)
         if not ready:
             whys = "; ".join(f"{row['label']}: {row['why']}" for row in absent)
             raise End2RegError(f"none of the methods can be run: {whys}")
         tell("rendering the sequence")
-        (folder / "stream").mkdir()
-        stream = render_stream(case, settings.plan, folder / "stream")
-        methods = measure(ready, stream, targets, settings, tell)
-        streams = [stream]
-        scaling: dict[str, Any] = {"cloud": [], "threads": []}
-        processes = [one.process for one in ready]
+        (run.folder / "stream").mkdir()
+        stream = render_stream(case, settings.plan, run.folder / "stream")
+        methods = run.measure(ready, stream)
+        streams, cloud, threads = [stream], [], []
         if settings.scaling is not None and settings.scaling.points:
             tell("cloud sizes")
-            sized = render_sizes(case, stream, settings.scaling, folder)
-            scaling["cloud"] = cloud_sizes(processes, sized)
+            sized = render_sizes(case, stream, settings.scaling, run.folder)
+            cloud = cloud_sizes([one.process for one in ready], sized)
             streams += sized
         for one, row in zip(ready, methods, strict=True):
             row["memory"] |= {"after_all_sizes": asdict(one.process.memory())}
         if settings.threads:
             tell("threads")
-            for process in processes:
-                process.close()
-            scaling["threads"] = run_threads(ready, case, folder, stream, settings, stack)
+            for one in ready:
+                one.process.close()
+            threads = run.threads(ready, stream)
     load.append(os.getloadavg()[0])
-    return document(case, settings, streams, {"methods": methods, "absent": absent, "scaling": scaling}, load)
+    figures = {"methods": methods, "absent": absent, "scaling": {"cloud": cloud, "threads": threads}}
+    return document(case, settings, streams, figures, load)
 
 
-def start(
-    specs: Sequence[MethodSpec],
-    case: Case,
-    folder: Path,
-    work: Work,
-    stack: ExitStack,
-    tell: Callable[[str], None],
-) -> tuple[list[Ready], list[dict[str, str]]]:
-    """Set up one method after the other; those that cannot be run here, with the reason."""
-    ready, absent = [], []
-    for number, spec in enumerate(specs):
-        tell(f"setting up {spec.label}")
-        before = gpu_memory_mb()
-        log = folder / f"{number}_{spec.method}_{spec.threads}_{spec.cores}.log"
-        process = MethodProcess(spec, log, work)
-        stack.callback(process.close)
-        try:
-            up = process.set_up(case.path)
-        except End2RegError as fault:
-            process.close()
-            absent.append({"label": spec.label, "why": str(fault)})
-            continue
-        after = gpu_memory_mb()
-        ready.append(
-            Ready(process, up, None if before is None or after is None else max(0.0, after - before))
-        )
-    return ready, absent
+class SpeedRun:
+    """The processes of a measurement, and a folder for their inputs; both are gone when the block is left."""
 
+    def __init__(self, case: Case, settings: SpeedSettings, tell: Callable[[str], None]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="end2reg_bench_"))
+        self._case, self._settings, self._tell = case, settings, tell
+        self._stack = ExitStack()
+        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
 
-def measure(
-    ready: Sequence[Ready],
-    stream: StoredStream,
-    targets: Targets,
-    settings: SpeedSettings,
-    tell: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """The stream and the starts from nothing, in turns; then each method's memory and the parts of its network."""
-    processes = [one.process for one in ready]
-    tell(f"{len(stream.frames)} frames")
-    rows = stream_in_turns(processes, stream, settings.block, settings.paced)
-    memories = [process.memory() for process in processes]
-    tell(f"{len(stream.views)} starts from nothing")
-    starts = start_in_turns(processes, stream.views)
-    found = []
-    for one, following in zip(ready, memories, strict=True):
-        spec = one.process.spec
-        found.append(
+    def __enter__(self) -> SpeedRun:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._stack.close()
+
+    def start(self, specs: Sequence[MethodSpec]) -> tuple[list[Ready], list[dict[str, str]]]:
+        """Set up one method after the other; those that cannot be run here, with the reason."""
+        ready, absent = [], []
+        for number, spec in enumerate(specs):
+            self._tell(f"setting up {spec.label}")
+            before = gpu_memory_mb()
+            log = self.folder / f"{number}_{spec.method}_{spec.threads}_{spec.cores}.log"
+            process = MethodProcess(spec, log, self._settings.work)
+            self._stack.callback(process.close)
+            try:
+                up = process.set_up(self._case.path)
+            except End2RegError as fault:
+                process.close()
+                absent.append({"label": spec.label, "why": str(fault)})
+                continue
+            after = gpu_memory_mb()
+            gpu_mb = None if before is None or after is None else max(0.0, after - before)
+            ready.append(Ready(process, up, gpu_mb))
+        return ready, absent
+
+    def measure(self, ready: Sequence[Ready], stream: StoredStream) -> list[dict[str, Any]]:
+        """The stream and the starts from nothing, in turns; then each method's memory and the parts of its network."""
+        processes, settings = [one.process for one in ready], self._settings
+        targets = targets_from_case(self._case)
+        self._tell(f"{len(stream.frames)} frames")
+        rows = stream_in_turns(processes, stream, settings.block, settings.paced)
+        memories = [process.memory() for process in processes]
+        self._tell(f"{len(stream.views)} starts from nothing")
+        starts = start_in_turns(processes, stream.views)
+        return [
             {
-                "label": spec.label,
-                "name": spec.name,
-                "method": spec.method,
-                "threads": spec.threads,
-                "cores": spec.cores,
-                "passes": spec.settings().network_passes if spec.engine else None,
+                **spec_document(one.process.spec),
                 "engine": one.up.engine,
                 "set_up_s": {"load": one.up.load_s, "warm_up": one.up.warm_up_s},
-                **stream_document(rows[spec], stream.frames, targets),
-                "from_nothing": starts_document(starts[spec], stream.views, targets),
+                **stream_document(rows[one.process.spec], stream.frames, targets),
+                "from_nothing": starts_document(starts[one.process.spec], stream.views, targets),
                 "network_parts_ms": one.process.network_parts(stream.frames[0], settings.repeats),
                 "memory": {
                     "packages_mb": one.up.packages_mb,
@@ -217,29 +206,30 @@ def measure(
                     "gpu_mb": one.gpu_mb,
                 },
             }
-        )
-    return found
+            for one, following in zip(ready, memories, strict=True)
+        ]
+
+    def threads(self, ready: Sequence[Ready], stream: StoredStream) -> list[dict[str, Any]]:
+        """Every method once with each number of threads on as many cores or more, all in turns on a part of the stream."""
+        settings = self._settings
+        counts = [(n, cores) for cores in settings.threads for n in settings.threads if n <= cores]
+        specs = [replace(one.process.spec, threads=n, cores=cores) for one in ready for n, cores in counts]
+        several, _ = self.start(specs)
+        count = settings.scaling.frames if settings.scaling is not None else len(stream.frames)
+        part = replace(stream, frames=stream.frames[: max(count, settings.block)])
+        return thread_counts([one.process for one in several], part, settings.block, settings.paced)
 
 
-def run_threads(
-    ready: Sequence[Ready],
-    case: Case,
-    folder: Path,
-    stream: StoredStream,
-    settings: SpeedSettings,
-    stack: ExitStack,
-) -> list[dict[str, Any]]:
-    """Every method once with each number of threads on as many cores or more, all in turns on a part of the stream."""
-    counts = [
-        (threads, cores) for cores in settings.threads for threads in settings.threads if threads <= cores
-    ]
-    specs = [
-        replace(one.process.spec, threads=threads, cores=cores) for one in ready for threads, cores in counts
-    ]
-    several, _ = start(specs, case, folder, settings.work, stack, lambda text: None)
-    count = settings.scaling.frames if settings.scaling is not None else len(stream.frames)
-    part = replace(stream, frames=stream.frames[: max(count, settings.block)])
-    return thread_counts([one.process for one in several], part, settings.block, settings.paced)
+def spec_document(spec: MethodSpec) -> dict[str, Any]:
+    """How a method was run."""
+    return {
+        "label": spec.label,
+        "name": spec.name,
+        "method": spec.method,
+        "threads": spec.threads,
+        "cores": spec.cores,
+        "passes": spec.settings().network_passes if spec.engine else None,
+    }
 
 
 def document(

@@ -27,7 +27,6 @@ class Step:
     what: str
     seconds: float
     written: tuple[Path, ...]
-    note: str = ""
 
 
 @dataclass
@@ -45,13 +44,13 @@ class BuildLog:
     engine: EngineInfo | None = None
 
     @contextmanager
-    def step(self, what: str, note: str = "") -> Iterator[None]:
+    def step(self, what: str) -> Iterator[None]:
         """Take the time of a step and see what it writes."""
         before, start = files_in(self.folder), time.monotonic()
         yield
         seconds, after = time.monotonic() - start, files_in(self.folder)
         written = tuple(path for path in after if after[path] != before.get(path))
-        self.steps.append(Step(what, seconds, written, note))
+        self.steps.append(Step(what, seconds, written))
 
     @property
     def seconds(self) -> float:
@@ -60,10 +59,8 @@ class BuildLog:
 
     def document(self) -> dict[str, Any]:
         """The build as JSON takes it."""
-        from end2reg_ros.engine.verify_report import engine_document
-
         return {
-            "engine": None if self.engine is None else engine_document(self.engine),
+            "engine": None if self.engine is None else self.engine.document(),
             "cache": str(self.folder),
             "seconds": self.seconds,
             "steps": [
@@ -71,7 +68,6 @@ class BuildLog:
                     "what": step.what,
                     "seconds": step.seconds,
                     "written": [str(path.relative_to(self.folder)) for path in step.written],
-                    "note": step.note,
                 }
                 for step in self.steps
             ],
@@ -86,9 +82,9 @@ def build(options: EngineOptions, case: Case | None) -> BuildLog:
         case: None leaves out what depends on one.
 
     Raises:
-        EngineError, WeightsError: what cannot be loaded or built; a graph outside what TensorRT's lists allow; a cache that
-            cannot be written.
+        EngineError, WeightsError: what cannot be loaded or built; a cache that cannot be written.
     """
+    from end2reg_ros.engine.bundle_store import load_bundle
     from end2reg_ros.engine.load import choose_engine, load_engine
     from end2reg_ros.registration.fit.surface_build import model_surface
     from end2reg_ros.registration.model_side_cache import encoded_model_side
@@ -97,11 +93,10 @@ def build(options: EngineOptions, case: Case | None) -> BuildLog:
     name = choose_engine(options.device)[0] if options.engine == "auto" else options.engine
     made = BuildLog(_folder())
     if name != "torch":
-        check_graphs(made, options)
-    if name == "tensorrt":
-        with made.step("TensorRT's plans"):
-            build_plans(options)
-    with made.step("engine"):
+        assert options.weights is not None
+        with made.step("graphs"):
+            load_bundle(options.weights, options.profile)
+    with made.step("engine"):  # TensorRT's plans among it
         engine = load_engine(options)
     try:
         made.engine = engine.info
@@ -140,7 +135,7 @@ def print_build(made: BuildLog, note: str, hint: str) -> None:
         size = sum(path.stat().st_size for path in step.written if path.is_file()) / 1e6
         count = len(step.written)
         files = f"{count} file{'s' * (count > 1)}, {size:.1f} MB" if count else "nothing new"
-        table.add_row(step.what, f"{step.seconds:.2f}", step.note or files)
+        table.add_row(step.what, f"{step.seconds:.2f}", files)
     console = Console(markup=False, soft_wrap=True)
     if note:
         console.print(f"note: {note}")
@@ -148,49 +143,6 @@ def print_build(made: BuildLog, note: str, hint: str) -> None:
     if made.engine is not None:
         console.print(made.engine.text(), highlight=False)
     console.print(f"{made.seconds:.1f} s; kept in {made.folder}{hint}")
-
-
-def check_graphs(made: BuildLog, options: EngineOptions) -> None:
-    """Join the graphs with their numbers, and hold them against what TensorRT's lists allow.
-
-    Raises:
-        EngineError: the first fault, and how many there are more.
-    """
-    import onnx
-
-    from end2reg_ros.engine.bundle_store import load_bundle
-    from end2reg_ros.engine.tensorrt.graph_checks import check_graph
-
-    assert options.weights is not None
-    with made.step("graphs"):
-        bundle = load_bundle(options.weights, options.profile)
-    with made.step("operators and shapes", f"{len(bundle.graphs)} graphs without a fault"):
-        for name, graph in bundle.graphs.items():
-            faults = check_graph(onnx.load_model_from_string(graph.data))
-            if faults:
-                more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-                raise EngineError(f"the {name} graph is none that TensorRT can run: {faults[0]}{more}")
-
-
-def build_plans(options: EngineOptions) -> None:
-    """TensorRT's plans, with a bar where there is a terminal to show it.
-
-    Raises:
-        EngineError: see ``tensorrt_engine.build_plans``.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from end2reg_ros.engine.tensorrt import engine as tensorrt_engine
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
-        bar = bars.add_task("building plans", total=1.0)
-
-        def show(share: float, phase: str) -> None:
-            bars.update(bar, completed=share, description=phase)
-
-        tensorrt_engine.build_plans(options, show if console.is_terminal else None)
 
 
 def check_precision(options: EngineOptions, info: EngineInfo) -> None:

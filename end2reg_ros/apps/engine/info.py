@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,7 +63,7 @@ def candidates() -> list[EngineCandidate]:
     missing = missing_packages()
     lacks = [] if gpu else ["no NVIDIA GPU"]
     if missing:
-        lacks.append(f"{' and '.join(missing)} missing: pip install -r requirements/tensorrt.txt")
+        lacks.append(f"{', '.join(missing)} missing: pip install -r requirements/tensorrt.txt")
     return [
         EngineCandidate(
             "onnxruntime",
@@ -105,14 +105,13 @@ def info_document(options: EngineOptions, chosen: ChosenWeights) -> dict[str, An
         EngineError, WeightsError: see ``load_engine``.
     """
     from end2reg_ros.apps.engine.build import check_precision
-    from end2reg_ros.engine.verify_report import engine_document
     from end2reg_ros.profile import get_profile
 
     info = loaded_info(options)
     if options.precision != "fp32":
         check_precision(options, info)
     return {
-        "engine": engine_document(info),
+        "engine": info.document(),
         "weights": {"path": str(chosen.path), "source": chosen.source, "note": chosen.note},
         "sizes": sizes(get_profile(info.profile)),
         "graphs": {} if info.name == "torch" else graphs(options, chosen.path),
@@ -200,28 +199,13 @@ def short_record(record: Mapping[str, object]) -> dict[str, object]:
 
 
 def _tensorrt_info(options: EngineOptions, why: str) -> EngineInfo:
-    import json
-
     from end2reg_ros.engine.bundle_store import load_bundle
     from end2reg_ros.engine.tensorrt.library import load_library, precision_named
-    from end2reg_ros.engine.types import EngineInfo
 
     assert options.weights is not None
-    library = load_library()
+    precision, version = precision_named(options.precision), load_library().version
     bundle = load_bundle(options.weights, options.profile)
-    told = bundle.graphs["scene"].metadata
-    return EngineInfo(
-        name="tensorrt",
-        device=options.device or "cuda",
-        profile=told["profile"],
-        weights_hash=told["weights_hash"],
-        parameters=int(told["parameters"]),
-        record=json.loads(told["record"]),
-        engine_hash=bundle.hash,
-        precision=precision_named(options.precision),
-        version=str(library.__version__),
-        why=why,
-    )
+    return replace(bundle.info("tensorrt", options.device or "cuda", precision, version), why=why)
 
 
 def _runtime_providers() -> str:

@@ -9,13 +9,13 @@ and the others lose what the pose is made of. So does the last layer of the segm
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from end2reg_ros.engine.graph_io import WEIGHTS
 from end2reg_ros.errors import EngineError
 
-PRECISIONS = ("fp32", "fp16 backbone")
+#: What the metadata of a graph says of its precision.
+FULL, MIXED = "fp32", "fp16 backbone"
 #: Goes into the key of what is made of such a graph; raise it when ``to_mixed`` gives another graph.
 CONVERSION = 1
 
@@ -55,8 +55,9 @@ def to_mixed(model: Any) -> Any:
     import onnx
     from onnx import TensorProto
 
-    if precision_of(model) != "fp32":
-        raise EngineError(f"the graph is in '{precision_of(model)}' already")
+    said = {p.key: p.value for p in model.metadata_props}.get("precision", FULL)
+    if said != FULL:
+        raise EngineError(f"the graph is in '{said}' already")
     model = onnx.ModelProto.FromString(model.SerializeToString())
     graph = model.graph
     half = _half_nodes(graph)
@@ -85,58 +86,10 @@ def to_mixed(model: Any) -> Any:
     graph.node.extend(nodes)
     _drop_unused(graph)
     graph.ClearField("value_info")
-    _set_precision(model, PRECISIONS[1])
+    for entry in [p for p in model.metadata_props if p.key == "precision"]:
+        model.metadata_props.remove(entry)
+    model.metadata_props.add(key="precision", value=MIXED)
     return model
-
-
-def precision_of(model: Any) -> str:
-    """What the metadata of a graph says of its precision; fp32 where it says nothing."""
-    return {p.key: p.value for p in model.metadata_props}.get("precision", PRECISIONS[0])
-
-
-def assert_precision(model: Any) -> list[str]:
-    """Hold a graph's types against what its metadata says, node by node.
-
-    For ``fp16 backbone``: every product of a backbone takes and gives fp16; nothing else does but casts and what moves numbers
-    within the backbones; inputs, outputs and all other scopes are fp32. For ``fp32``: there is no fp16.
-
-    Returns:
-        the scopes of the products in fp16, sorted; empty for fp32.
-
-    Raises:
-        EngineError: one line with the first node that does not hold to it, and how many do not.
-    """
-    from onnx import TensorProto, shape_inference
-
-    said = precision_of(model)
-    if said not in PRECISIONS:
-        raise EngineError(f"unknown precision '{said}': it is one of {', '.join(PRECISIONS)}")
-    graph = shape_inference.infer_shapes(model, strict_mode=True).graph
-    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
-    types |= {c.name: c.data_type for c in graph.initializer}
-
-    def is_half(names: Iterable[str]) -> list[bool]:
-        return [types.get(n) == TensorProto.FLOAT16 for n in names if n]
-
-    wrong = [v.name for v in (*graph.input, *graph.output) if types[v.name] == TensorProto.FLOAT16]
-    scopes = set()
-    for node in graph.node:
-        touched = is_half([*node.input, *node.output])
-        allowed = said != "fp32" and (
-            node.op_type == "Cast" or (may_be_half(node) and node.op_type in (*PRODUCTS, *_MOVES))
-        )
-        if any(touched) and not allowed:
-            wrong.append(node.name)
-        elif said != "fp32" and node.op_type in PRODUCTS and may_be_half(node):
-            scopes.add(node.name.rpartition("/")[0])
-            if not all(touched):
-                wrong.append(node.name)
-    if wrong:
-        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise EngineError(f"the graph says '{said}', but its types do not: {wrong[0]}{more}")
-    if said != "fp32" and not scopes:
-        raise EngineError(f"the graph says '{said}', but no product of it is in fp16")
-    return sorted(scopes)
 
 
 def _half_nodes(graph: Any) -> set[int]:
@@ -215,9 +168,3 @@ def _drop_unused(graph: Any) -> None:
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     for constant in [c for c in graph.initializer if c.name not in used]:
         graph.initializer.remove(constant)
-
-
-def _set_precision(model: Any, precision: str) -> None:
-    for entry in [p for p in model.metadata_props if p.key == "precision"]:
-        model.metadata_props.remove(entry)
-    model.metadata_props.add(key="precision", value=precision)

@@ -1,29 +1,71 @@
-"""The plan of a graph: the kept one where it fits, else checked, put into its precision, built and kept."""
+"""The plan of a graph: the kept one where all that it depends on is the same, else built by TensorRT and kept."""
 
 from __future__ import annotations
 
 import logging
+import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from end2reg_ros.cache import CacheMiss, Key, cache_folder, seal, unseal, write_atomically
 from end2reg_ros.engine.onnx_files import OnnxGraph
-from end2reg_ros.engine.tensorrt.build import BuildSettings, Show, build_plan
-from end2reg_ros.engine.tensorrt.cuda_buffers import Cuda
-from end2reg_ros.engine.tensorrt.graph_checks import check_graph
-from end2reg_ros.engine.tensorrt.mixed_precision import PRECISIONS, assert_precision, precision_of, to_mixed
-from end2reg_ros.engine.tensorrt.plan_cache import (
-    Found,
-    Gpu,
-    PlanKey,
-    keep_plan,
-    keep_timings,
-    read_plan,
-    read_timings,
-)
-from end2reg_ros.errors import EngineError
+from end2reg_ros.engine.tensorrt.library import Gpu, Library
+from end2reg_ros.engine.tensorrt.mixed_precision import CONVERSION, MIXED, to_mixed
+
+#: Bytes of the GPU that a layer may use for itself.
+WORKSPACE = 1 << 30
+#: TensorRT's optimisation level, 0 (a fast build) to 5 (a fast plan).
+EFFORT = 3
+
+#: Makes TensorRT's ``IBuilderConfig`` from its builder and network.
+Configure = Callable[[Any, Any], Any]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlanKey:
+    """All that a plan depends on.
+
+    Attributes:
+        graph: which graph of the network: scene, scene_small.
+        onnx: the graph as it comes, in fp32; its metadata names profile and sizes.
+        tensorrt: version of the library.
+        gpu: what it is built for.
+        precision: ``fp32`` or ``fp16 backbone``.
+    """
+
+    graph: str
+    onnx: OnnxGraph
+    tensorrt: str
+    gpu: Gpu
+    precision: str
+
+    def parts(self) -> Key:
+        """By name, the ones that explain most first: the first that differs is the one that is told."""
+        return {
+            "GPU": self.gpu.name,
+            "compute capability": self.gpu.compute,
+            "TensorRT": self.tensorrt,
+            "precision": self.precision,
+            "graph": self.onnx.hash,
+            "shapes": self.onnx.metadata.get("sizes", ""),
+            "settings": f"workspace {WORKSPACE}, effort {EFFORT}, no TF32, conversion {CONVERSION}",
+        }
+
+    def path(self) -> Path:
+        """The one file for this graph, profile and precision on this GPU; a new build takes the old one's place.
+
+        Raises:
+            OSError: see ``cache_folder``.
+        """
+        folder = re.sub(r"[^a-z0-9]+", "-", f"{self.gpu.name} {self.gpu.compute}".lower()).strip("-")
+        profile = self.onnx.metadata.get("profile", "network")
+        name = f"{profile}-{self.graph}-{self.precision.replace(' ', '-')}.plan"
+        return cache_folder() / "plans" / folder / name
 
 
 @dataclass(frozen=True)
@@ -31,114 +73,107 @@ class Plan:
     """A plan that is ready to run.
 
     Attributes:
-        key: what it belongs to.
         content: as TensorRT serialises it.
-        seconds: of building; 0 for a kept one.
         why: why it was built, in one line; empty for a kept one.
     """
 
-    key: PlanKey
     content: bytes
-    seconds: float = 0.0
     why: str = ""
 
 
-def plan_key(
-    graph: str, onnx: OnnxGraph, precision: str, tensorrt: str, gpu: Gpu, settings: BuildSettings
-) -> PlanKey:
-    """The key of a graph's plan.
+def obtain_plan(library: Library, key: PlanKey, refused: str = "") -> Plan:
+    """The plan of a graph; one that is built is kept, and a folder that cannot be written costs one line in the log.
 
     Args:
-        graph: scene, scene_small.
-        onnx: the graph as it comes, in fp32.
-        precision: one of ``mixed_precision.PRECISIONS``.
-        tensorrt: version of the library.
-        gpu: what it runs on.
-        settings: of the build.
-    """
-    return PlanKey(
-        graph=graph,
-        profile=onnx.metadata.get("profile", "network"),
-        onnx=onnx.hash,
-        tensorrt=tensorrt,
-        gpu=gpu,
-        precision=precision,
-        shapes=onnx.metadata.get("sizes", ""),
-        settings=settings.text(),
-    )
-
-
-def ready_graph(data: bytes, graph: str, precision: str) -> bytes:
-    """A graph as TensorRT is given it: in the precision wanted, checked against the lists, its types asserted.
+        library: of ``load_library``.
+        key: what is wanted.
+        refused: why the kept plan is of no use, where that is known already.
 
     Raises:
-        EngineError: one line with the first fault and how many there are.
+        EngineError: the graph cannot be put into the precision, the parser refuses it, or the build fails: one line each.
     """
-    import onnx
-
-    model = onnx.load_model_from_string(data)
-    if precision != precision_of(model):
-        if precision not in PRECISIONS:
-            raise EngineError(f"unknown precision '{precision}': it is one of {', '.join(PRECISIONS)}")
-        model = to_mixed(model)
-    faults = check_graph(model)
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise EngineError(f"the {graph} graph is none that TensorRT can run: {faults[0]}{more}")
-    assert_precision(model)
-    return bytes(model.SerializeToString())
-
-
-def obtain_plan(
-    trt: Any,
-    cuda: Cuda,
-    graph: str,
-    onnx: OnnxGraph,
-    precision: str,
-    settings: BuildSettings,
-    show: Show | None = None,
-    refused: str = "",
-) -> Plan:
-    """The plan of a graph.
-
-    Args:
-        trt: the module ``tensorrt``.
-        graph, onnx, precision, settings: see ``plan_key``.
-        show: told how far a build is; None writes it to the log, a line every tenth.
-        refused: why the kept plan is of no use; a new one is built.
-
-    Raises:
-        EngineError: see ``ready_graph`` and ``build_plan``.
-    """
-    key = plan_key(graph, onnx, precision, trt.__version__, cuda.gpu, settings)
-    found = Found(None, refused) if refused else read_plan(key)
-    if found.content is not None:
-        return Plan(key, found.content)
-    why = (
-        found.why
-        or f"no plan of the {graph} graph is kept for {cuda.gpu.name} and TensorRT {trt.__version__}"
-    )
+    content, why = (None, refused) if refused else read_plan(key)
+    if content is not None:
+        return Plan(content)
+    why = why or f"no plan of the {key.graph} graph is kept for {key.gpu.name} and TensorRT {key.tensorrt}"
     _log.warning("%s; building it takes minutes, once", why)
-    ready = ready_graph(onnx.data, graph, precision)
-    timings = read_timings(cuda.gpu, trt.__version__)
     start = time.monotonic()
-    built = build_plan(trt, cuda, ready, precision, settings, timings.content or b"", show or _to_log(graph))
-    seconds = time.monotonic() - start
-    lines = [timings.why, keep_plan(key, built.plan)]
-    if built.timings:
-        lines.append(keep_timings(cuda.gpu, trt.__version__, built.timings))
-    for line in filter(None, lines):
-        _log.warning("%s", line)
-    return Plan(key, built.plan, seconds, why)
+    content = build_plan(library, graph_in(key.onnx.data, key.precision), key.graph)
+    _log.info("the plan of the %s graph was built in %.0f s", key.graph, time.monotonic() - start)
+    try:
+        write_atomically(key.path(), seal(key.parts(), content))
+    except OSError as fault:
+        reason = fault.strerror or fault
+        _log.warning(
+            "the plan of the %s graph cannot be kept, every start makes it anew: %s", key.graph, reason
+        )
+    return Plan(content, why)
 
 
-def _to_log(graph: str) -> Show:
-    told = -1
+def read_plan(key: PlanKey) -> tuple[bytes | None, str]:
+    """The kept plan; None, and why in one line, where it cannot be used (no line where none is kept)."""
+    try:
+        return bytes(unseal(key.path().read_bytes(), key.parts())), ""
+    except (FileNotFoundError, NotADirectoryError):
+        return None, ""
+    except CacheMiss as miss:
+        return None, f"the plan kept for the {key.graph} graph is of no use, a new one is made: {miss}"
+    except OSError as fault:
+        reason = fault.strerror or fault
+        return None, f"the plan kept for the {key.graph} graph cannot be read, a new one is made: {reason}"
 
-    def show(share: float, phase: str) -> None:
-        nonlocal told
-        if int(share * 10) > told:
-            told = int(share * 10)
-            _log.info("building the plan of the %s graph: %d %% (%s)", graph, round(share * 100), phase)
 
-    return show
+def graph_in(onnx: bytes, precision: str) -> bytes:
+    """An fp32 graph in a precision (``fp32`` or ``fp16 backbone``), serialised.
+
+    Raises:
+        EngineError: see ``to_mixed``.
+    """
+    if precision != MIXED:
+        return onnx
+    from onnx import load_model_from_string
+
+    return bytes(to_mixed(load_model_from_string(onnx)).SerializeToString())
+
+
+def parse(library: Library, onnx: bytes, graph: str) -> Any:
+    """TensorRT's builder, network and parser of a graph. It is strongly typed: the graph's own types are the precision.
+
+    Args:
+        library: of ``load_library``.
+        onnx: a serialised graph with its numbers.
+        graph: what it is called in errors.
+
+    Raises:
+        EngineError: the parser refuses it; the line names the node.
+    """
+    with library.faults(f"TensorRT's parser refuses the {graph} graph"):
+        return library.backend.NetworkFromOnnxBytes(onnx, strongly_typed=True)()
+
+
+def build_plan(library: Library, onnx: bytes, graph: str, configure: Configure | None = None) -> bytes:
+    """Parse and build.
+
+    Args:
+        library, onnx, graph: see ``parse``.
+        configure: how it is built; None takes ``WORKSPACE`` and ``EFFORT`` for this GPU.
+
+    Returns:
+        the plan as TensorRT serialises it.
+
+    Raises:
+        EngineError: the parser refuses the graph, or the build fails.
+    """
+    parsed = parse(library, onnx, graph)
+
+    def configured(builder: Any, network: Any) -> Any:
+        limits = {library.trt.MemoryPoolType.WORKSPACE: WORKSPACE}
+        create = configure or library.backend.CreateConfig(
+            memory_pool_limits=limits, builder_optimization_level=EFFORT
+        )
+        config = create(builder, network)
+        config.clear_flag(library.trt.BuilderFlag.TF32)  # fp32 parts keep their 24 bits
+        return config
+
+    with library.faults(f"TensorRT cannot build the {graph} graph"):
+        return bytes(library.backend.EngineBytesFromNetwork(parsed, config=configured)())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from end2reg_ros.simulation.anatomy.case_folder import write_procedural_case
 from end2reg_ros.simulation.anatomy.settings import AnatomySettings
-from end2reg_ros.simulation.anatomy.spine import make_spine
+from end2reg_ros.simulation.anatomy.spine import make_spine, write_procedural_case
 
 __all__ = ["AnatomySettings", "make_spine", "write_procedural_case"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import tyro
 
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.simulation.anatomy.case_folder import write_procedural_case
 from end2reg_ros.simulation.anatomy.settings import AnatomySettings
+from end2reg_ros.simulation.anatomy.spine import write_procedural_case
 
 
 @dataclass(frozen=True)

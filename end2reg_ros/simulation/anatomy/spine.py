@@ -1,6 +1,8 @@
-"""A seed -> five vertebrae, ready for a case."""
+"""A seed -> five vertebrae, in memory or as a case folder."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
@@ -8,6 +10,7 @@ from end2reg_ros import se3
 from end2reg_ros.case.frames import vertebra_frame
 from end2reg_ros.case.levels import default_colour
 from end2reg_ros.case.model import Mesh, Vertebra
+from end2reg_ros.case.store import CaseSpec, LevelSpec, check_target, write_case
 from end2reg_ros.simulation.anatomy.morphometry import draw_person
 from end2reg_ros.simulation.anatomy.plan import mark_landmarks, plan_screws
 from end2reg_ros.simulation.anatomy.posture import facet_joints, stack_bodies
@@ -55,3 +58,18 @@ def make_spine(seed: int, settings: AnatomySettings | None = None) -> tuple[Vert
             )
         )
     return tuple(vertebrae)
+
+
+def write_procedural_case(
+    path: str | Path, seed: int, settings: AnatomySettings | None = None, overwrite: bool = False
+) -> Path:
+    """Make the spine of ``seed`` and write it as a case folder (case.yaml, meshes/L1.stl ... L5.stl, mm).
+
+    Raises:
+        CaseError: the folder is not empty (unless ``overwrite``) or cannot be written.
+    """
+    check_target(Path(path), overwrite)  # before the seconds that the spine takes
+    vertebrae = make_spine(seed, settings)
+    levels = tuple(LevelSpec(v.level, v.mesh, v.colour, v.landmarks, v.screws) for v in vertebrae)
+    source = f"parametric anatomy of end2reg_ros, seed {seed}; no patient data (docs/anatomy.md)"
+    return write_case(path, CaseSpec(f"procedural_{seed}", levels, source), overwrite)

@@ -33,6 +33,7 @@ from end2reg_ros.cache import arrays_from_bytes, arrays_to_bytes, seal
 from end2reg_ros.cloud.pyramid import Pyramid, PyramidSpec, build_pyramid
 from end2reg_ros.engine import load
 from end2reg_ros.engine.bundle_store import load_bundle
+from end2reg_ros.engine.graph_io import GRAPHS, template_path
 from end2reg_ros.engine.load import choose_engine, load_engine
 from end2reg_ros.engine.onnx_engine import OnnxEngine
 from end2reg_ros.engine.onnx_files import OnnxGraph, check_metadata, make_bundle, sizes, write_bundle
@@ -84,6 +85,21 @@ def test_onnx_runtime_is_torch() -> None:
     assert {c.padding for c in posed} == {SMALL, LARGE} and len(posed) >= 3
     assert min(c.correspondences for c in posed) > 300
     assert report.region is not None
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_shape_is_fixed(name: str) -> None:
+    """What a GPU runs as it is: no size that depends on the data, no float64, operators of ONNX itself."""
+    import onnx
+
+    model = onnx.load_model(template_path("realtime", name))
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    values = {v.name: v.type.tensor_type for v in (*graph.input, *graph.output, *graph.value_info)}
+    assert {output for node in graph.node for output in node.output if output} <= set(values)
+    for value, tensor in values.items():
+        assert tensor.HasField("shape") and all(d.dim_value > 0 for d in tensor.shape.dim), value
+        assert tensor.elem_type != onnx.TensorProto.DOUBLE, value
+    assert {node.domain for node in graph.node} <= {"", "ai.onnx"} and not model.functions
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -196,6 +196,7 @@ def test_scenes_keep_to_their_suite(case: Case, suite: str) -> None:
         assert len(tags["exposed_levels"]) == 5 if suite == "easy" else 1 <= len(tags["exposed_levels"]) <= 4
 
 
+@pytest.mark.slow
 def test_scene_folder_reads_back(case: Case, tmp_path: Path) -> None:
     tags = write_simulated_scene(tmp_path / "s0", case, SceneSettings("standard", 4, SMALL_FAR))
     scene = read_scene(tmp_path / "s0")
@@ -244,6 +245,7 @@ def test_command_writes_scenes_that_do_not_change(tmp_path: Path, capsys: pytest
         assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_command_writes_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bag = tmp_path / "bag"
     args = ["simulate", "--bag", str(bag), "--duration", "0.2", "--rate", "10", "--scenario", "leave"]
