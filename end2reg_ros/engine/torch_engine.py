@@ -21,7 +21,7 @@ from end2reg_ros.engine.types import (
     empty_scenes,
 )
 from end2reg_ros.errors import EngineError
-from end2reg_ros.network.graphs import ModelGraph, ModelSide, SceneGraph, SceneResult
+from end2reg_ros.network.graphs import EncodedModel, ModelGraph, SceneGraph, SceneResult
 from end2reg_ros.network.model import End2Reg, parameter_count
 from end2reg_ros.network.region_net import RegionNet
 from end2reg_ros.network.tables import cloud_tables, scene_tables_of
@@ -65,7 +65,7 @@ class TorchEngine:
             version=torch.__version__,
             threads=threads if device == "cpu" else 0,
         )
-        self._model: ModelSide | None = None
+        self._model: EncodedModel | None = None
         self._encoder, self._passer = ModelGraph(self.network), SceneGraph(self.network)
 
     @torch.no_grad()
@@ -78,8 +78,8 @@ class TorchEngine:
     def set_model(self, model: Pyramid | Arrays) -> None:
         """See ``Engine.set_model``."""
         if isinstance(model, dict):
-            named = {n: torch.from_numpy(np.array(model[f"model.{n}"])) for n in ModelSide._fields}
-            self._model = ModelSide(**{n: value.to(self.device) for n, value in named.items()})
+            named = {n: torch.from_numpy(np.array(model[f"model.{n}"])) for n in EncodedModel._fields}
+            self._model = EncodedModel(**{n: value.to(self.device) for n, value in named.items()})
         else:
             self._model = self._encoder(cloud_tables(model, self.device))
 

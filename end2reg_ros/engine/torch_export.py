@@ -24,8 +24,8 @@ from end2reg_ros.cloud.pyramid import build_pyramid, point_attributes
 from end2reg_ros.cloud.view_grid import CHANNELS, COLUMNS, ROWS
 from end2reg_ros.engine.graph_io import GRAPHS, OPSET, REGION_INPUT, REGION_OUTPUT, WEIGHTS, template_path
 from end2reg_ros.network.graphs import (
+    EncodedModel,
     ModelGraph,
-    ModelSide,
     RegionGraph,
     SceneGraph,
     SceneResult,
@@ -95,7 +95,7 @@ def _parts(kind: str, profile: Profile) -> tuple[nn.Module, tuple[Any, ...], lis
     attributes = point_attributes(len(points), None, None)
     model = cloud_tables(build_pyramid(points, attributes, profile.model))
     if kind == "model":
-        outputs = [f"model.{name}" for name in ModelSide._fields]
+        outputs = [f"model.{name}" for name in EncodedModel._fields]
         return ModelGraph(network), (model,), table_names("model", model), outputs
     if kind == "scene_small":
         assert profile.small_capacities is not None
@@ -103,7 +103,7 @@ def _parts(kind: str, profile: Profile) -> tuple[nn.Module, tuple[Any, ...], lis
     scene = scene_tables(points, attributes, profile)
     with torch.no_grad():
         side = ModelGraph(network)(model)
-    names = [*scene_names(scene), *(f"model.{name}" for name in ModelSide._fields)]
+    names = [*scene_names(scene), *(f"model.{name}" for name in EncodedModel._fields)]
     return SceneGraph(network), (scene, side), names, SceneResult._fields
 
 

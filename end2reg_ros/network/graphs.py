@@ -18,7 +18,7 @@ from end2reg_ros.network.region_net import RegionNet
 from end2reg_ros.network.tables import CloudTables, SceneTables
 
 
-class ModelSide(NamedTuple):
+class EncodedModel(NamedTuple):
     """The part of the model's encoding that matching looks at (see ``CloudEncoding``)."""
 
     node_mask: Tensor
@@ -35,7 +35,7 @@ class SceneResult(NamedTuple):
 
     Attributes:
         mask: (C0,) label 0 or 1; margin: (C0,) logit of label 1 minus that of label 0.
-        rotation: (3, 3), translation: (3,), inliers: (), total: (), support: (k,) see ``local_to_global.Pose``.
+        rotation: (3, 3), translation: (3,), inliers: (), total: (), support: (k,) see ``PoseEstimate``.
         candidate_rotation: (k, 3, 3), candidate_translation: (k, 3) each pair's own proposal.
         matched_model, matched_scene: (k, n, 3) corresponding points, network units; matched_weight: (k, n), 0 for none.
     """
@@ -61,10 +61,10 @@ class ModelGraph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tables: CloudTables) -> ModelSide:
+    def forward(self, tables: CloudTables) -> EncodedModel:
         """Encode."""
         e = self.network.encode_model(tables)
-        return ModelSide(
+        return EncodedModel(
             e.node_mask, e.node_features, e.embedding, e.fine_points, e.fine_mask, e.fine_features, e.patches
         )
 
@@ -76,7 +76,7 @@ class SceneGraph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tables: SceneTables, model: ModelSide, labels: Tensor | None = None) -> SceneResult:
+    def forward(self, tables: SceneTables, model: EncodedModel, labels: Tensor | None = None) -> SceneResult:
         """One pass; ``labels`` (C0,) stands in for the learned mask (studies of what the mask is worth)."""
         network = self.network
         geometry = network.geometry(tables.registration)
@@ -116,7 +116,7 @@ class RegionGraph(nn.Module):
         return maps
 
 
-def whole(model: ModelSide) -> CloudEncoding:
+def whole(model: EncodedModel) -> CloudEncoding:
     """The encoding that ``match`` takes; the fields that it does not look at are filled with others."""
     return CloudEncoding(
         node_points=model.fine_points,

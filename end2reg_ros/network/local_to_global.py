@@ -16,7 +16,7 @@ from end2reg_ros.network.pose import LINE, RigidFit, fit_rigid
 MIN_CORRESPONDENCES = 3
 
 
-class Pose(NamedTuple):
+class PoseEstimate(NamedTuple):
     """T_scene_model in network units.
 
     Attributes:
@@ -36,7 +36,7 @@ class Pose(NamedTuple):
 
 
 @torch.no_grad()
-def local_to_global(found: Correspondences, inlier_radius: float, refinements: int) -> Pose:
+def local_to_global(found: Correspondences, inlier_radius: float, refinements: int) -> PoseEstimate:
     """The pose with the most inliers among the patch pairs' own, refined by re-weighted fits to its inliers.
 
     Proposals from fewer than three correspondences, or from points on one line, are rejected.
@@ -61,7 +61,7 @@ def local_to_global(found: Correspondences, inlier_radius: float, refinements: i
         fit = fit_rigid(model, scene, weight * inlying)
         inlying = _inliers(fit, model, scene, weight, inlier_radius) * any_usable
     identity = torch.eye(3, device=weight.device, dtype=weight.dtype)
-    return Pose(
+    return PoseEstimate(
         rotation=fit.rotation[0] * any_usable + identity * (1.0 - any_usable),
         translation=fit.translation[0] * any_usable,
         inliers=inlying.sum(),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from end2reg_ros.network.local_to_global import Pose
+from end2reg_ros.network.local_to_global import PoseEstimate
 from end2reg_ros.network.matching import Correspondences, SuperpointPairs
 
 
@@ -56,7 +56,7 @@ class Matching(NamedTuple):
     pairs: SuperpointPairs
     assignment: Tensor
     found: Correspondences
-    pose: Pose
+    pose: PoseEstimate
 
 
 class TrainingOutput(NamedTuple):

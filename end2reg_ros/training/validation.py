@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from end2reg_ros.cloud.pyramid import UNIT_M
-from end2reg_ros.network.local_to_global import Pose
+from end2reg_ros.network.local_to_global import PoseEstimate
 from end2reg_ros.network.model import End2Reg
 from end2reg_ros.training.config import Strategy
 from end2reg_ros.training.data.loader import PairTensors
@@ -62,7 +62,7 @@ def validate(network: End2Reg, pairs: Sequence[PairTensors], strategy: Strategy 
     )  # fmt: skip
 
 
-def landmark_error_mm(pose: Pose, pair: PairTensors) -> float:
+def landmark_error_mm(pose: PoseEstimate, pair: PairTensors) -> float:
     """Mean distance of the landmarks under the found and the true pose, mm."""
     found = pair.landmarks @ pose.rotation.T + pose.translation
     true = pair.landmarks @ pair.pose.rotation.T + pair.pose.translation

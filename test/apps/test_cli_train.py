@@ -45,6 +45,7 @@ def arguments(shards: Path, folder: Path, *more: str, **settings: object) -> lis
     return ["train", "--config", str(config), "--out", str(folder / "run"), "--workers", "0", *more]
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.usefixtures("torch_there")
 def test_a_run_gives_weights_with_their_record(
@@ -68,6 +69,7 @@ def test_a_run_gives_weights_with_their_record(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.usefixtures("torch_there")
 def test_a_run_in_pieces(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from end2reg_ros.network.tables import model_tables, scene_tables  # noqa: E402
 from end2reg_ros.network.targets import TruePose  # noqa: E402
 from end2reg_ros.se3 import rotation_from_vector  # noqa: E402
 
-pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(400)]
 
 SHAPE, STEPS = 3, 90
 PROFILE = tiny()

@@ -36,7 +36,7 @@ from end2reg_ros.training.adapt.run import AdaptRequest, AdaptResult, adapt, wor
 from end2reg_ros.training.data.anatomies import make_anatomy  # noqa: E402
 from end2reg_ros.training.data.samples import load_scene  # noqa: E402
 
-pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(400)]
 
 INF = float("inf")
 

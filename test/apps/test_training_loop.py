@@ -80,6 +80,7 @@ def moved(before: Weights, after: Weights, part: str) -> bool:
 TWO_STEP = {"strategy": "two_step", "segmentation_iterations": 3, "iterations": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "minutes"),
     [({"iterations": 4, "accumulate": 2}, 1.5), (TWO_STEP, 1.5), (TWO_STEP, 3.5)],
@@ -137,6 +138,7 @@ def test_without_a_mask_the_segmentation_stays_as_it_was(shards: Path, tmp_path:
     assert {row["mask_share"] for row in read_log(trainer.log.path)} == {"1"}
 
 
+@pytest.mark.slow
 def test_the_log_the_curves_and_the_validation(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,6 +230,7 @@ def test_nothing_but_steps_that_are_not_finite_stops_the_run(
     assert equal(start, copied(trainer))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["end_to_end", "all_ones"])
 def test_a_mask_that_has_collapsed_stops_the_run(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str

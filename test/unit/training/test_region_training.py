@@ -200,6 +200,7 @@ def test_split_keeps_individuals_apart(tmp_path: Path) -> None:
     assert [p.stem for p in validation] == ["000000", "000003"]
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was(tmp_path: Path) -> None:
     views = [make_view(40.0 * k, k, f"procedural_{1 + k % 2 * 7}") for k in range(4)]
     shards = [write_shards(tmp_path / "s", views)]

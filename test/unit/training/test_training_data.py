@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
+from training_shards import make_shards
 
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
@@ -47,6 +48,7 @@ def content(shards: Path) -> dict[str, bytes]:
     return {p.relative_to(shards).as_posix(): p.read_bytes() for p in files}
 
 
+@pytest.mark.slow
 def test_two_builds_in_any_order_give_equal_bytes(shards: Path, tmp_path: Path) -> None:
     for first, end in ((3, 4), (0, 2), (1, 4)):
         build_shards(RECIPE, tmp_path, first, end)
@@ -55,6 +57,7 @@ def test_two_builds_in_any_order_give_equal_bytes(shards: Path, tmp_path: Path) 
     assert len({s.points.tobytes() for s in scenes}) == 4
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_another_was_stopped(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "shards"
     shutil.copytree(shards, out)
@@ -70,6 +73,7 @@ def test_a_run_goes_on_where_another_was_stopped(shards: Path, tmp_path: Path) -
     assert build_shards(RECIPE, out) == 0
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_true(shards: Path) -> None:
     for n in range(4):
         scene = load_scene(scene_path(shards, n))
@@ -95,6 +99,7 @@ def test_what_is_stored_is_true(shards: Path) -> None:
         assert np.abs(np.linalg.norm(anatomy.normals, axis=1) - 1).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_scene_without_a_spine_holds_a_view_and_nothing_else(tmp_path: Path) -> None:
     build_shards(replace(RECIPE, empty_share=1.0), tmp_path, 0, 1)
     scene = load_scene(scene_path(tmp_path, 0))
@@ -125,6 +130,7 @@ def test_any_first_part_has_all_individuals_alike() -> None:
     assert first.count(0) == 3 and first.count(1) == 9
 
 
+@pytest.mark.slow
 def test_another_recipe_or_range_is_refused(shards: Path) -> None:
     with pytest.raises(TrainingError, match="holds scenes of another recipe; choose another folder"):
         build_shards(replace(RECIPE, first_seed=8_000_000), shards)
@@ -157,7 +163,8 @@ def test_faulty_recipes(tmp_path: Path, text: str, fault: str) -> None:
     assert fault in str(error.value) and "shards.yaml" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_faulty_files(shards: Path, tmp_path: Path) -> None:
+def test_faulty_files(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "sheets", views=1, spineless=0)
     whole = scene_path(shards, 0)
     short, foreign, single = tmp_path / "short.npz", tmp_path / "foreign.npz", tmp_path / "single.npz"
     short.write_bytes(whole.read_bytes()[:-2000])
@@ -169,7 +176,7 @@ def test_faulty_files(shards: Path, tmp_path: Path) -> None:
         (foreign, "not a training scene \\(no '"),
         (single, "not a training scene"),
         (tmp_path / "none.npz", "no such training scene"),
-        (shards / "anatomy" / "v00000.npz", "not a training scene \\(no '"),
+        (shards / "anatomy" / "sheet_3.npz", "not a training scene \\(no '"),
     ):
         with pytest.raises(TrainingError, match=text):
             load_scene(path)
@@ -182,6 +189,7 @@ def test_faulty_files(shards: Path, tmp_path: Path) -> None:
         load_scene(foreign)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["still", "demo"])
 def test_the_same_field_from_elsewhere_equals_one_built_there(scenario: str) -> None:
     case = load_case(bundled_case_path())

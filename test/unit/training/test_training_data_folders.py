@@ -39,6 +39,7 @@ def same(a: SceneSample, b: SceneSample) -> None:
     np.testing.assert_allclose(a.T_camera_model, b.T_camera_model, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_scene_folder_equals_the_shard_of_its_frame(simulated: Scene, tmp_path: Path) -> None:
     write_scene(tmp_path / "scenes" / "a", simulated)
     individual = load_individual(bundled_case_path())
@@ -63,6 +64,7 @@ def test_a_scene_folder_equals_the_shard_of_its_frame(simulated: Scene, tmp_path
         write_shards(tmp_path / "scenes", tmp_path / "shards")
 
 
+@pytest.mark.slow
 def test_colours_and_labels_may_be_missing(simulated: Scene, tmp_path: Path) -> None:
     bare = replace(simulated, bone=None, cloud=replace(simulated.cloud, colours=None))
     write_scene(tmp_path / "s" / "a", bare)
@@ -87,6 +89,7 @@ def test_a_view_without_a_spine(simulated: Scene, tmp_path: Path) -> None:
     assert anatomy is None
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_told(simulated: Scene, tmp_path: Path) -> None:
     with pytest.raises(CloudError, match="holds no scene folder"):
         SceneFolderDataset(tmp_path)

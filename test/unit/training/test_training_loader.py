@@ -84,6 +84,7 @@ def test_a_broken_scene_is_told_in_one_line(tmp_path: Path, workers: int) -> Non
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_shards_without_anything_to_learn(tmp_path: Path) -> None:
     for folder in (tmp_path / "absent", tmp_path):
         with pytest.raises(TrainingError) as caught:

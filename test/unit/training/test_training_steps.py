@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-tr
 from network_pairs import tiny  # noqa: E402
 from training_shards import make_shards  # noqa: E402
 
-from end2reg_ros.network.local_to_global import Pose  # noqa: E402
+from end2reg_ros.network.local_to_global import PoseEstimate  # noqa: E402
 from end2reg_ros.network.losses import LossSettings  # noqa: E402
 from end2reg_ros.network.model import End2Reg  # noqa: E402
 from end2reg_ros.network.pose import RigidFit  # noqa: E402
@@ -123,7 +123,7 @@ def test_mask_figures_by_hand(pairs: list[PairTensors]) -> None:
 def test_landmark_errors_by_hand(pairs: list[PairTensors]) -> None:
     pair, zero = pairs[0], torch.zeros(())
     none = RigidFit(torch.zeros(0, 3, 3), torch.zeros(0, 3), torch.zeros(0))
-    true = Pose(pair.pose.rotation, pair.pose.translation, zero, zero, zero, none)
+    true = PoseEstimate(pair.pose.rotation, pair.pose.translation, zero, zero, zero, none)
     assert landmark_error_mm(true, pair) == pytest.approx(0.0, abs=1e-4)
     moved = true._replace(translation=true.translation + torch.tensor([0.0, 0.1, 0.0]))
     assert landmark_error_mm(moved, pair) == pytest.approx(9.5, abs=1e-3)
