@@ -15,7 +15,7 @@ from views import bundled_case
 
 from end2reg_ros.apps.track.plots import draw_errors, draw_track, write_track_plots
 from end2reg_ros.apps.track.run import FrameRecord
-from end2reg_ros.apps.track.timeline import broken, runs_of
+from end2reg_ros.apps.track.timeline import runs_of
 from end2reg_ros.apps.track.truth import (
     TrackErrors,
     accuracy_summary,
@@ -26,6 +26,7 @@ from end2reg_ros.apps.track.truth import (
 from end2reg_ros.cloud.recording import Recorded
 from end2reg_ros.cloud.ros_messages import header
 from end2reg_ros.errors import CloudError
+from end2reg_ros.evaluation.rows import joined
 from end2reg_ros.registration.types import LevelResult, NetworkEstimate, Quality, Registration
 from end2reg_ros.se3 import from_rotation_translation, inverse, quaternion_from_rotation, rotation_from_vector
 from end2reg_ros.tracking.types import State, TrackingUpdate
@@ -118,13 +119,13 @@ def test_the_spines_error_is_that_of_the_rigid_pose_and_a_levels_that_of_its_own
     records = [record(0, fit(1.0, L2=3.0)), record(1, fit())]
     found = errors_of(records, Bag([true_tf(0), true_tf(1, L4=2.0)]))
     (first, second) = found.frames
-    np.testing.assert_allclose(first.spine_mm, 1.0, atol=1e-9)
+    np.testing.assert_allclose(joined([first.rigid_errors_mm]), 1.0, atol=1e-9)
     assert {name: pytest.approx(3.0 if name == "L2" else 1.0) for name in LEVELS} == {
-        name: float(v.mean()) for name, v in first.levels_mm.items()
+        name: v for name, v in first.level_tre_mm().items()
     }
     # where a vertebra truly moved, the rigid pose is wrong at its landmarks alone
-    assert float(second.levels_mm["L4"].max()) == pytest.approx(2.0)
-    assert sorted(np.round(second.spine_mm, 6)) == [0.0] * 12 + [2.0] * 3
+    assert max(second.errors_mm["L4"]) == pytest.approx(2.0)
+    assert sorted(np.round(joined([second.rigid_errors_mm]), 6)) == [0.0] * 12 + [2.0] * 3
     told = accuracy_summary(found)["accuracy_against_recorded_truth"]
     assert (told["poses_compared"], told["poses_without_truth"]) == (2, 0)
     assert told["tre_at_landmarks_mm"]["L2"] == {"median": 1.5, "p95": 3.0, "max": 3.0}
@@ -220,9 +221,6 @@ def test_stretches_end_where_frames_are_missing() -> None:
     assert [name for _, _, name in found] == ["SEARCHING", "TRACKING", "DEGRADED", "LOST", "TRACKING"]
     np.testing.assert_allclose([began for began, _, _ in found], [0.0, 0.2, 0.3, 0.5, 3.0])
     np.testing.assert_allclose([width for _, width, _ in found], [0.2, 0.1, 0.1, 0.1, 0.2])
-    t, y = broken(np.array([0.0, 0.1, 0.9]), np.array([1.0, 2.0, 3.0]), 0.25)
-    np.testing.assert_allclose(t, [0.0, 0.1, np.nan, 0.9])
-    np.testing.assert_allclose(y, [1.0, 2.0, np.nan, 3.0])
 
 
 @pytest.mark.parametrize("count", [0, 1, 8])

@@ -13,27 +13,29 @@ from numpy.typing import NDArray
 from end2reg_ros.apps.track.files import network_distances_mm
 from end2reg_ros.apps.track.run import FrameRecord
 from end2reg_ros.apps.track.timeline import (
-    COLOURS,
     DROPPED,
-    HELD,
-    NETWORK,
-    SEEN,
-    SPINE,
-    STYLE,
-    WARN,
-    broken,
     colour_of,
     finish,
     from_zero,
     gap_s,
-    legend,
     runs_of,
     seconds_of,
     shade,
     tall_figure,
-)  # fmt: skip
-from end2reg_ros.apps.track.truth import TrackErrors
+)
+from end2reg_ros.apps.track.truth import TrackErrors, mean_errors
 from end2reg_ros.evaluation.metrics import WRONG_MM
+from end2reg_ros.evaluation.plot_style import (
+    INK,
+    NETWORK,
+    STATE_COLOURS,
+    WARN,
+    broken_line,
+    legend_beside,
+    mark_wrong,
+    save_png,
+    styled,
+)
 from end2reg_ros.evaluation.spread import spread
 from end2reg_ros.registration.types import Quality
 
@@ -47,26 +49,18 @@ SHARES: dict[str, Callable[[Quality], float]] = {
     "seen through": lambda q: q.free_space_violation,
 }
 REASONS_SHOWN = 9
+SEEN, HELD = "#5eead4", "#f97316"
 
 
+@styled
 def write_track_plots(folder: Path, records: Sequence[FrameRecord], errors: TrackErrors) -> list[Path]:
     """Write ``track.png``, and ``error.png`` where there are errors; their paths. Nothing without a frame."""
-    import matplotlib
-
     if not records:
         return []
-    written = []
-    with matplotlib.rc_context(STYLE):
-        for name, figure in (
-            ("track.png", draw_track(records)),
-            ("error.png", draw_errors(records, errors) if errors.frames else None),
-        ):
-            if figure is not None:
-                path = folder / name
-                # no time of making in the file: the same track gives the same picture
-                figure.savefig(path, dpi=110, metadata={"Software": None})
-                written.append(path)
-    return written
+    written = [save_png(draw_track(records), folder / "track.png")]
+    return (
+        [*written, save_png(draw_errors(records, errors), folder / "error.png")] if errors.frames else written
+    )
 
 
 def draw_track(records: Sequence[FrameRecord]) -> Any:
@@ -94,7 +88,7 @@ def _draw_network(axes: Any, records: Sequence[FrameRecord], apart: dict[int, fl
     axes.plot(seconds_of(apart, records), distances, ".", color=NETWORK, markersize=3, label=label)
     from_zero(axes, distances)
     axes.set_ylabel("network, mm")
-    legend(axes)
+    legend_beside(axes)
 
 
 def draw_errors(records: Sequence[FrameRecord], errors: TrackErrors) -> Any:
@@ -102,25 +96,20 @@ def draw_errors(records: Sequence[FrameRecord], errors: TrackErrors) -> Any:
     figure, panels = tall_figure([2.4, 2.4])
     t, gap = seconds_of([frame.stamp_ns for frame in errors.frames], records), gap_s(records)
     pooled = errors.pooled()
-    means = {"spine": np.array([frame.spine_mm.mean() for frame in errors.frames])}
-    means |= {
-        name: np.array([frame.levels_mm[name].mean() for frame in errors.frames])
-        for name in pooled
-        if name != "spine"
-    }
+    means = {name: np.array([one[name] for one in map(mean_errors, errors.frames)]) for name in pooled}
     for k, (name, values) in enumerate(means.items()):
-        axes, colour = (panels[0], SPINE) if name == "spine" else (panels[1], f"C{k - 1}")
+        axes, colour = (panels[0], INK) if name == "spine" else (panels[1], f"C{k - 1}")
         found = spread(pooled[name])
         label = f"{name}: median {found.median:.2f}, p95 {found.p95:.2f}, max {found.maximum:.2f} mm"
-        axes.plot(*broken(t, values, gap), ".-", color=colour, markersize=2.5, linewidth=1, label=label)
+        axes.plot(*broken_line(t, values, gap), ".-", color=colour, markersize=2.5, linewidth=1, label=label)
     highest = max(float(values.max()) for values in means.values())
     for axes, title in zip(panels, ("spine, one rigid pose", "each vertebra's own pose"), strict=True):
         shade(axes, records)
         from_zero(axes, *means.values())
         if highest > WRONG_MM:
-            axes.axhline(WRONG_MM, color=WARN, linestyle="--", linewidth=1)
+            mark_wrong(axes)
         axes.set_ylabel(f"TRE, mm\n{title}")
-        legend(axes)
+        legend_beside(axes)
     for at in seconds_of(errors.without_truth, records):
         panels[0].axvline(at, color=WARN, linewidth=0.8)
     text = "lines: mean over the landmarks of each published pose; figures: over all landmarks of all of them"
@@ -145,10 +134,10 @@ def _draw_reasons(axes: Any, records: Sequence[FrameRecord], reasons: list[str])
     axes.set_yticks(range(len(reasons)), [f"{name} ({counts[name]})" for name in reasons], fontsize=8)
     axes.set_ylim(len(reasons) - 0.5, -0.5)
     told = {record.update.state.name for record in records if record.update is not None}
-    patches = [Patch(color=COLOURS[name], label=name) for name in COLOURS if name in told]
+    patches = [Patch(color=STATE_COLOURS[name], label=name) for name in STATE_COLOURS if name in told]
     if any(record.update is None for record in records):
         patches.append(Patch(color=DROPPED, label="dropped"))
-    legend(axes, patches)
+    legend_beside(axes, patches)
     axes.set_title("reason of every frame (frames), in the colour of the state", fontsize=9, loc="left")
 
 
@@ -158,10 +147,10 @@ def _draw_shares(axes: Any, records: Sequence[FrameRecord]) -> None:
     shade(axes, records)
     for k, (name, share) in enumerate(SHARES.items()):
         values = np.array([share(quality) for quality in found])
-        axes.plot(*broken(t, values, gap), color=f"C{k}", linewidth=1.2, label=name)
+        axes.plot(*broken_line(t, values, gap), color=f"C{k}", linewidth=1.2, label=name)
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("share")
-    legend(axes)
+    legend_beside(axes)
 
 
 def _draw_residual(axes: Any, records: Sequence[FrameRecord]) -> None:
@@ -169,14 +158,14 @@ def _draw_residual(axes: Any, records: Sequence[FrameRecord]) -> None:
     shade(axes, records)
     values = np.array([1000 * quality.residual_rmse_m for quality in found])
     axes.plot(
-        *broken(t, values, gap_s(records)),
-        color=SPINE,
+        *broken_line(t, values, gap_s(records)),
+        color=INK,
         linewidth=1.2,
         label="rmse of the inliers\n(no accuracy)",
     )
     from_zero(axes, values)
     axes.set_ylabel("residual, mm")
-    legend(axes)
+    legend_beside(axes)
 
 
 def _draw_stddev(axes: Any, records: Sequence[FrameRecord]) -> None:
@@ -187,10 +176,10 @@ def _draw_stddev(axes: Any, records: Sequence[FrameRecord]) -> None:
     rotation = np.array([float(np.degrees(r.stddevs[1])) for r in shown if r.stddevs])
     shade(axes, records)
     for values, colour, name in ((position, "C0", "position, mm"), (rotation, "C1", "rotation, deg")):
-        axes.plot(*broken(t, values, gap_s(records)), color=colour, linewidth=1.2, label=name)
+        axes.plot(*broken_line(t, values, gap_s(records)), color=colour, linewidth=1.2, label=name)
     from_zero(axes, position, rotation)
     axes.set_ylabel("stddev,\nmid-spine")
-    legend(axes)
+    legend_beside(axes)
 
 
 def _draw_held(axes: Any, records: Sequence[FrameRecord], levels: list[str]) -> None:
@@ -209,7 +198,7 @@ def _draw_held(axes: Any, records: Sequence[FrameRecord], levels: list[str]) -> 
             axes.broken_barh([(began, width)], (k - 0.4, 0.8), color=found, linewidth=0)
     axes.set_yticks(range(len(levels)), levels, fontsize=8)
     axes.set_ylim(max(len(levels), 1) - 0.5, -0.5)
-    legend(axes, [Patch(color=SEEN, label="published"), Patch(color=HELD, label="published, held")])
+    legend_beside(axes, [Patch(color=SEEN, label="published"), Patch(color=HELD, label="published, held")])
 
 
 def _fits(records: Sequence[FrameRecord]) -> tuple[Array, list[Quality]]:

@@ -9,37 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.apps.track.run import FrameRecord
+from end2reg_ros.evaluation.plot_style import GRID, STATE_COLOURS, new_figure
 
 Array = NDArray[np.float64]
 
-COLOURS = {"SEARCHING": "#cbd5e1", "TRACKING": "#86efac", "DEGRADED": "#fde047", "LOST": "#fca5a5"}
-DROPPED, SEEN, HELD = "#334155", "#5eead4", "#f97316"
-INK, GRID, SPINE, NETWORK, WARN = "#1e293b", "#e2e8f0", "#0f172a", "#7c3aed", "#b91c1c"
-STYLE: Any = {
-    "font.size": 9.0,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#94a3b8",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 8.0,
-}
+DROPPED = "#334155"
 GAP_FRAMES = 2.5  # a line is broken where more than this many frames are missing
 WIDTH_IN = 11.0
 
 
 def tall_figure(heights: Sequence[float]) -> tuple[Any, list[Any]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH_IN, 1.0 + 1.15 * sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot: no global state, no display
-    ratios = {"height_ratios": list(heights)}
-    return figure, list(
-        figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw=ratios)[:, 0]
-    )
+    """Panels of these heights over one time axis."""
+    height = 1.0 + 1.15 * sum(heights)
+    return new_figure(WIDTH_IN, height, rows=len(heights), heights=heights, sharex=True)
 
 
 def finish(figure: Any, panels: list[Any], records: Sequence[FrameRecord]) -> None:
@@ -78,7 +60,7 @@ def runs_of(
 
 
 def colour_of(record: FrameRecord) -> str:
-    return COLOURS[record.update.state.name] if record.update is not None else DROPPED
+    return STATE_COLOURS[record.update.state.name] if record.update is not None else DROPPED
 
 
 def seconds_of(stamps_ns: Iterable[int], records: Sequence[FrameRecord]) -> Array:
@@ -97,20 +79,8 @@ def gap_s(records: Sequence[FrameRecord]) -> float:
     return GAP_FRAMES * period_s(records)
 
 
-def broken(t: Array, y: Array, gap: float) -> tuple[Array, Array]:
-    """The line broken where frames are missing: silence must not look like a value."""
-    at = np.nonzero(np.diff(t) > gap)[0] + 1
-    return np.insert(t.astype(float), at, np.nan), np.insert(y.astype(float), at, np.nan)
-
-
 def from_zero(axes: Any, *values: Array) -> None:
     """The panel from zero to a little above the highest value."""
     finite = np.concatenate([np.zeros(1), *values])
     highest = float(finite[np.isfinite(finite)].max())
     axes.set_ylim(0, 1.1 * highest if highest > 0 else 1.0)
-
-
-def legend(axes: Any, handles: list[Any] | None = None) -> None:
-    """Beside the panel, where it hides nothing."""
-    more = {} if handles is None else {"handles": handles}
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), **more)

@@ -21,6 +21,7 @@ from end2reg_ros.cloud.messages import stamp_ns
 from end2reg_ros.cloud.recording import Recording
 from end2reg_ros.errors import CloudError
 from end2reg_ros.evaluation.metrics import Pose, Targets, level_transform, point_errors_mm, targets_from_case
+from end2reg_ros.evaluation.rows import CloudRow, joined, mean_mm
 from end2reg_ros.evaluation.spread import spread
 from end2reg_ros.names import SPINE, TRUTH_PREFIX
 from end2reg_ros.se3 import from_rotation_translation, rotation_from_quaternion
@@ -39,40 +40,28 @@ class TrueFrame:
 
 
 @dataclass(frozen=True)
-class FrameErrors:
-    """Target registration errors of one published pose, at the case's landmarks, mm.
-
-    Attributes:
-        stamp_ns: of its cloud.
-        spine_mm: (M,) errors of the spine's one rigid pose at the landmarks of all levels.
-        levels_mm: level -> errors of that vertebra's own pose at its landmarks.
-    """
-
-    stamp_ns: int
-    spine_mm: Array
-    levels_mm: dict[str, Array]
-
-
-@dataclass(frozen=True)
 class TrackErrors:
     """Errors of a whole track.
 
     Attributes:
-        frames: of every published pose whose truth is known, in order.
+        frames: of every published pose whose truth is known, in order, with the errors of the vertebrae's own poses and, as
+            ``rigid_errors_mm``, of the spine's one rigid pose, both at the landmarks of all levels.
         without_truth: stamps of published poses of which the recording holds no truth: nothing of a spine was there, or
             it is told in another frame.
     """
 
-    frames: tuple[FrameErrors, ...] = ()
+    frames: tuple[CloudRow, ...] = ()
     without_truth: tuple[int, ...] = ()
 
     def pooled(self) -> dict[str, Array]:
         """``spine`` and each level -> errors at all landmarks of all frames, mm; empty without frames."""
         if not self.frames:
             return {}
-        levels = {name: [frame.levels_mm[name] for frame in self.frames] for name in self.frames[0].levels_mm}
-        tables = {"spine": [frame.spine_mm for frame in self.frames], **levels}
-        return {name: np.concatenate(values) for name, values in tables.items()}
+        levels = {
+            name: [{name: row.errors_mm[name]} for row in self.frames] for name in self.frames[0].errors_mm
+        }
+        tables = {SPINE: [row.rigid_errors_mm for row in self.frames], **levels}
+        return {name: joined(values) for name, values in tables.items()}
 
 
 def read_truth(recording: Recording, levels: Iterable[str]) -> dict[int, TrueFrame]:
@@ -124,26 +113,34 @@ def track_errors(records: Sequence[FrameRecord], truth: dict[int, TrueFrame], ca
             without.append(record.stamp_ns)
             continue
         found = update.registration
-        own = {level.level: level.T_camera_level for level in found.levels}
-        rigid = landmark_errors(Pose(found.T_camera_model), true.pose, targets)
+        own = Pose(found.T_camera_model, {level.level: level.T_camera_level for level in found.levels})
         frames.append(
-            FrameErrors(
+            CloudRow(
+                1e-9 * (record.stamp_ns - records[0].stamp_ns),
                 record.stamp_ns,
-                np.concatenate(list(rigid.values())),
-                landmark_errors(Pose(found.T_camera_model, own), true.pose, targets),
+                update.state.name,
+                update.reason_code,
+                published=True,
+                errors_mm=landmark_errors(own, true.pose, targets),
+                rigid_errors_mm=landmark_errors(Pose(found.T_camera_model), true.pose, targets),
             )
         )
     return TrackErrors(tuple(frames), tuple(without))
 
 
-def landmark_errors(estimated: Pose, true: Pose, targets: Targets) -> dict[str, Array]:
+def landmark_errors(estimated: Pose, true: Pose, targets: Targets) -> dict[str, list[float]]:
     """Level -> errors of its landmarks, mm."""
     return {
         level: point_errors_mm(
             level_transform(estimated, level, targets), level_transform(true, level, targets), points
-        )
+        ).tolist()
         for level, points in targets.landmarks.items()
     }
+
+
+def mean_errors(row: CloudRow) -> dict[str, float]:
+    """``spine`` and each level -> mean error at its landmarks, mm."""
+    return {SPINE: mean_mm(row.rigid_errors_mm), **row.level_tre_mm()}
 
 
 def accuracy_summary(errors: TrackErrors) -> dict[str, Any]:
@@ -167,10 +164,9 @@ def _figures(values: Array) -> dict[str, float]:
 
 def write_errors(path: Path, errors: TrackErrors) -> None:
     """One CSV line a compared pose: mean over the landmarks, mm, of the spine's pose and of each vertebra's own."""
-    levels = list(errors.frames[0].levels_mm) if errors.frames else []
+    means = [(row.stamp_ns, mean_errors(row)) for row in errors.frames]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["stamp_s", "spine_mm", *(f"{level}_mm" for level in levels)])
-        for frame in errors.frames:
-            means = [frame.spine_mm.mean(), *(frame.levels_mm[level].mean() for level in levels)]
-            writer.writerow([seconds_text(frame.stamp_ns), *(f"{v:.3f}" for v in means)])
+        writer.writerow(["stamp_s", *(f"{name}_mm" for name in (means[0][1] if means else (SPINE,)))])
+        for stamp, told in means:
+            writer.writerow([seconds_text(stamp), *(f"{v:.3f}" for v in told.values())])
