@@ -12,7 +12,6 @@ import numpy as np
 from end2reg_ros.evaluation.figures import StreamFigures, stream_figures
 from end2reg_ros.evaluation.rows import CloudRow, mean_mm
 from end2reg_ros.evaluation.spread import Spread, share, spread
-from end2reg_ros.reasons import Reason
 
 MOST_GAPS = 60  # listed; all are counted
 
@@ -25,7 +24,7 @@ class Gap:
 
     Attributes:
         t: of the first one, seconds; ``run`` is the number of its run.
-        reasons: reason code -> frames; ``superseded`` those that were never looked at.
+        reasons: reason code -> frames; of clouds that the tracker never saw, why.
         visible: smallest and largest share of the bone in view.
     """
 
@@ -121,7 +120,7 @@ def gaps(runs: Sequence[Run]) -> list[Gap]:
             rows = list(members)
             if missing:
                 visible = [row.visible_fraction for row in rows if row.visible_fraction is not None]
-                text = next((row.reason for row in rows if row.judged), Reason.SUPERSEDED)
+                text = next((row.reason for row in rows if row.judged), rows[0].reason)
                 found.append(
                     Gap(
                         number, round(rows[0].t, 3), len(rows), counted(_code(row) for row in rows),
@@ -132,7 +131,7 @@ def gaps(runs: Sequence[Run]) -> list[Gap]:
 
 
 def _code(row: CloudRow) -> str:
-    return row.reason_code if row.judged else Reason.SUPERSEDED
+    return row.reason_code if row.judged else row.reason
 
 
 def _losses(run: Run) -> list[str]:

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tracking_study.run import cloud_of_frame, stamp_of
+from benchmarks.tracking_study.run import NodePath, cloud_of_frame, message_of, stamp_of
 from benchmarks.tracking_study.setup import (
     FIRST_SEED,
     Cases,
@@ -121,8 +122,9 @@ def judged(
     """
     if lead_in and tracker.registrar.needs_prior:
         tracker.set_prior(picked_prior(case, lead_in[0][1], 0, PICK_RMS_M))
+    path = NodePath(tracker)
     for cloud, _ in lead_in:
-        tracker.update(cloud)
+        path.run(message_of(cloud), perf_counter())
     had_track = tracker.state in PUBLISHING_STATES
     frames, reasons, states = 0, Counter[str](), Counter[str]()
     false: list[dict[str, Any]] = []
@@ -131,7 +133,11 @@ def judged(
         if starts and cloud.stamp_ns >= next_start_ns:
             tracker.set_prior(Prior(start_on(cloud, case.centroid(), frames), "wrong", PICK_RMS_M))
             next_start_ns = cloud.stamp_ns + round(PRIOR_EVERY_S * 1e9)
-        update = tracker.update(cloud)
+        outcome = path.run(message_of(cloud), perf_counter())
+        if outcome.update is None:  # the checks dropped it, as the node's would
+            reasons[str(outcome.drop.code if outcome.drop else "")] += 1
+            continue
+        update = outcome.update
         reasons[update.reason_code] += 1
         states[update.state.name] += 1
         if update.published:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 
 import numpy as np
 
 from benchmarks.tracking_study.observer import Observer
+from end2reg_ros.cloud.decoding import decoder
+from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.ros_messages import PointCloud2
+from end2reg_ros.cloud.stream_guard import StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.evaluation.rows import CloudRow
-from end2reg_ros.frame import TrackerLike
+from end2reg_ros.frame import Arrival, FrameProcess, Outcome, TrackerLike
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
+from end2reg_ros.simulation.camera.realsense import cloud_message, encode_realsense
 from end2reg_ros.simulation.sequence import SimulatedFrame
 from end2reg_ros.tracking.types import State
 
@@ -33,8 +38,8 @@ class RunSettings:
 
     Attributes:
         rate_hz, duration_s: of the camera; ``start_s`` is the first frame's time.
-        live: model of a running camera: a cloud waits for the update before it, and a newer one takes its place. An update
-            takes the time that it takes here; decoding and transport count nothing. False: every cloud is judged.
+        live: model of a running camera: a cloud waits for the update before it, and a newer one takes its place. Checks,
+            decoding and update take the time that they take here; transport counts nothing. False: every cloud is judged.
         superseded: in a live run, render the superseded clouds too, for what they show.
         until_pose: stop at the first published pose.
     """
@@ -64,6 +69,27 @@ def cloud_of_frame(frame: SimulatedFrame) -> Cloud:
     )
 
 
+def message_of(cloud: Cloud) -> PointCloud2:
+    """The message that a driver would send of a cloud; without colours as one of a sensor that has none."""
+    colours = np.zeros(cloud.points.shape, np.uint8) if cloud.colours is None else cloud.colours
+    encoded = encode_realsense(cloud.points[None], colours[None])
+    message = cloud_message(encoded, cloud.frame_id, cloud.stamp_ns)
+    return replace(message, fields=message.fields[:3]) if cloud.colours is None else message
+
+
+class NodePath:
+    """The node's way of a cloud to a tracker: header, order, decoding, frozen data."""
+
+    def __init__(self, tracker: TrackerLike) -> None:
+        decode, data = decoder("points")
+        guard = StreamGuard(StreamSettings())
+        self._frames = FrameProcess(tracker, decode, data, guard, CloudLimits())
+
+    def run(self, message: PointCloud2, received_s: float) -> Outcome:
+        """One message; ``received_s`` monotonic."""
+        return self._frames.run(Arrival(message, received_s), lambda cloud: None)
+
+
 def stamp_of(t_s: float) -> int:
     """Stamp of a time, nanoseconds."""
     return START_NS + round(t_s * 1e9)
@@ -85,25 +111,29 @@ def _rows(
     camera: Camera, tracker: TrackerLike, observer: Observer, settings: RunSettings
 ) -> Iterator[CloudRow]:
     number, free_s = 0, -np.inf
+    path = NodePath(tracker)
     last: CloudRow | None = None
     while number < settings.frames:
         if settings.live:
             newest = number_at(free_s, settings, number)
             if settings.superseded:
                 for skipped in range(number, min(newest, settings.frames)):
-                    yield superseded(camera.frame(settings.time(skipped)), last)
+                    yield unjudged(camera.frame(settings.time(skipped)), last, Reason.SUPERSEDED)
             number = newest
             if number >= settings.frames:
                 return
         frame = camera.frame(settings.time(number))
-        cloud = cloud_of_frame(frame)
+        message = message_of(cloud_of_frame(frame))
         clock = perf_counter()
-        update = tracker.update(cloud)
+        outcome = path.run(message, clock)
         took = perf_counter() - clock
         free_s = max(free_s, frame.t_s) + took if settings.live else frame.t_s + took
-        last = observer.row(update, frame, 1e3 * took, free_s)
-        yield last
         number += 1
+        if outcome.drop is not None:
+            yield unjudged(frame, last, outcome.drop.code)
+        elif outcome.update is not None:
+            last = observer.row(outcome.update, frame, 1e3 * took, free_s)
+            yield last
 
 
 def number_at(free_s: float, settings: RunSettings, first: int) -> int:
@@ -113,10 +143,10 @@ def number_at(free_s: float, settings: RunSettings, first: int) -> int:
     return max(first, int(np.floor((free_s - settings.start_s) * settings.rate_hz + 1e-9)))
 
 
-def superseded(frame: SimulatedFrame, last: CloudRow | None) -> CloudRow:
-    """The row of a cloud that was never looked at."""
+def unjudged(frame: SimulatedFrame, last: CloudRow | None, reason: str) -> CloudRow:
+    """The row of a cloud that the tracker never saw: superseded, or dropped by the checks."""
     state, code = (last.state, last.reason_code) if last is not None else (State.SEARCHING.name, "")
     visible = frame.visible_fraction if frame.tags.get("spine", True) else 0.0
     return CloudRow(
-        frame.t_s, stamp_of(frame.t_s), state, code, Reason.SUPERSEDED, judged=False, visible_fraction=visible
+        frame.t_s, stamp_of(frame.t_s), state, code, reason, judged=False, visible_fraction=visible
     )

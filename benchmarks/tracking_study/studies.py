@@ -54,8 +54,8 @@ IN_STEP = (
     "Every cloud is judged, however long it takes: figures of what the tracker decides, not of its speed."
 )
 LIVE = (
-    "A running clock: an update takes the time it takes here, and clouds that come meanwhile are superseded by the newest. "
-    "Decoding and transport are not in it."
+    "A running clock: checks, decoding and update take the time they take here, and clouds that come meanwhile are superseded "
+    "by the newest. Transport is not in it."
 )
 
 

@@ -120,9 +120,7 @@ def test_the_spines_error_is_that_of_the_rigid_pose_and_a_levels_that_of_its_own
     found = errors_of(records, Bag([true_tf(0), true_tf(1, L4=2.0)]))
     (first, second) = found.frames
     np.testing.assert_allclose(joined([first.rigid_errors_mm]), 1.0, atol=1e-9)
-    assert {name: pytest.approx(3.0 if name == "L2" else 1.0) for name in LEVELS} == {
-        name: v for name, v in first.level_tre_mm().items()
-    }
+    assert first.level_tre_mm() == {name: pytest.approx(3.0 if name == "L2" else 1.0) for name in LEVELS}
     # where a vertebra truly moved, the rigid pose is wrong at its landmarks alone
     assert max(second.errors_mm["L4"]) == pytest.approx(2.0)
     assert sorted(np.round(joined([second.rigid_errors_mm]), 6)) == [0.0] * 12 + [2.0] * 3

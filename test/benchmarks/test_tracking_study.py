@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from measured_tracks import T_TRUE, StillCamera, fit, rows_of_run, shift
+from measured_tracks import T_TRUE, FakeTracker, StillCamera, fit, rows_of_run, shift
 from stand_in import StandInRegistrar
 from views import bundled_case
 
@@ -22,12 +22,13 @@ from benchmarks.tracking_study.figures import rigid_tre_mm, track_figures
 from benchmarks.tracking_study.negatives import followed, judged, moved_view, read_clouds, start_on
 from benchmarks.tracking_study.orientations import first_pose, orientation_figures, placement_of
 from benchmarks.tracking_study.results import Results, about, ranges, write_results
-from benchmarks.tracking_study.run import RunSettings, cloud_of_frame, stamp_of
+from benchmarks.tracking_study.run import NodePath, RunSettings, cloud_of_frame, message_of, stamp_of
 from benchmarks.tracking_study.setup import Cases, MethodSettings, SequencePlan
 from benchmarks.tracking_study.sweeps import SweepStudy, exposed
 from benchmarks.tracking_study.units import Unit, UnitStore, parse_seeds, run_units
 from end2reg_ros import se3
 from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.figures import losses
@@ -120,9 +121,10 @@ def test_superseded_clouds_need_not_be_rendered(monkeypatch: pytest.MonkeyPatch)
 def row(k: int, published: bool, visible: float = 1.0, **more: Any) -> CloudRow:
     state = more.pop("state", "TRACKING" if published else "LOST")
     code = "ok" if published else "covered"
+    reason = "text" if more.get("judged", True) else "superseded"
     errors = {"L1": [0.5], "L2": [0.7]} if published else {}
     return CloudRow(
-        0.1 * k, stamp_of(0.1 * k), state, code, "text", published=published, age_ms=50.0, visible_fraction=visible,
+        0.1 * k, stamp_of(0.1 * k), state, code, reason, published=published, age_ms=50.0, visible_fraction=visible,
         spine_errors_mm=errors, errors_mm=errors, **more,
     )  # fmt: skip
 
@@ -217,8 +219,8 @@ class Registered(StandInRegistrar):
         return replace(fit(np.eye(4)), quality=good, covariance=1e-9 * np.eye(6))
 
 
-def plane(count: int = 400) -> Cloud:
-    rng = np.random.default_rng(0)
+def plane(count: int = 400, seed: int = 0) -> Cloud:
+    rng = np.random.default_rng(seed)
     points = np.column_stack([rng.uniform(-0.2, 0.2, (count, 2)), np.full(count, 0.5)])
     return Cloud(points.astype(np.float32), None, "camera", 1)
 
@@ -226,7 +228,7 @@ def plane(count: int = 400) -> Cloud:
 def test_poses_without_a_spine_are_counted_and_told() -> None:
     from end2reg_ros.frame import Tracker
 
-    clouds = [replace(plane(), stamp_ns=stamp_of(0.1 * k)) for k in range(4)]
+    clouds = [replace(plane(seed=1 + k), stamp_ns=stamp_of(0.1 * k)) for k in range(4)]
     told = judged(Tracker(Registered(), bundled_case()), iter(clouds), bundled_case(), (), starts=False)
     assert told["frames"] == 4 and len(told["false"]) == 3  # the first one waits for a second
     assert told["false"][0]["frame"] == 1 and told["false"][0]["inliers"] == 3000
@@ -237,6 +239,24 @@ def test_poses_without_a_spine_are_counted_and_told() -> None:
         Tracker(Registered(), bundled_case()), iter(clouds), bundled_case(), lead_in, starts=False
     )
     assert unseen["frames"] == 0 and "not counted" in unseen["note"]
+
+
+def test_clouds_go_the_nodes_way_to_the_tracker() -> None:
+    """A frozen camera and a view of nothing reach no tracker; the message tells points and colours as the cloud had them."""
+    from end2reg_ros.cloud.pointcloud2 import decode
+
+    cloud = plane()
+    assert np.array_equal(decode(message_of(cloud), CloudLimits()).points, cloud.points)
+    assert decode(message_of(cloud), CloudLimits()).colours is None
+    coloured = replace(cloud, colours=np.arange(1200).reshape(400, 3).astype(np.uint8))
+    assert np.array_equal(decode(message_of(coloured), CloudLimits()).colours, coloured.colours)
+    tracker = FakeTracker([(State.TRACKING, fit(np.eye(4)))])
+    path = NodePath(tracker)
+    clouds = [replace(cloud, stamp_ns=stamp_of(0.1 * k)) for k in range(2)]
+    clouds.append(replace(clouds[1], points=cloud.points[:0], stamp_ns=stamp_of(0.3)))
+    drops = [path.run(message_of(each), 0.0).drop for each in clouds]
+    assert [drop and drop.code for drop in drops] == [None, "frozen", "empty_cloud"]
+    assert tracker.stamps == [stamp_of(0.0)]
 
 
 def test_wrong_starts_lie_on_what_is_there() -> None:

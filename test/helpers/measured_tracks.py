@@ -35,7 +35,8 @@ class StillCamera:
 
     def frame(self, t_s: float) -> SimulatedFrame:
         self.asked.append(t_s)
-        points = np.array([[[0.0, 0.0, 0.5], [np.nan, np.nan, np.nan]]], dtype=np.float32)
+        # A camera's noise: clouds that equal each other would be those of a frozen one.
+        points = np.array([[[1e-6 * len(self.asked), 0.0, 0.5], [np.nan, np.nan, np.nan]]], dtype=np.float32)
         levels = {v.level: T_TRUE @ v.T_model_level for v in bundled_case().vertebrae}
         colours = np.zeros((1, 2, 3), np.uint8)
         return SimulatedFrame(
@@ -60,7 +61,7 @@ class FakeTracker:
     def __init__(self, answers: Sequence[tuple[State, Registration | None]]) -> None:
         self.answers, self.stamps = list(answers), list[int]()
 
-    def reset(self) -> None:
+    def reset(self, reason_code: str, reason: str) -> None:
         """Nothing to forget."""
 
     def update(self, cloud: Cloud) -> TrackingUpdate:

@@ -57,11 +57,11 @@ class TrackErrors:
         """``spine`` and each level -> errors at all landmarks of all frames, mm; empty without frames."""
         if not self.frames:
             return {}
-        levels = {
-            name: [{name: row.errors_mm[name]} for row in self.frames] for name in self.frames[0].errors_mm
+        own = {
+            name: joined({name: row.errors_mm[name]} for row in self.frames)
+            for name in self.frames[0].errors_mm
         }
-        tables = {SPINE: [row.rigid_errors_mm for row in self.frames], **levels}
-        return {name: joined(values) for name, values in tables.items()}
+        return {SPINE: joined(row.rigid_errors_mm for row in self.frames), **own}
 
 
 def read_truth(recording: Recording, levels: Iterable[str]) -> dict[int, TrueFrame]:
