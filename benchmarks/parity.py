@@ -20,6 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from end2reg_ros.apps.engine.parity import load_reference, verify_engine
+from end2reg_ros.apps.engine.parity_report import TOLERANCES, SceneComparison, VerifyReport
+from end2reg_ros.apps.engine.parity_scenes import SurfacePoints, verify_scenes
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.engine.bundle_store import load_bundle
@@ -27,9 +30,6 @@ from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.onnx_files import OnnxBundle, OnnxGraph
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine
-from end2reg_ros.engine.verify import load_reference, verify_engine
-from end2reg_ros.engine.verify_report import TOLERANCES, Comparison, VerifyReport
-from end2reg_ros.engine.verify_scenes import SurfacePoints, verify_scenes
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.host import environment
 from end2reg_ros.evaluation.tables import finite
@@ -132,7 +132,7 @@ def rows(report: VerifyReport) -> list[dict[str, Any]]:
     return [{"padding": p} | figures([c for c in report.comparisons if c.padding == p]) for p in paddings]
 
 
-def figures(found: Sequence[Comparison]) -> dict[str, Any]:
+def figures(found: Sequence[SceneComparison]) -> dict[str, Any]:
     """Medians and worst of some scenes; poses over those that have one."""
     millimetres = [c.distance_mm for c in found if c.distance_mm is not None]
     own = [c.own_distance_mm for c in found if c.own_distance_mm is not None]

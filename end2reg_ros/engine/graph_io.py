@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.pyramid import Pyramid, nearest_rows
-from end2reg_ros.engine.types import Arrays, Matches, NetworkOutput, ScenePyramids
+from end2reg_ros.engine.types import Arrays, NetworkMatches, NetworkOutput, ScenePyramids
 
 OPSET = 20
 # scene_small: the same as scene for the profile's second padding.
@@ -74,7 +74,7 @@ def output_of(arrays: Mapping[str, NDArray[np.generic]], scene: ScenePyramids) -
         support=np.asarray(arrays["support"], np.float32),
         mask=np.asarray(arrays["mask"], np.float32)[:count],
         logits=np.asarray(arrays["margin"], np.float32)[:count],
-        matches=Matches(
+        matches=NetworkMatches(
             *(np.asarray(arrays[f"matched_{name}"], np.float32) for name in ("model", "scene", "weight")),
             *(np.asarray(arrays[f"candidate_{name}"], np.float32) for name in ("rotation", "translation")),
         ),

@@ -29,7 +29,7 @@ class MaskChoice:
 
 
 @dataclass(frozen=True)
-class Matches:
+class NetworkMatches:
     """Correspondences and pose candidates of one pass, network units; k patch pairs, n correspondences a pair.
 
     Attributes:
@@ -65,7 +65,7 @@ class NetworkOutput:
     support: Floats
     mask: Floats
     logits: Floats
-    matches: Matches | None = None
+    matches: NetworkMatches | None = None
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from boxes_case import boxes_case
 from engine_setup import LARGE, PROFILE, SMALL, WEIGHTS, bundle, surface
 
 from end2reg_ros.apps.engine import info as engine_info
+from end2reg_ros.apps.engine import parity_report
 from end2reg_ros.apps.engine.build import build, check_precision, files_in
 from end2reg_ros.cli import main as cli
-from end2reg_ros.engine import load, verify_report
+from end2reg_ros.engine import load
 from end2reg_ros.engine.onnx_files import companion
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.tensorrt import library as tensorrt_library
@@ -311,8 +312,8 @@ def test_verify(end2reg: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     out = tmp_path / "model.onnx"
     end2reg("export", "--out", out)
-    strict = replace(verify_report.TOLERANCES["fp32"], logits=0.0)
-    monkeypatch.setitem(verify_report.TOLERANCES, "fp32", strict)
+    strict = replace(parity_report.TOLERANCES["fp32"], logits=0.0)
+    monkeypatch.setitem(parity_report.TOLERANCES, "fp32", strict)
     outside = end2reg(*common, "--scenes", 0, "--seed", 5, "--json", "--weights", out)
     document = outside.document
     assert document["passed"] is False and document["seed"] == 5 and len(document["scenes"]) == 4
@@ -325,9 +326,9 @@ def test_verify(end2reg: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_verify_without_torch(end2reg: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from end2reg_ros.engine import verify
+    from end2reg_ros.apps.engine import parity
 
-    monkeypatch.setattr(verify, "find_spec", lambda name: None)
+    monkeypatch.setattr(parity, "find_spec", lambda name: None)
     said = one_line(end2reg("engine", "verify"))
     assert said == "engines are held against torch, which is not installed: `make setup-train` installs it"
     assert one_line(end2reg("engine", "verify", "--scenes", -1)) == "--scenes and --seed must be 0 or more"

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from views import bundled_case
 
+from end2reg_ros.apps.engine.parity_scenes import SurfacePoints, VerifyScene, verify_scenes
 from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid, build_pyramid, point_attributes
 from end2reg_ros.engine.bundle_store import load_bundle
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.onnx_files import OnnxBundle, OnnxGraph
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine, NetworkOutput
-from end2reg_ros.engine.verify_scenes import SurfacePoints, VerifyScene, verify_scenes
 from end2reg_ros.profile import realtime
 from end2reg_ros.registration.fit.surface_build import sample_surface
 from end2reg_ros.registration.weights_path import packaged_weights

@@ -10,8 +10,8 @@ from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import EngineError
 
 if TYPE_CHECKING:
+    from end2reg_ros.apps.engine.parity_report import VerifyReport
     from end2reg_ros.case.model import Case
-    from end2reg_ros.engine.verify_report import VerifyReport
 
 
 def verify(
@@ -29,9 +29,9 @@ def verify(
         EngineError, WeightsError: an engine that cannot be loaded or calculates in another precision; no torch.
     """
     from end2reg_ros.apps.engine.build import check_precision
+    from end2reg_ros.apps.engine.parity import load_reference, verify_engine
+    from end2reg_ros.apps.engine.parity_scenes import SurfacePoints, verify_scenes
     from end2reg_ros.engine.load import load_engine
-    from end2reg_ros.engine.verify import load_reference, verify_engine
-    from end2reg_ros.engine.verify_scenes import SurfacePoints, verify_scenes
     from end2reg_ros.registration.fit.surface_build import model_surface
     from end2reg_ros.registration.network import model_side
 

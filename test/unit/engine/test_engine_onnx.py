@@ -29,6 +29,9 @@ from engine_setup import (
     with_graph,
 )
 
+from end2reg_ros.apps.engine.parity import compare, verify_engine
+from end2reg_ros.apps.engine.parity_report import TOLERANCES
+from end2reg_ros.apps.engine.parity_scenes import VerifyScene, paddings
 from end2reg_ros.cache import arrays_from_bytes, arrays_to_bytes, seal
 from end2reg_ros.cloud.pyramid import Pyramid, PyramidSpec, build_pyramid
 from end2reg_ros.engine import load
@@ -40,9 +43,6 @@ from end2reg_ros.engine.onnx_files import OnnxGraph, check_metadata, make_bundle
 from end2reg_ros.engine.onnx_session import make_session, providers
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine, MaskChoice, ScenePyramids
-from end2reg_ros.engine.verify import compare, verify_engine
-from end2reg_ros.engine.verify_report import TOLERANCES
-from end2reg_ros.engine.verify_scenes import VerifyScene, paddings
 from end2reg_ros.engine.weights_file import read_weights
 from end2reg_ros.errors import End2RegError, EngineError, WeightsError
 

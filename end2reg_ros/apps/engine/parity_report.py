@@ -51,7 +51,7 @@ TOLERANCES = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SceneComparison:
     """One scene through both engines.
 
     Attributes:
@@ -120,7 +120,7 @@ class VerifyReport:
     engine: EngineInfo
     reference: EngineInfo
     tolerances: Tolerances
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[SceneComparison, ...]
     region: float | None
 
     @property
@@ -165,7 +165,7 @@ class VerifyReport:
         }
 
 
-def worst(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
+def worst(comparisons: Sequence[SceneComparison]) -> dict[str, float | None]:
     """The worst of every figure; None where there is none. NaN is the worst of all."""
 
     def extreme(name: str, of: Any) -> float | None:

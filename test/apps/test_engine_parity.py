@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 from engine_setup import LARGE, PROFILE, SMALL, WEIGHTS, scenes, surface
 
+from end2reg_ros.apps.engine import parity
+from end2reg_ros.apps.engine.parity import compare, correspondences, load_reference, verify_engine
+from end2reg_ros.apps.engine.parity_report import TOLERANCES, SceneComparison, VerifyReport, worst
+from end2reg_ros.apps.engine.parity_scenes import VerifyScene, scene_of, verify_scenes
 from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid, PyramidSpec, build_pyramid
-from end2reg_ros.engine import verify
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import (
     Arrays,
     EngineInfo,
     Floats,
     MaskChoice,
-    Matches,
+    NetworkMatches,
     NetworkOutput,
     ScenePyramids,
 )
-from end2reg_ros.engine.verify import compare, correspondences, load_reference, verify_engine
-from end2reg_ros.engine.verify_report import TOLERANCES, Comparison, VerifyReport, worst
-from end2reg_ros.engine.verify_scenes import VerifyScene, scene_of, verify_scenes
 from end2reg_ros.errors import EngineError
 from end2reg_ros.se3 import rotation_from_vector
 
@@ -94,7 +94,7 @@ def output(count: int = 1000, **changes: Any) -> NetworkOutput:
     weight = np.zeros((4, 60), np.float32)
     weight[:, :50] = 0.5
     clouds = (rng.uniform(-1, 1, (4, 60, 3)).astype(np.float32) for _ in range(2))
-    matches = Matches(*clouds, weight, np.zeros((4, 3, 3), np.float32), np.zeros((4, 3), np.float32))
+    matches = NetworkMatches(*clouds, weight, np.zeros((4, 3, 3), np.float32), np.zeros((4, 3), np.float32))
     logits = rng.normal(size=count).astype(np.float32)
     made = NetworkOutput(
         np.eye(3), np.zeros(3), 200, 200, np.zeros(4, np.float32), (logits > 0).astype(np.float32), logits, matches
@@ -107,7 +107,7 @@ POINTS = np.array([[0, 0, 1], [0, 0, -1], [0.5, 0, 0]], np.float32)
 
 def compared(
     found: NetworkOutput, expected: NetworkOutput | None = None, guided: NetworkOutput | None = None
-) -> Comparison:
+) -> SceneComparison:
     expected = expected or output()
     return compare(scenes()[0], expected, guided or expected, found, POINTS)
 
@@ -192,10 +192,12 @@ def test_two_empty_results_are_equal() -> None:
 
 # --- verdicts -------------------------------------------------------------------------------------------------------
 
-GOOD = Comparison("spine", 3072, 2900, 0, 1.0, 1.0, 0.001, 0.001, 1e-5, 1500, 700, 700, 0.001)
+GOOD = SceneComparison("spine", 3072, 2900, 0, 1.0, 1.0, 0.001, 0.001, 1e-5, 1500, 700, 700, 0.001)
 
 
-def report(*comparisons: Comparison, region: float | None = 1e-6, info: EngineInfo = INFO) -> VerifyReport:
+def report(
+    *comparisons: SceneComparison, region: float | None = 1e-6, info: EngineInfo = INFO
+) -> VerifyReport:
     return VerifyReport(info, replace(INFO, name="torch"), TOLERANCES[info.precision], comparisons, region)
 
 
@@ -304,7 +306,7 @@ def model() -> Pyramid:
 
 
 def test_all_scenes_are_run() -> None:
-    told: list[Comparison] = []
+    told: list[SceneComparison] = []
     found = verify_engine(MadeUp(), MadeUp(), model(), scenes(), told.append)
     assert found.faults == [] and found.region == 0.0
     assert list(found.comparisons) == told and [c.scene for c in told] == [s.name for s in scenes()]
@@ -374,7 +376,7 @@ def test_a_precision_without_tolerances() -> None:
 
 
 def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "find_spec", lambda name: None)
+    monkeypatch.setattr(parity, "find_spec", lambda name: None)
     with pytest.raises(EngineError) as caught:
         load_reference(EngineOptions(weights=WEIGHTS))
     assert str(caught.value) == (

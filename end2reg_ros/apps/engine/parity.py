@@ -10,13 +10,13 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
+from end2reg_ros.apps.engine.parity_report import TOLERANCES, SceneComparison, VerifyReport
+from end2reg_ros.apps.engine.parity_scenes import VerifyScene
 from end2reg_ros.cloud.pyramid import UNIT_M, Pyramid
 from end2reg_ros.cloud.view_grid import CHANNELS, COLUMNS, ROWS
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineOptions
-from end2reg_ros.engine.types import Engine, Floats, MaskChoice, Matches, NetworkOutput
-from end2reg_ros.engine.verify_report import TOLERANCES, Comparison, VerifyReport
-from end2reg_ros.engine.verify_scenes import VerifyScene
+from end2reg_ros.engine.types import Engine, Floats, MaskChoice, NetworkMatches, NetworkOutput
 from end2reg_ros.errors import EngineError
 from end2reg_ros.se3 import rotation_angle
 
@@ -43,7 +43,7 @@ def verify_engine(
     reference: Engine,
     model: Pyramid,
     scenes: Sequence[VerifyScene],
-    tell: Callable[[Comparison], None] = lambda comparison: None,
+    tell: Callable[[SceneComparison], None] = lambda comparison: None,
 ) -> VerifyReport:
     """Run all scenes through both engines.
 
@@ -83,7 +83,7 @@ def verify_engine(
 
 def compare(
     scene: VerifyScene, expected: NetworkOutput, guided: NetworkOutput, found: NetworkOutput, points: Floats
-) -> Comparison:
+) -> SceneComparison:
     """One scene's figures.
 
     Args:
@@ -95,7 +95,7 @@ def compare(
     """
     wanted, got = correspondences(guided.matches), correspondences(found.matches)
     cells = len(expected.mask)
-    return Comparison(
+    return SceneComparison(
         scene=scene.name,
         padding=scene.padding,
         cells=scene.cells,
@@ -127,7 +127,7 @@ def angle_deg(expected: NetworkOutput, found: NetworkOutput) -> float | None:
     return math.degrees(rotation_angle(expected.rotation.T @ found.rotation))
 
 
-def correspondences(matches: Matches | None) -> set[tuple[int, ...]]:
+def correspondences(matches: NetworkMatches | None) -> set[tuple[int, ...]]:
     """The pairs of points that count, each as six whole numbers: model and scene point, rounded."""
     if matches is None:
         return set()
