@@ -32,7 +32,7 @@ from end2reg_ros.apps.demo.processes import (
 )
 from end2reg_ros.apps.demo.record import Run, TrackerFacts, Usage
 from end2reg_ros.apps.demo.run import RunRecord, node_specs
-from end2reg_ros.apps.demo.seeds import markdown, network_lines, overall, parse_seeds, seed_result
+from end2reg_ros.apps.demo.seeds import markdown, network_lines, overall, parse_seeds
 from end2reg_ros.apps.demo.settings import DemoSettings, Method, Scenario, Start
 from end2reg_ros.apps.demo.summary import summarise
 from end2reg_ros.apps.demo.view import Now, PlainView, live_table
@@ -377,25 +377,17 @@ def test_seeds() -> None:
 
 
 def test_the_bench_table_and_its_totals() -> None:
-    results = []
+    runs = {}
     for seed, error in ((0, 0.5), (1, 1.5), (2, 11.0)):
         rows = [row(t / 10, error) for t in range(21)]
         summary = summarise(rows)
-        run = Run(
-            "",
-            "",
-            rows,
-            summary,
-            assess(summary, [], "demo"),
-            {"tracker": Usage(80.0, 90.0, 400.0)},
-            {"superseded": 3},
-        )
-        results.append(seed_result(seed, run))
-    total = overall(results)
+        cost = {"tracker": Usage(80.0, 90.0, 400.0)}
+        runs[seed] = Run("", "", rows, summary, assess(summary, [], "demo"), cost, {"superseded": 3})
+    total = overall(runs)
     assert (total["seeds"], total["good"], total["published"], total["false_tracking"]) == (3, 2, 63, 21)
     assert total["tre_median_mm"] == pytest.approx(1.5)
     assert total["registrations_per_s"] == pytest.approx(10.5)
-    lines = markdown(results, total).splitlines()
+    lines = markdown(runs, total).splitlines()
     assert lines[2] == (
         "| 0 | 0.50 [0.50, 0.50] | 0.50 | 0.50 | 100.0 % | 21 | 0 / 0 | 0 | 10.0 | 45 / 45 / 45 | 80 | 400 |"
     )
@@ -413,4 +405,4 @@ def test_the_nodes_table_tells_the_network_alone() -> None:
         "\nTRE of the same poses, median of the seeds: network alone 2.25 (p95 1.00) mm, refined 1.00 (p95 1.00) mm.",
         "First pose heard 0.50 s after the first cloud that shows the spine.",
     ]
-    assert network_lines({**total, "network_tre_median_mm": None}) == []
+    assert network_lines({**total, "network_tre_median_mm": float("nan")}) == []

@@ -52,7 +52,7 @@ def assess(summary: RunSummary, faults: list[str], scenario: str) -> list[str]:
             f"view for {summary.unserved_s:.1f} s"
         )
     share = summary.availability_judged
-    if share is not None and share < MIN_AVAILABILITY and summary.judged >= ENOUGH_JUDGED:
+    if share < MIN_AVAILABILITY and summary.judged >= ENOUGH_JUDGED:
         problems.append(
             f"poses for only {100 * share:.0f} % of the judged clouds that show the spine, "
             f"{100 * MIN_AVAILABILITY:.0f} % needed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from end2reg_ros.apps.demo.assess import make_run
@@ -42,7 +43,7 @@ def run_demo(settings: DemoSettings, out: Path, pictures: bool, print_json: bool
         view.say(f"case {case.name}: {', '.join(case.levels)} ({case.source or 'no source given'})")
         view.say(_start_text(case, settings))
         run = make_run(case, settings, run_nodes(settings, out / "logs", view))
-        if run.summary.first_pose_heard_s is not None:
+        if math.isfinite(run.summary.first_pose_heard_s):
             view.say(
                 f"first pose {run.summary.first_pose_heard_s:.2f} s after the first cloud that shows the spine, "
                 f"{STARTS[run.tracker.start]}"

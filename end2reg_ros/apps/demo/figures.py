@@ -18,17 +18,17 @@ def cards(run: Run) -> list[dict[str, str]]:
     """The headline figures: name, value, unit, more."""
     s = run.summary
     tracker = run.usage.get("tracker", Usage())
-    ages = f"p95 {number(s.age_p95_ms, 0)}, p99 {number(s.age_p99_ms, 0)} ms"
-    alone = "" if not s.network_poses else f", network alone {number(s.network_tre_median_mm, 2)} mm"
-    tail = f"p95 {number(s.tre_p95_mm, 2)} mm{alone}"
+    p50, p95, p99 = (number(age, 0) for age in s.pose_age_ms)
+    alone = "" if not s.compared_twice else f", network alone {number(s.network_tre_mm.median)} mm"
+    tail = f"p95 {number(s.tre_mm.p95)} mm{alone}"
     first = ", ".join(filter(None, [{"none": "from nothing"}.get(run.tracker.start, ""), _times_lost(s)]))
     return [
-        _card("median error (TRE)", number(s.tre_median_mm, 2), "mm", tail),
+        _card("median error (TRE)", number(s.tre_mm.median), "mm", tail),
         _card("availability", percent(s.availability), "", "of the clouds that show the spine"),
         _card(f"poses off by > {FALSE_POSE_MM:.0f} mm", str(s.false_tracking), "", "published as TRACKING"),
         _card("poses with nothing in view", str(s.blind_poses), "", "must be 0"),
         _card("poses per second", number(s.rate_hz, 1), "Hz", f"camera {number(s.camera_hz, 1)} Hz"),
-        _card("pose age", number(s.age_p50_ms, 0), "ms", ages),
+        _card("pose age", p50, "ms", f"p95 {p95}, p99 {p99} ms"),
         _card("first pose after", number(s.first_pose_heard_s, 2), "s", first),
         _card(
             "tracker's cost",
@@ -46,11 +46,10 @@ def figures(run: Run) -> list[Figure]:
 
 
 def _accuracy(s: RunSummary) -> list[Figure]:
-    median = f"{number(s.tre_median_mm, 2)} [{number(s.tre_q1_mm, 2)}, {number(s.tre_q3_mm, 2)}] mm"
-    tail = f"{number(s.tre_p95_mm, 2)} / {number(s.tre_max_mm, 2)} mm"
+    tail = f"{_slashed((s.tre_mm.p95, s.tre_mm.maximum), 2)} mm"
     false = f"{s.false_tracking} / {s.false_degraded}"
     return [
-        ("TRE, median [Q1, Q3]", median, "error at the landmarks, all published poses"),
+        ("TRE, median [Q1, Q3]", f"{s.tre_mm.text()} mm", "error at the landmarks, all published poses"),
         ("TRE, p95 / highest", tail, "of the same errors"),
         *_before_and_after(s),
         ("TRE per level, median", _pairs(s.level_tre_median_mm, 2, "mm"), ""),
@@ -79,25 +78,26 @@ def _accuracy(s: RunSummary) -> list[Figure]:
 
 
 def _before_and_after(s: RunSummary) -> list[Figure]:
-    if not s.network_poses:
+    if not s.compared_twice:
         return []
-    before = (s.network_tre_median_mm, s.network_tre_p95_mm, s.network_tre_max_mm)
-    after = (s.refined_tre_median_mm, s.refined_tre_p95_mm, s.refined_tre_max_mm)
-    name, count = "TRE, median / p95 / highest", f"({s.network_poses} poses)"
+    before, after = (
+        _slashed((tre.median, tre.p95, tre.maximum), 2) for tre in (s.network_tre_mm, s.refined_tre_mm)
+    )
+    name, count = "TRE, median / p95 / highest", f"mm ({s.compared_twice} poses)"
     return [
         (
             f"{name}, network alone",
-            f"{_slashed(before, 2)} mm {count}",
+            f"{before} {count}",
             "its own pose, before refinement",
         ),
-        (f"{name}, refined", f"{_slashed(after, 2)} mm {count}", "over the same clouds"),
+        (f"{name}, refined", f"{after} {count}", "over the same clouds"),
     ]
 
 
 def _availability(s: RunSummary, start: str) -> list[Figure]:
     lost = _list((f"{i.start:.1f}-{i.end:.1f}" for i in s.lost), "s", "never")
     in_view = f"published / clouds with at least {IN_VIEW:.0%} of the bone of the rest view in view, after the first pose"
-    clouds = f"{s.clouds} / {s.judged} / {s.published}"
+    clouds = f"{s.frames} / {s.judged} / {s.published}"
     share = {name: 100 * value for name, value in s.state_share.items() if value > 0}
     unfinished = f"{s.never_reacquired} ({s.unserved_s:.1f} s)"
     again = _list((f"{t:.2f}" for t in s.reacquisition_s), "s", NOTHING)
@@ -113,7 +113,7 @@ def _availability(s: RunSummary, start: str) -> list[Figure]:
         ("first pose heard after", f"{number(s.first_pose_heard_s, 2)} s", first),
         (
             "first pose, by stamps",
-            f"{number(s.first_pose_s, 2)} s",
+            f"{number(s.time_to_first_pose_s, 2)} s",
             "its cloud after the first one that shows the spine",
         ),
         ("LOST", lost, "silent intervals"),
@@ -124,10 +124,9 @@ def _availability(s: RunSummary, start: str) -> list[Figure]:
 
 
 def _speed(s: RunSummary) -> list[Figure]:
-    ages = f"{number(s.age_p50_ms, 1)} / {number(s.age_p95_ms, 1)} / {number(s.age_p99_ms, 1)} ms"
-    latency = f"{number(s.latency_p50_ms, 1)} / {number(s.latency_p95_ms, 1)} ms"
+    ages, latency = f"{_slashed(s.pose_age_ms, 1)} ms", f"{_slashed(s.latency_ms, 1)} ms"
     return [
-        ("rate of poses / of clouds", f"{number(s.rate_hz, 1)} / {number(s.camera_hz, 1)} Hz", ""),
+        ("rate of poses / of clouds", f"{_slashed((s.rate_hz, s.camera_hz), 1)} Hz", ""),
         ("pose age p50 / p95 / p99", ages, "sensor's stamp to arrival of TF in another process"),
         ("latency p50 / p95", latency, "reception to publication, as the tracker reports it"),
         ("stages, median", _pairs(s.stages_ms, 1, "ms"), "of the clouds that went through them"),
@@ -160,7 +159,7 @@ def verdict(s: RunSummary) -> str:
     if s.published == 0:
         return "No pose was published, and there was no spine to be seen."
     return (
-        f"{s.published} poses published, median error {number(s.tre_median_mm, 2)} mm; none off by more than "
+        f"{s.published} poses published, median error {number(s.tre_mm.median)} mm; none off by more than "
         f"{FALSE_POSE_MM:.0f} mm, none while nothing was in view."
     )
 

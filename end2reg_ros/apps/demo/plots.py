@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, intervals
+from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, intervals, level_errors_mm
 from end2reg_ros.evaluation.plot_style import (
     ACCENT,
     GRID,
@@ -104,10 +104,7 @@ def error_over_time(rows: Sequence[CloudRow]) -> str:
 @styled
 def error_per_level(rows: Sequence[CloudRow]) -> str:
     """Box plot of the landmark errors (mm) of each level; whiskers at 5 and 95 %."""
-    errors: dict[str, list[float]] = {}
-    for row in rows:
-        for level, values in row.errors_mm.items():
-            errors.setdefault(level, []).extend(values)
+    errors = level_errors_mm(rows)
     figure, (axes,) = new_figure(5.1, 3.3)
     axes.grid(axis="y", color=GRID)
     if errors:

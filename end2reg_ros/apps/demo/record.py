@@ -8,6 +8,7 @@ from typing import Any
 
 from end2reg_ros.apps.demo.summary import RunSummary
 from end2reg_ros.evaluation.rows import CloudRow
+from end2reg_ros.evaluation.tables import finite
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def summary_json(run: Run) -> dict[str, Any]:
     return {
         "good": not run.problems,
         "problems": list(run.problems),
-        "summary": asdict(run.summary),
+        "summary": finite(asdict(run.summary)),
         "tracker": asdict(run.tracker),
         "usage": {name: asdict(usage) for name, usage in run.usage.items()},
         "drops": dict(run.drops),

@@ -68,7 +68,7 @@ def render(run: Run, pictures: Sequence[Sequence[Picture]] = ()) -> str:
         figures=figures(run),
         configuration=list(run.configuration.items()),
         start=run.tracker.start,
-        network=run.summary.network_poses > 0,
+        network=run.summary.compared_twice > 0,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -17,7 +16,7 @@ from rich.text import Text
 from end2reg_ros.apps.demo.figures import figures
 from end2reg_ros.apps.demo.record import Run
 from end2reg_ros.apps.demo.run import RunRecord, Watcher
-from end2reg_ros.apps.demo.summary import clouds
+from end2reg_ros.apps.demo.summary import clouds, level_medians_mm
 from end2reg_ros.evaluation.rows import CloudRow
 
 STATE_STYLES = {
@@ -165,7 +164,7 @@ def live_table(record: RunRecord, elapsed: float, duration: float) -> Renderable
     levels.add_column("level")
     levels.add_column("error now", justify="right")
     levels.add_column("median so far", justify="right")
-    medians = _medians(record.rows)
+    medians = level_medians_mm(record.rows)
     for level in now.levels:
         levels.add_row(level, _mm(now.level_mm.get(level)), _mm(medians.get(level)))
     facts = Table.grid(padding=(0, 2))
@@ -184,14 +183,6 @@ def live_table(record: RunRecord, elapsed: float, duration: float) -> Renderable
         f"{elapsed:.0f} / {duration:.0f} s",
     )
     return Panel(Group(head, Text(), body, Text(), bar), title="spine tracking, heard over ROS 2", width=92)
-
-
-def _medians(rows: list[CloudRow]) -> dict[str, float]:
-    errors: dict[str, list[float]] = {}
-    for row in rows:
-        for level, values in row.errors_mm.items():
-            errors.setdefault(level, []).extend(values)
-    return {level: float(np.median(values)) for level, values in errors.items()}
 
 
 def _mm(value: float | None) -> str:
