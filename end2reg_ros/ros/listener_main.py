@@ -1,10 +1,10 @@
-"""A stranger on the network: hears TF and the status, knows the truth, prints one JSON line for every cloud.
+"""A client of TF and the status that knows the truth, too, and prints one JSON line for every cloud.
 
 ``python -m end2reg_ros.ros.listener_main --ros-args -p case:=CASE`` (parameters: ``case``, the folder whose landmarks
 give the errors; ``frame_prefix``, the tracker's; ``truth_prefix``). Lines on standard output: ``{"kind": "listening"}``
-once, ``{"kind": "status", ...}`` for every status heard, ``{"kind": "frame", ...}`` for every cloud (``CloudRow``), and
+once, ``{"kind": "status", ...}`` for every status received, ``{"kind": "frame", ...}`` for every cloud (``CloudRow``), and
 again for one about which something came later; poses at a stamp without a cloud get a line as well.
-It subscribes to no cloud and no service. The poses that count are those of TF; of the pose topics it hears only
+It subscribes to no cloud and no service. The poses that count are those of TF; of the pose topics it takes only
 ``spine/network_pose``, so that the network alone can be told apart from what refinement makes of it.
 """
 
@@ -22,17 +22,17 @@ from tf2_msgs.msg import TFMessage
 
 from end2reg_ros import names
 from end2reg_ros.case.store import load_case
+from end2reg_ros.evaluation.frame_matcher import (
+    FrameMatcher,
+    MatcherSettings,
+    ReceivedPose,
+    ReceivedStatus,
+    StampedTransform,
+)
 from end2reg_ros.evaluation.rows import to_line
 from end2reg_ros.msg import TrackingStatus
 from end2reg_ros.registration.find.initial_pose import matrix_from_pose
 from end2reg_ros.ros.conversions import matrix_from_transform, ns_from_stamp
-from end2reg_ros.ros.listener import (
-    FrameMatcher,
-    MatcherSettings,
-    PoseHeard,
-    StampedTransform,
-    StatusHeard,
-)
 from end2reg_ros.ros.process import run
 
 
@@ -57,15 +57,15 @@ class Listener(Node):
 
     def _on_tf(self, message: TFMessage) -> None:
         now_ns = time.time_ns()
-        self._matcher.hear_transforms([_transform(t) for t in message.transforms], now_ns)
+        self._matcher.add_transforms([_transform(t) for t in message.transforms], now_ns)
 
     def _on_network(self, message: PoseStamped) -> None:
         T, stamp_ns = matrix_from_pose(message.pose), ns_from_stamp(message.header.stamp)
-        self._matcher.hear_network(PoseHeard(stamp_ns, message.header.frame_id, T), time.time_ns())
+        self._matcher.add_network_pose(ReceivedPose(stamp_ns, message.header.frame_id, T), time.time_ns())
 
     def _on_status(self, message: TrackingStatus) -> None:
         status = _status(message)
-        self._matcher.hear_status(status, time.time_ns())
+        self._matcher.add_status(status, time.time_ns())
         line = {
             "kind": "status",
             "state": status.state,
@@ -86,7 +86,7 @@ class Listener(Node):
         print(json.dumps(line), flush=True)
 
     def _on_truth(self, message: TrackingStatus) -> None:
-        self._matcher.hear_truth(_status(message), time.time_ns())
+        self._matcher.add_truth(_status(message), time.time_ns())
 
     def _give(self, flush: bool = False) -> None:
         for row in self._matcher.finished(time.time_ns(), flush):
@@ -128,8 +128,8 @@ def _transform(message: TransformStamped) -> StampedTransform:
     )
 
 
-def _status(message: TrackingStatus) -> StatusHeard:
-    return StatusHeard(
+def _status(message: TrackingStatus) -> ReceivedStatus:
+    return ReceivedStatus(
         stamp_ns=ns_from_stamp(message.header.stamp),
         state=message.state_name,
         reason_code=message.reason_code,

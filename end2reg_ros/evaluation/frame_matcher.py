@@ -1,4 +1,4 @@
-"""Pairs what a stranger hears (TF, status, the network's pose) with the truth by equal stamps. No rclpy here.
+"""Pairs what a client receives (TF, status, the network's pose) with the truth by equal stamps, a row for each cloud.
 
 The tracker's chain is ``camera -> spine -> L1``, the truth's ``camera -> ground_truth/spine -> ground_truth/L1``; poses
 are composed along the chain of one stamp, never across stamps, never "latest".
@@ -32,7 +32,7 @@ class StampedTransform:
 
 
 @dataclass(frozen=True)
-class StatusHeard:
+class ReceivedStatus:
     """What one TrackingStatus says, reduced to what the log keeps."""
 
     stamp_ns: int
@@ -45,7 +45,7 @@ class StatusHeard:
 
 
 @dataclass(frozen=True)
-class PoseHeard:
+class ReceivedPose:
     """The network's own pose of the spine, before refinement: ``T_camera_model``, (4, 4), metres."""
 
     stamp_ns: int
@@ -55,11 +55,11 @@ class PoseHeard:
 
 @dataclass
 class _Pending:
-    first_heard_ns: int
+    first_received_ns: int
     transforms: dict[str, StampedTransform] = field(default_factory=dict)
-    network: PoseHeard | None = None
-    status: StatusHeard | None = None
-    truth: StatusHeard | None = None
+    network: ReceivedPose | None = None
+    status: ReceivedStatus | None = None
+    truth: ReceivedStatus | None = None
     poses_ns: int | None = None
     repeats: int = 0
     late: bool = False
@@ -104,11 +104,11 @@ class FrameMatcher:
         self._given: dict[int, _Given] = {}
         self._forgotten_ns = -1  # newest cloud whose row is no longer kept
         self._start_ns: int | None = None
-        self._last_status: StatusHeard | None = None
+        self._last_status: ReceivedStatus | None = None
         prefix = self._settings.frame_prefix
         self._poses_of_tracker = {prefix + SPINE, *(f"{prefix}{level}" for level in case.levels)}
 
-    def hear_transforms(self, transforms: Iterable[StampedTransform], now_ns: int) -> None:
+    def add_transforms(self, transforms: Iterable[StampedTransform], now_ns: int) -> None:
         """Transforms of one TF message; ``now_ns`` is when it arrived (same clock as the stamps)."""
         ours: set[int] = set()
         again: set[int] = set()
@@ -133,7 +133,7 @@ class FrameMatcher:
             self._at(stamp_ns, now_ns).repeats += 1
             self._touch(stamp_ns)
 
-    def hear_network(self, pose: PoseHeard, now_ns: int) -> None:
+    def add_network_pose(self, pose: ReceivedPose, now_ns: int) -> None:
         """The network's own pose for a cloud; the first one at a stamp counts. It alone makes no row."""
         if pose.stamp_ns <= self._forgotten_ns:
             return
@@ -142,7 +142,7 @@ class FrameMatcher:
             pending.network = pose
             self._touch(pose.stamp_ns)
 
-    def hear_status(self, status: StatusHeard, now_ns: int) -> None:
+    def add_status(self, status: ReceivedStatus, now_ns: int) -> None:
         """A status of the tracker. One without a cloud's stamp (a watchdog's) only updates the current state."""
         if status.stamp_ns <= max(0, self._forgotten_ns):
             return
@@ -152,7 +152,7 @@ class FrameMatcher:
             pending.status = status
             self._touch(status.stamp_ns)
 
-    def hear_truth(self, status: StatusHeard, now_ns: int) -> None:
+    def add_truth(self, status: ReceivedStatus, now_ns: int) -> None:
         """A status of the simulated camera: there is a cloud at this stamp."""
         if self._start_ns is None or status.stamp_ns < self._start_ns:
             self._start_ns = status.stamp_ns
@@ -169,7 +169,7 @@ class FrameMatcher:
         newest_complete = max((s for s, p in self._pending.items() if self._complete(p)), default=-1)
         for stamp_ns in sorted(self._pending):
             pending = self._pending[stamp_ns]
-            waited_s = (now_ns - pending.first_heard_ns) / 1e9
+            waited_s = (now_ns - pending.first_received_ns) / 1e9
             # The tracker works in the order of stamps: behind a judged cloud little that is older can still come.
             patience_s = 0.3 if stamp_ns < newest_complete else self._settings.patience_s
             if not (flush or self._complete(pending) or waited_s > patience_s):
@@ -197,7 +197,7 @@ class FrameMatcher:
                     )
                 given.row = row
                 rows.append(row)
-            if now_ns - given.pending.first_heard_ns > 1e9 * self._settings.memory_s:
+            if now_ns - given.pending.first_received_ns > 1e9 * self._settings.memory_s:
                 del self._given[stamp_ns]
                 if not given.row.unknown:
                     self._forgotten_ns = max(self._forgotten_ns, stamp_ns)
@@ -221,7 +221,7 @@ class FrameMatcher:
             return False
         return pending.status.state not in PUBLISHING or pending.poses_ns is not None
 
-    def _row(self, stamp_ns: int, pending: _Pending, status: StatusHeard | None) -> CloudRow:
+    def _row(self, stamp_ns: int, pending: _Pending, status: ReceivedStatus | None) -> CloudRow:
         camera, estimated = self._poses(pending, self._settings.frame_prefix)
         camera_of_truth, true = self._poses(pending, self._settings.truth_prefix)
         finite = {level: T for level, T in estimated.items() if np.isfinite(T).all()}
@@ -257,11 +257,11 @@ class FrameMatcher:
             if level in true and level in self._landmarks
         }
 
-    def _network_poses(self, heard: PoseHeard | None, camera: str) -> dict[str, Array]:
+    def _network_poses(self, received: ReceivedPose | None, camera: str) -> dict[str, Array]:
         """Level -> pose in the camera frame; empty where there is none, or none that the truth's frame can judge."""
-        if heard is None or heard.frame_id != camera or not np.isfinite(heard.T_camera_model).all():
+        if received is None or received.frame_id != camera or not np.isfinite(received.T_camera_model).all():
             return {}
-        return {level: heard.T_camera_model @ T for level, T in self._T_model_levels.items()}
+        return {level: received.T_camera_model @ T for level, T in self._T_model_levels.items()}
 
     def _poses(self, pending: _Pending, prefix: str) -> tuple[str, dict[str, Array]]:
         """Root of the chain (the camera frame) and level -> pose in it, from the transforms of one stamp."""
