@@ -148,12 +148,21 @@ def draw_occluder(rng: np.random.Generator) -> Pass:
 def _tags(
     sequence: SimulatedSequence, frame: SimulatedFrame, settings: SceneSettings, limits: SuiteRange
 ) -> dict[str, Any]:
-    wound, placement = sequence.field.settings, sequence.placement
     moved = settings.articulation
     return {
         "suite": settings.suite,
         "seed": settings.seed,
         "case": sequence.case.name,
+        **view_tags(sequence, frame),
+        "noise": limits.noise_factor,
+        **({} if moved is None else articulation_tags(moved)),
+    }
+
+
+def view_tags(sequence: SimulatedSequence, frame: SimulatedFrame) -> dict[str, Any]:
+    """What a view shows and from where, for JSON: sensor, camera, exposed levels, film, cover."""
+    wound, placement = sequence.field.settings, sequence.placement
+    return {
         "sensor": sequence.sensor.name,
         "tilt_deg": round(placement.tilt_deg, 2),
         "roll_deg": round(placement.roll_deg, 2),
@@ -163,10 +172,8 @@ def _tags(
         "exposed_levels": list(wound.exposed_levels or sequence.case.levels),
         "half_width_mm": round(1e3 * wound.half_width_m, 2),
         "film_max_mm": round(1e3 * wound.film_max_m, 3),
-        "noise": limits.noise_factor,
         "noise_mm_at_0.5m": round(1e3 * sequence.sensor.axial_stddev_m, 3),
         "occluders": frame.tags["occluders"],
-        **({} if moved is None else articulation_tags(moved)),
     }
 
 

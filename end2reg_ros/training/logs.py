@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from end2reg_ros.evaluation.plot_style import GRID, new_figure, save_png, styled
+
 COLUMNS = ("phase", "iteration", "seconds", "loss", "coarse", "fine", "rate", "tau", "gradient", "skipped",
            "mask_share", "mask_iou", "scenes", "tre_median_mm", "tre_q1_mm", "tre_q3_mm", "outlier_share",
            "validation_mask_share", "validation_mask_iou")  # fmt: skip
@@ -75,36 +77,24 @@ def read_log(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@styled
 def draw_curves(log: Path, picture: Path) -> None:
     """Losses, landmark error and mask over the iterations, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     rows = [row for row in read_log(log) if row["phase"] == "registration"]
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6))
-
-    def column(name: str) -> tuple[list[int], list[float]]:
-        given = [row for row in rows if row[name] not in ("", None)]
-        return [int(row["iteration"]) for row in given], [float(row[name]) for row in given]
-
-    for name in ("loss", "coarse", "fine"):
-        axes[0].plot(*column(name), label=name)
-    axes[0].set_title("loss (mean of 100 steps)")
-    for name, label in (("tre_q3_mm", "Q3"), ("tre_median_mm", "median"), ("tre_q1_mm", "Q1")):
-        axes[1].plot(*column(name), marker=".", label=label)
-    axes[1].set_yscale("log")
-    axes[1].set_title("validation: landmark error, network alone, mm")
-    for name, label in (("mask_share", "share of label 1, training"), ("mask_iou", "IoU with bone, training"),
-                        ("validation_mask_iou", "IoU with bone, validation")):  # fmt: skip
-        axes[2].plot(*column(name), label=label)
-    axes[2].set_ylim(0, 1)
-    axes[2].set_title("mask")
-    for axis in axes:
-        axis.set_xlabel("iteration")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(picture, dpi=110)
-    plt.close(figure)
+    figure, (losses, errors, masks) = new_figure(13, 3.6, columns=3)
+    for axes, name, label in (
+        (losses, "loss", "loss"), (losses, "coarse", "coarse"), (losses, "fine", "fine"),
+        (errors, "tre_q3_mm", "Q3"), (errors, "tre_median_mm", "median"), (errors, "tre_q1_mm", "Q1"),
+        (masks, "mask_share", "share of label 1, training"), (masks, "mask_iou", "IoU with bone, training"),
+        (masks, "validation_mask_iou", "IoU with bone, validation"),
+    ):  # fmt: skip
+        given = [(int(row["iteration"]), float(row[name])) for row in rows if row[name] not in ("", None)]
+        axes.plot(*zip(*given, strict=True) if given else ([], []), marker=".", label=label)
+    losses.set(title="loss (mean of 100 steps)")
+    errors.set(title="validation: landmark error, network alone, mm", yscale="log")
+    masks.set(title="mask", ylim=(0, 1))
+    for axes in (losses, errors, masks):
+        axes.set_xlabel("iteration")
+        axes.grid(color=GRID)
+        axes.legend()
+    save_png(figure, picture)

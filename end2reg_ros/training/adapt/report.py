@@ -12,6 +12,15 @@ from typing import Any
 import numpy as np
 
 from end2reg_ros.evaluation.metrics import WRONG_MM
+from end2reg_ros.evaluation.plot_style import (
+    ACCENT,
+    MUTED,
+    cumulative,
+    mark_wrong,
+    new_figure,
+    save_png,
+    styled,
+)
 from end2reg_ros.evaluation.statistics import signed_rank
 
 
@@ -95,30 +104,20 @@ def write_report(folder: Path, document: dict[str, Any]) -> None:
     draw(folder / "adaptation.png", str(document["case"]), errors[0], errors[1])
 
 
+@styled
 def draw(path: Path, name: str, before_mm: Sequence[float], after_mm: Sequence[float]) -> None:
     """Cumulative error curves of both networks; views without a pose keep a curve below 100 %."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2))
-    FigureCanvasAgg(figure)
-    axis = figure.add_subplot()
-    for errors, label, colour in ((before_mm, "before", "tab:grey"), (after_mm, "after", "tab:blue")):
-        finite = np.sort([v for v in errors if math.isfinite(v)])
-        share = 100.0 * np.arange(1, len(finite) + 1) / max(1, len(errors))
+    figure, (axes,) = new_figure(6.4, 4.2)
+    for errors, label, colour in ((before_mm, "before", MUTED), (after_mm, "after", ACCENT)):
         found = figures(errors)
         text = f"{label}: median {_mm(found.median_mm)} mm, {100 * found.above_10_mm:.0f} % above 10 mm"
-        axis.step(finite, share, where="post", color=colour, label=text)
-    axis.axvline(WRONG_MM, color="black", linewidth=0.8, linestyle=":")
-    axis.set_xscale("log")
-    axis.set_ylim(0, 102)
-    axis.set_xlabel("mean landmark error of the network's own pose, mm")
-    axis.set_ylabel("held-out views with at most that error, %")
-    axis.set_title(f"{name}: {len(before_mm)} simulated views never trained on")
-    axis.grid(alpha=0.3, which="both")
-    axis.legend(loc="lower right", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+        cumulative(axes, [v for v in errors if math.isfinite(v)], text, of=len(errors), color=colour)
+    mark_wrong(axes, vertical=True)
+    axes.set(xscale="log", xlabel="mean landmark error of the network's own pose, mm")
+    axes.set(ylim=(0.0, 1.02), ylabel="share of the held-out views with at most that error")
+    axes.set_title(f"{name}: {len(before_mm)} simulated views never trained on")
+    axes.legend(loc="lower right")
+    save_png(figure, path)
 
 
 def _finite(value: float) -> float | None:

@@ -11,7 +11,13 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.simulation.camera.sensor import SENSORS, CameraPlacement
 from end2reg_ros.simulation.field.settings import SUITES, FieldSettings, draw_field_settings
-from end2reg_ros.simulation.random_scenes import RANGES, SuiteRange, draw_occluder, placement_within
+from end2reg_ros.simulation.random_scenes import (
+    RANGES,
+    SuiteRange,
+    draw_occluder,
+    placement_within,
+    view_tags,
+)
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedFrame, SimulatedSequence
 
 TRAINING = "training"  # wider than the suites of the benchmarks
@@ -72,7 +78,7 @@ class FieldViews:
                 if not self.draw.spine or (
                     enough and frame.visible_fraction >= 1.0 - self.limits.occlusion_max
                 ):
-                    return frame, self._tags(seen, frame)
+                    return frame, {"suite": self.draw.suite, "seed": self.draw.seed, **view_tags(seen, frame)}
         text = f"{self.case.name}: no view with {BONE_PIXELS_MIN} pixels of bone in any try"
         raise TrainingError(f"{text} (suite {self.draw.suite}, seed {self.draw.seed})")
 
@@ -104,24 +110,6 @@ class FieldViews:
         placement = placement_within(limits, rng)
         count = 0 if easy else int(rng.integers(limits.occluders[0], limits.occluders[1] + 1))
         return sequence.seen_from(placement, tuple(draw_occluder(rng) for _ in range(count)))
-
-    def _tags(self, sequence: SimulatedSequence, frame: SimulatedFrame) -> dict[str, Any]:
-        wound, placement = sequence.field.settings, sequence.placement
-        return {
-            "suite": self.draw.suite,
-            "seed": self.draw.seed,
-            "sensor": self.draw.sensor,
-            "tilt_deg": round(placement.tilt_deg, 2),
-            "roll_deg": round(placement.roll_deg, 2),
-            "height_m": round(placement.distance_m, 4),
-            "occlusion": round(1.0 - frame.visible_fraction, 4),
-            "bone_pixels": frame.bone_pixels,
-            "exposed_levels": list(wound.exposed_levels or self.case.levels),
-            "half_width_mm": round(1e3 * wound.half_width_m, 2),
-            "film_max_mm": round(1e3 * wound.film_max_m, 3),
-            "noise_mm_at_0.5m": round(1e3 * sequence.sensor.axial_stddev_m, 3),
-            "occluders": frame.tags["occluders"],
-        }
 
 
 def _suite(name: str) -> Any:
