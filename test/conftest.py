@@ -7,8 +7,12 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from end2reg_ros.case.model import Case
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "test"
@@ -44,6 +48,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 NEEDS = {"shared": missing_shared, "ros": missing_ros, "gpu": missing_gpu}
+
+
+@pytest.fixture(scope="session")
+def case() -> Case:
+    """The bundled case; not to be changed."""
+    from views import bundled_case
+
+    return bundled_case()
 
 
 def pytest_configure() -> None:

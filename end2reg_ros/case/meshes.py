@@ -29,14 +29,12 @@ class SurfaceReport:
         shared_edges: edges with four or more triangles: two closed sheets that touch.
         flipped_edges: edges whose triangles run the same way: neighbours wound against each other.
         components: connected pieces.
-        volume: enclosed volume, cubic metres, positive when wound outwards.
     """
 
     open_edges: int
     shared_edges: int
     flipped_edges: int
     components: int
-    volume: float
 
     @property
     def watertight(self) -> bool:
@@ -138,7 +136,7 @@ def volume_centroid(mesh: Mesh) -> Array:
 
 
 def inspect(mesh: Mesh) -> SurfaceReport:
-    """Holes, windings, pieces and volume of a surface."""
+    """Holes, windings and pieces of a surface."""
     a, b, c = mesh.triangles.T.astype(np.int64)
     start, end = np.concatenate([a, b, c]), np.concatenate([b, c, a])
     count = len(mesh.vertices)
@@ -152,7 +150,6 @@ def inspect(mesh: Mesh) -> SurfaceReport:
         shared_edges=int(((faces > 2) & ~odd).sum()),
         flipped_edges=int(((balance != 0) & ~odd).sum()),
         components=pieces(mesh.triangles, count)[0],
-        volume=signed_volume(mesh),
     )
 
 

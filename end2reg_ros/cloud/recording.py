@@ -117,17 +117,5 @@ class Recording:
             yield Recorded(connection.topic, stamp_ns, message)
 
 
-def read_messages(
-    path: Path, topic: str | None = None, message_type: str = POINT_CLOUD
-) -> Iterator[Recorded]:
-    """Messages of one topic of a recording; without ``topic``, of the only one of that type.
-
-    Raises:
-        CloudError: ``unreadable``, ``no_topic``, ``many_topics``.
-    """
-    with Recording(path) as recording:
-        yield from recording.messages(recording.choose_topic(message_type, topic))
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -99,11 +99,6 @@ def moved_case(case: Case, motions: dict[str, Array]) -> Case:
     )
 
 
-def articulated_case(case: Case, articulation: Articulation) -> Case:
-    """The case in another posture, as ``level_motions`` say."""
-    return moved_case(case, level_motions(case, articulation))
-
-
 def articulation_tags(articulation: Articulation) -> dict[str, Any]:
     """What a scene's or frame's tags say of it."""
     return {

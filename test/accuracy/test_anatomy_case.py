@@ -11,45 +11,33 @@ import pytest
 from anatomies import COARSE, coarse_spine
 
 from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.errors import CaseError
 from end2reg_ros.simulation.anatomy import spine, write_procedural_case
 
 
-@pytest.fixture(scope="module")
-def bundled() -> Case:
-    return load_case(bundled_case_path())
-
-
-def test_bundled_case_is_whole_and_under_two_megabytes(bundled: Case) -> None:
-    assert bundled.levels == ("L1", "L2", "L3", "L4", "L5")
-    assert "no patient data" in bundled.source
-    assert bundled.landmark_array().shape == (15, 3)
-    assert all([s.side for s in v.screws] == ["left", "right"] for v in bundled.vertebrae)
-    files = [f for f in bundled.path.rglob("*") if f.is_file()]
+def test_bundled_case_is_whole_and_under_two_megabytes(case: Case) -> None:
+    assert case.levels == ("L1", "L2", "L3", "L4", "L5")
+    assert "no patient data" in case.source
+    assert case.landmark_array().shape == (15, 3)
+    assert all([s.side for s in v.screws] == ["left", "right"] for v in case.vertebrae)
+    files = [f for f in case.path.rglob("*") if f.is_file()]
     assert sorted(f.name for f in files) == ["L1.stl", "L2.stl", "L3.stl", "L4.stl", "L5.stl", "case.yaml"]
     assert sum(f.stat().st_size for f in files) < 2_000_000
 
 
-def test_bundled_case_is_the_one_of_seed_0(bundled: Case, tmp_path: Path) -> None:
+def test_bundled_case_is_the_one_of_seed_0(case: Case, tmp_path: Path) -> None:
     """The same bytes here; on other processors and library versions the same surface within 0.05 mm."""
     made = load_case(write_procedural_case(tmp_path / "case", 0))
-    if made.hash == bundled.hash:
+    if made.hash == case.hash:
         return
-    np.testing.assert_allclose(made.landmark_array(), bundled.landmark_array(), atol=2e-4)
-    for a, b in zip(made.vertebrae, bundled.vertebrae, strict=True):
+    np.testing.assert_allclose(made.landmark_array(), case.landmark_array(), atol=2e-4)
+    for a, b in zip(made.vertebrae, case.vertebrae, strict=True):
         for mesh, points in ((a.mesh, b.mesh.vertices), (b.mesh, a.mesh.vertices)):
             distance = np.abs(signed_distance(mesh, points)) * 1000
             assert np.sqrt((distance**2).mean()) < 0.05
             assert distance.max() < 0.3
-
-
-def test_bundled_case_passes_validation() -> None:
-    from end2reg_ros.case.validate import validate_case
-
-    assert validate_case(bundled_case_path()) == []
 
 
 def test_a_folder_that_is_in_use_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

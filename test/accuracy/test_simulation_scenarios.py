@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from benchmarks.tracking_study.cover import TOLERANCE, steady_cover
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.simulation.camera.sensor import SENSORS, CameraPlacement
@@ -17,11 +15,6 @@ from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 TINY = replace(SENSORS["ideal"], width=160, height=120)
 SMALL = replace(SENSORS["ideal"], width=320, height=240)
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 def shares(case: Case, scenario: str, seed: int, times: np.ndarray) -> np.ndarray:

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case, Mesh, Vertebra
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.simulation.camera.renderer import Renderer
@@ -22,11 +20,6 @@ from end2reg_ros.simulation.picks import simulate_picks
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 SMALL = replace(SENSORS["ideal"], width=320, height=240)
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 @pytest.fixture(scope="module")

@@ -77,10 +77,6 @@ class SensorSettings:
         x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
         return np.stack([x, y, np.ones_like(x)], axis=-1).astype(np.float32)
 
-    def axial_stddev(self, depth_m: NDArray[np.floating] | float) -> NDArray[np.floating]:
-        """Standard deviation of depth in metres: sigma(z) = sigma(0.5 m) (z / 0.5 m)^2, as a stereo camera's."""
-        return np.asarray(self.axial_stddev_m * (np.asarray(depth_m) / 0.5) ** 2)
-
 
 SENSORS: dict[str, SensorSettings] = {
     "d435": SensorSettings(),

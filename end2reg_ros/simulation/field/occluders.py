@@ -6,7 +6,7 @@ wound), y anterior, z superior, as the patient frame at rest; metres.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from end2reg_ros.simulation.field.surfaces import (
 from end2reg_ros.simulation.smooth_noise import at_points
 
 Kind = Literal["hand", "suction", "forceps", "driver", "towel", "hand_suction", "sheet"]
-KINDS: tuple[Kind, ...] = ("hand", "suction", "forceps", "driver", "towel", "hand_suction", "sheet")
 STEEL, HANDLE = (168, 172, 178), (70, 74, 82)
 
 
@@ -53,7 +52,7 @@ def build_occluder(kind: Kind, palette: Palette, seed: int) -> Surface:
         return merge([_suction(rng), hand])
     if kind == "sheet":
         return _sheet(towel)
-    raise ValueError(f"unknown occluder '{kind}'; one of {', '.join(KINDS)}")
+    raise ValueError(f"unknown occluder '{kind}'; one of {', '.join(get_args(Kind))}")
 
 
 def _rgb(colour: Array) -> tuple[int, int, int]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from end2reg_ros.case.model import Case
 
 Suite = Literal["easy", "standard", "hard"]
-SUITES: tuple[Suite, ...] = ("easy", "standard", "hard")
+SUITES: tuple[Suite, ...] = get_args(Suite)
 
 
 @dataclass(frozen=True)

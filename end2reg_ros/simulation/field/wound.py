@@ -52,11 +52,6 @@ class Relief:
         """(3,) surface point of one grid node, patient frame."""
         return np.array([self.x[column], -self.height[row, column], self.z[row]])
 
-    def height_at(self, x: float, z: float) -> float:
-        """Height of the tissue's surface at a place, nearest node."""
-        row, column = np.abs(self.z - z).argmin(), np.abs(self.x - x).argmin()
-        return float(self.height[row, column])
-
 
 def build_relief(bone: BoneMap, settings: FieldSettings) -> Relief:
     """Cut the wound of ``settings`` into the back over ``bone``.

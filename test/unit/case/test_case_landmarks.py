@@ -9,8 +9,7 @@ import pytest
 from case_shapes import ball
 
 from end2reg_ros import se3
-from end2reg_ros.case import Case, Mesh, load_case
-from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.case import Case, Mesh
 from end2reg_ros.case.frames import R_RAS_BODY
 from end2reg_ros.case.landmarks import propose_landmarks, vertebra_axes
 from end2reg_ros.case.meshes import read_mesh
@@ -18,13 +17,8 @@ from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.errors import CaseError
 
 
-@pytest.fixture(scope="module")
-def bundled() -> Case:
-    return load_case(bundled_case_path())
-
-
-def test_proposals_lie_where_the_anatomy_has_its_tips(bundled: Case) -> None:
-    for vertebra in bundled.vertebrae:
+def test_proposals_lie_where_the_anatomy_has_its_tips(case: Case) -> None:
+    for vertebra in case.vertebrae:
         proposed = propose_landmarks(vertebra.mesh)
         assert proposed.proposed
         assert vertebra.landmarks is not None
@@ -34,8 +28,8 @@ def test_proposals_lie_where_the_anatomy_has_its_tips(bundled: Case) -> None:
 
 
 @pytest.mark.parametrize("rotvec_deg", [(30, 0, 0), (0, 30, 0), (0, 0, 30), (-18, 18, -18)])
-def test_proposals_move_with_a_tilted_vertebra(bundled: Case, rotvec_deg: tuple[float, float, float]) -> None:
-    mesh = bundled.vertebrae[2].mesh
+def test_proposals_move_with_a_tilted_vertebra(case: Case, rotvec_deg: tuple[float, float, float]) -> None:
+    mesh = case.vertebrae[2].mesh
     T = se3.from_rotation_translation(
         se3.rotation_from_vector(np.radians(np.array(rotvec_deg, dtype=float))), np.array([0.1, 0.2, -1.0])
     )
@@ -45,8 +39,8 @@ def test_proposals_move_with_a_tilted_vertebra(bundled: Case, rotvec_deg: tuple[
     assert off_mm.max() < 3.0
 
 
-def test_own_axes_of_an_untilted_vertebra(bundled: Case) -> None:
-    R, _ = vertebra_axes(bundled.vertebrae[2].mesh)
+def test_own_axes_of_an_untilted_vertebra(case: Case) -> None:
+    R, _ = vertebra_axes(case.vertebrae[2].mesh)
     assert np.degrees(se3.rotation_angle(R_RAS_BODY.T @ R)) < 5.0
 
 

@@ -17,11 +17,6 @@ from end2reg_ros.case.meshes import stl_bytes
 from end2reg_ros.errors import CaseError
 
 
-@pytest.fixture(scope="module")
-def bundled() -> Case:
-    return load_case(bundled_case_path())
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the bundled case that a test may damage."""
@@ -45,9 +40,9 @@ def refusal(path: Path) -> str:
     return text.replace(str(path), "CASE")
 
 
-def test_the_bundled_case_is_a_lumbar_spine_in_metres(bundled: Case) -> None:
-    assert bundled.levels == ("L1", "L2", "L3", "L4", "L5")
-    for vertebra in bundled.vertebrae:
+def test_the_bundled_case_is_a_lumbar_spine_in_metres(case: Case) -> None:
+    assert case.levels == ("L1", "L2", "L3", "L4", "L5")
+    for vertebra in case.vertebrae:
         width_mm = np.ptp(vertebra.mesh.vertices[:, 0]) * 1000
         assert 60 < width_mm < 110
         assert se3.is_rigid(vertebra.T_model_level)
@@ -55,14 +50,14 @@ def test_the_bundled_case_is_a_lumbar_spine_in_metres(bundled: Case) -> None:
             vertebra.T_model_level[1, 0] > 0.8 and vertebra.T_model_level[0, 1] < -0.9
         )  # anterior +y, left -x
         assert vertebra.landmarks is not None
-    heights = [v.T_model_level[2, 3] for v in bundled.vertebrae]
+    heights = [v.T_model_level[2, 3] for v in case.vertebrae]
     assert heights == sorted(heights, reverse=True)
 
 
-def test_round_trip(bundled: Case, tmp_path: Path) -> None:
-    copy = load_case(write_case(tmp_path / "copy", spec(bundled)))
-    assert (copy.name, copy.source, copy.levels) == (bundled.name, bundled.source, bundled.levels)
-    for a, b in zip(copy.vertebrae, bundled.vertebrae, strict=True):
+def test_round_trip(case: Case, tmp_path: Path) -> None:
+    copy = load_case(write_case(tmp_path / "copy", spec(case)))
+    assert (copy.name, copy.source, copy.levels) == (case.name, case.source, case.levels)
+    for a, b in zip(copy.vertebrae, case.vertebrae, strict=True):
         np.testing.assert_array_equal(a.mesh.vertices, b.mesh.vertices)
         np.testing.assert_array_equal(a.mesh.triangles, b.mesh.triangles)
         assert a.landmarks is not None and b.landmarks is not None
@@ -75,7 +70,7 @@ def test_round_trip(bundled: Case, tmp_path: Path) -> None:
         for s, t in zip(a.screws, b.screws, strict=True):
             assert (s.side, s.diameter, s.length) == (t.side, t.diameter, t.length)
             np.testing.assert_allclose([s.entry, s.tip], [t.entry, t.tip], atol=1e-6)
-    assert copy.hash == load_case(write_case(tmp_path / "again", spec(bundled))).hash
+    assert copy.hash == load_case(write_case(tmp_path / "again", spec(case))).hash
 
 
 def test_the_hash_sees_every_file(folder: Path) -> None:
@@ -95,18 +90,18 @@ def test_a_mesh_is_written_wound_outwards(tmp_path: Path) -> None:
     assert signed_volume(case.vertebrae[0].mesh) > 0
 
 
-def test_overwriting_is_asked_for(bundled: Case, tmp_path: Path) -> None:
+def test_overwriting_is_asked_for(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "case"
-    write_case(path, spec(bundled))
+    write_case(path, spec(case))
     with pytest.raises(CaseError, match=r"case: is not empty; overwrite it with --overwrite$"):
-        write_case(path, spec(bundled))
-    write_case(path, CaseSpec("small", tuple(specs(bundled)[1:3])), overwrite=True)
+        write_case(path, spec(case))
+    write_case(path, CaseSpec("small", tuple(specs(case)[1:3])), overwrite=True)
     assert load_case(path).levels == ("L2", "L3")
     assert sorted(p.name for p in (path / "meshes").iterdir()) == ["L2.stl", "L3.stl"]
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("all of it")
     with pytest.raises(CaseError, match=r"full: is not empty; choose an empty folder$"):
-        write_case(tmp_path / "full", spec(bundled), overwrite=True)
+        write_case(tmp_path / "full", spec(case), overwrite=True)
     assert (tmp_path / "full" / "thesis.txt").exists()
     with pytest.raises(CaseError, match=r"a case needs at least one level$"):
         write_case(tmp_path / "none", CaseSpec("none", ()))
@@ -141,8 +136,8 @@ def test_a_changed_mesh_is_refused(folder: Path) -> None:
     ("factor", "size", "unit"),
     [(0.001, "0.0", "metres"), (0.1, "9.", "centimetres"), (1000.0, "9.", "micrometres")],
 )
-def test_another_unit_is_named(bundled: Case, tmp_path: Path, factor: float, size: str, unit: str) -> None:
-    level = bundled.vertebrae[2]
+def test_another_unit_is_named(case: Case, tmp_path: Path, factor: float, size: str, unit: str) -> None:
+    level = case.vertebrae[2]
     write_case(tmp_path / "c", CaseSpec("c", (LevelSpec("L3", moved(level.mesh, factor)),)))
     text = refusal(tmp_path / "c")
     assert text.startswith(f"CASE/meshes/L3.stl: L3 is {size}")

@@ -11,16 +11,11 @@ import numpy as np
 import pytest
 from case_shapes import ball, moved, specs, without_triangles
 
-from end2reg_ros.case import Case, CaseSpec, Landmarks, LevelSpec, Mesh, Screw, load_case, write_case
+from end2reg_ros.case import Case, CaseSpec, Landmarks, LevelSpec, Mesh, Screw, write_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.checks import Fault, check_levels, penetration
 from end2reg_ros.case.meshes import read_mesh
 from end2reg_ros.case.validate import has_errors, validate_case
-
-
-@pytest.fixture(scope="module")
-def bundled() -> Case:
-    return load_case(bundled_case_path())
 
 
 @pytest.fixture
@@ -111,16 +106,16 @@ def test_a_folder_that_is_no_case(tmp_path: Path) -> None:
     )
 
 
-def test_a_hole_is_named(bundled: Case) -> None:
-    levels = specs(bundled)
+def test_a_hole_is_named(case: Case) -> None:
+    levels = specs(case)
     levels[1] = replace(levels[1], mesh=without_triangles(levels[1].mesh, 1))
     faults = check_levels(levels)
     assert found(faults) == [("not_watertight", "L2", "error")]
     assert faults[0].text == "L2 is not watertight: 3 open edges"
 
 
-def test_turned_triangles_and_pieces_are_named(bundled: Case) -> None:
-    levels = specs(bundled)
+def test_turned_triangles_and_pieces_are_named(case: Case) -> None:
+    levels = specs(case)
     triangles = levels[0].mesh.triangles.copy()
     triangles[10] = triangles[10, ::-1]
     levels[0] = replace(levels[0], mesh=Mesh(levels[0].mesh.vertices, triangles))
@@ -135,25 +130,25 @@ def test_turned_triangles_and_pieces_are_named(bundled: Case) -> None:
     assert faults[1].text == "L5 is in 2 separate pieces"
 
 
-def test_metres_for_millimetres_is_named(bundled: Case, tmp_path: Path) -> None:
-    levels = changed(bundled, lambda p: p / 1000.0, points=False)
+def test_metres_for_millimetres_is_named(case: Case, tmp_path: Path) -> None:
+    levels = changed(case, lambda p: p / 1000.0, points=False)
     write_case(tmp_path / "c", CaseSpec("c", tuple(levels)))
     faults = validate_case(tmp_path / "c")
-    assert found(faults) == [("wrong_unit", level, "error") for level in bundled.levels]
-    size = max(np.ptp(bundled.vertebrae[2].mesh.vertices, axis=0))
+    assert found(faults) == [("wrong_unit", level, "error") for level in case.levels]
+    size = max(np.ptp(case.vertebrae[2].mesh.vertices, axis=0))
     assert faults[2].text == f"L3 is {size:.3g} mm large: the file is in metres, not in mm"
 
 
-def test_a_wrong_scale_is_a_warning(bundled: Case) -> None:
-    level = replace(specs(bundled)[2], mesh=moved(bundled.vertebrae[2].mesh, 1.3), landmarks=None, screws=())
+def test_a_wrong_scale_is_a_warning(case: Case) -> None:
+    level = replace(specs(case)[2], mesh=moved(case.vertebrae[2].mesh, 1.3), landmarks=None, screws=())
     width = np.ptp(level.mesh.vertices[:, 0]) * 1000
     faults = check_levels([level])
     assert found(faults) == [("size", "L3", "warning")]
     assert faults[0].text == f"L3 is {width:.0f} mm wide; a lumbar vertebra is 60-110 mm wide"
 
 
-def test_mirrored_left_to_right_is_seen_by_landmarks_and_screws(bundled: Case) -> None:
-    faults = check_levels(changed(bundled, lambda p: p * [-1.0, 1.0, 1.0]))
+def test_mirrored_left_to_right_is_seen_by_landmarks_and_screws(case: Case) -> None:
+    faults = check_levels(changed(case, lambda p: p * [-1.0, 1.0, 1.0]))
     assert {(f.code, f.severity) for f in faults} == {("left_right_flip", "error")}
     text = "L1 is flipped left to right: transverse_left lies right of transverse_right (RAS has right at +x)"
     assert faults[0].text == text
@@ -163,11 +158,11 @@ def test_mirrored_left_to_right_is_seen_by_landmarks_and_screws(bundled: Case) -
     )
     assert len(faults) == 5 * 3
     # A mirrored vertebra without points looks like a vertebra: nothing can be seen, and nothing is claimed.
-    assert check_levels(changed(bundled, lambda p: p * [-1.0, 1.0, 1.0], points=False)) == []
+    assert check_levels(changed(case, lambda p: p * [-1.0, 1.0, 1.0], points=False)) == []
 
 
-def test_lps_is_seen_without_landmarks(bundled: Case) -> None:
-    faults = check_levels(changed(bundled, lambda p: p * [-1.0, -1.0, 1.0], points=False))
+def test_lps_is_seen_without_landmarks(case: Case) -> None:
+    faults = check_levels(changed(case, lambda p: p * [-1.0, -1.0, 1.0], points=False))
     assert found(faults) == [("front_back_flip", "", "error")]
     assert faults[0].text == (
         "the spinous processes point to +y: the meshes are turned front to back; "
@@ -175,18 +170,18 @@ def test_lps_is_seen_without_landmarks(bundled: Case) -> None:
     )
 
 
-def test_upside_down_and_other_axes_are_seen(bundled: Case) -> None:
-    faults = check_levels(changed(bundled, lambda p: p * [1.0, 1.0, -1.0], points=False))
+def test_upside_down_and_other_axes_are_seen(case: Case) -> None:
+    faults = check_levels(changed(case, lambda p: p * [1.0, 1.0, -1.0], points=False))
     assert found(faults) == [("upside_down", "", "error")]
-    faults = check_levels(changed(bundled, lambda p: p[..., [0, 2, 1]], points=False))
+    faults = check_levels(changed(case, lambda p: p[..., [0, 2, 1]], points=False))
     assert ("not_ras", "", "error") in found(faults)
     assert "the levels lie along y: the meshes are not in RAS axes (superior is +z)" in [
         f.text for f in faults
     ]
 
 
-def test_levels_out_of_order(bundled: Case) -> None:
-    first, second, *rest = specs(bundled)
+def test_levels_out_of_order(case: Case) -> None:
+    first, second, *rest = specs(case)
     faults = check_levels([second, first, *rest])
     assert found(faults) == [("order", "L2", "error")]
     assert faults[0].text == "L2 and L1 are listed out of order; levels go from cranial to caudal"
@@ -196,8 +191,8 @@ def test_levels_out_of_order(bundled: Case) -> None:
     assert faults[0].text == "L1 and L2 are out of order: L1 lies below"
 
 
-def test_a_gap_is_a_warning(bundled: Case) -> None:
-    levels = [replace(s, level=n) for s, n in zip(specs(bundled)[::2], ("L1", "L2", "L3"), strict=True)]
+def test_a_gap_is_a_warning(case: Case) -> None:
+    levels = [replace(s, level=n) for s, n in zip(specs(case)[::2], ("L1", "L2", "L3"), strict=True)]
     faults = check_levels(levels)
     assert found(faults) == [("spacing", "L1", "warning"), ("spacing", "L2", "warning")]
     assert faults[0].text.startswith("L1 and L2 are 7") and faults[0].text.endswith(
@@ -211,16 +206,16 @@ def test_overlap_is_measured() -> None:
     assert penetration(lower, ball(20.0, (0, 0, 37), fineness=4)) * 1000 == pytest.approx(3.0, abs=0.1)
 
 
-def test_overlapping_levels(bundled: Case) -> None:
-    levels = specs(bundled)
+def test_overlapping_levels(case: Case) -> None:
+    levels = specs(case)
     levels[2] = replace(levels[1], level="L3")
     faults = [f for f in check_levels(levels) if f.code == "overlap"]
     assert found(faults)[0] == ("overlap", "L2", "error")
     assert faults[0].text.startswith("L2 and L3 overlap by ")
 
 
-def test_landmarks_off_the_bone(bundled: Case) -> None:
-    levels = specs(bundled)
+def test_landmarks_off_the_bone(case: Case) -> None:
+    levels = specs(case)
     marks = levels[2].landmarks
     assert marks is not None
     levels[2] = replace(levels[2], landmarks=replace(marks, spinous=marks.spinous + np.array([0, -0.004, 0])))
@@ -232,8 +227,8 @@ def test_landmarks_off_the_bone(bundled: Case) -> None:
     assert len(wrong_level) >= 2 and has_errors(wrong_level)
 
 
-def test_screws_off_the_bone(bundled: Case) -> None:
-    levels = specs(bundled)
+def test_screws_off_the_bone(case: Case) -> None:
+    levels = specs(case)
     good = levels[2].screws[0]
     along = (good.tip - good.entry) / np.linalg.norm(good.tip - good.entry)
     long = replace(good, tip=good.tip + 0.030 * along, length=0.075)

@@ -14,7 +14,7 @@ from messages import point_field
 
 from end2reg_ros.cloud.limits import CloudLimits, grid_stride
 from end2reg_ros.cloud.pointcloud2 import decode
-from end2reg_ros.cloud.recording import read_messages
+from end2reg_ros.cloud.recording import POINT_CLOUD, Recording
 from end2reg_ros.cloud.ros_messages import Header, PointCloud2, Time
 from end2reg_ros.errors import CloudError
 
@@ -251,7 +251,8 @@ def test_equals_sensor_msgs_py_where_installed() -> None:
 
 @pytest.mark.shared
 def test_real_recording_keeps_points_whose_packed_colour_is_nan(shared_data: Path) -> None:
-    (recorded,) = read_messages(shared_data / "sensors" / "openni_640x480_mcap")
+    with Recording(shared_data / "sensors" / "openni_640x480_mcap") as recording:
+        (recorded,) = recording.messages(recording.choose_topic(POINT_CLOUD))
     cloud = decode(recorded.message)
     assert len(cloud.points) == 233_301
     assert cloud.received == 307_200

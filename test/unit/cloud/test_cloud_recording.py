@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from end2reg_ros.cloud.recording import POINT_CLOUD, Recording, read_messages
+from end2reg_ros.cloud.recording import POINT_CLOUD, Recorded, Recording
 from end2reg_ros.errors import CloudError
 
 POINTS = np.random.default_rng(3).uniform(0.2, 0.8, (20, 3)).astype(np.float32)
@@ -37,9 +37,14 @@ def write_bag(folder: Path, topics: list[str]) -> None:
                 writer.write(connection, 1000 + k, store.serialize_cdr(message, POINT_CLOUD))
 
 
+def read_messages(path: Path, topic: str | None = None) -> list[Recorded]:
+    with Recording(path) as recording:
+        return list(recording.messages(recording.choose_topic(POINT_CLOUD, topic)))
+
+
 def test_recording_picks_the_only_topic(tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", ["/points"])
-    messages = list(read_messages(tmp_path / "bag"))
+    messages = read_messages(tmp_path / "bag")
     assert [(m.topic, m.stamp_ns) for m in messages] == [
         ("/points", 1000),
         ("/points", 1001),
@@ -59,7 +64,7 @@ def test_recording_faults(tmp_path: Path) -> None:
     assert fault_of(Recording, tmp_path) == ("unreadable", f"{tmp_path}: is not a rosbag2 (no metadata.yaml)")
     write_bag(bag, ["/a", "/b"])
     text = f"{bag}: 2 topics of type sensor_msgs/msg/PointCloud2, name one of them: /a, /b"
-    assert fault_of(lambda: list(read_messages(bag))) == ("many_topics", text)
+    assert fault_of(read_messages, bag) == ("many_topics", text)
     text = (
         f"{bag}: no topic of type sensor_msgs/msg/Image (there are: /a [{POINT_CLOUD}], /b [{POINT_CLOUD}])"
     )
@@ -67,7 +72,7 @@ def test_recording_faults(tmp_path: Path) -> None:
         assert fault_of(recording.choose_topic, "sensor_msgs/msg/Image") == ("no_topic", text)
     storage = next(p for p in bag.iterdir() if p.name != "metadata.yaml")
     storage.write_bytes(storage.read_bytes()[:700])
-    code, text = fault_of(lambda: list(read_messages(bag, "/a")))
+    code, text = fault_of(read_messages, bag, "/a")
     assert code == "unreadable" and text.startswith(f"{bag}: ") and "\n" not in text
     (bag / "metadata.yaml").write_text("{")
     assert fault_of(Recording, bag)[0] == "unreadable"

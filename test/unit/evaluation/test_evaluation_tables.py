@@ -11,8 +11,6 @@ import pytest
 from stand_in import StandInRegistrar
 
 from end2reg_ros import se3
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.scene_folder import Scene, write_scene
 from end2reg_ros.cloud.types import Cloud
@@ -39,11 +37,6 @@ class Recorder(StandInRegistrar):
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         self.clouds.append(cloud)
         return Registration(TRUTH, True, "ok", "", Quality(), np.eye(6), "recorder", "", {"all": 1.0})
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 @pytest.fixture

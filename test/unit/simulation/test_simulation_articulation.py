@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.cli.main import main
 from end2reg_ros.cloud.recording import Recording
@@ -21,7 +19,6 @@ from end2reg_ros.names import TF
 from end2reg_ros.simulation import articulation as module
 from end2reg_ros.simulation.articulation import (
     Articulation,
-    articulated_case,
     draw_joints,
     level_motions,
     moved_case,
@@ -34,11 +31,6 @@ from end2reg_ros.simulation.picks import simulate_picks
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 SMALL = replace(SENSORS["ideal"], width=320, height=240)
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 def neighbours(case: Case, motions: dict[str, np.ndarray]) -> list[tuple[float, float]]:
@@ -84,7 +76,7 @@ def test_no_motion_changes_nothing(case: Case) -> None:
 @pytest.mark.parametrize("exact", [False, True])
 def test_bones_do_not_enter_each_other(case: Case, exact: bool) -> None:
     articulation = Articulation(8.0, 0.004, 2, exact)
-    moved = articulated_case(case, articulation)
+    moved = moved_case(case, level_motions(case, articulation))
     for (a, b), (c, d) in zip(pairwise(case.vertebrae), pairwise(moved.vertebrae), strict=True):
         rest = ContactCheck(a.mesh, b.mesh).rest_m
         # Measured anew on the moved meshes, where "at rest" is the new place.
@@ -113,9 +105,10 @@ def test_a_motion_that_fits_nowhere_is_made_smaller(case: Case, monkeypatch: pyt
 
 def test_moved_case_is_moved_as_a_whole(case: Case) -> None:
     articulation = Articulation(5.0, 0.002, 4)
-    motions, moved = level_motions(case, articulation), articulated_case(case, articulation)
+    motions = level_motions(case, articulation)
+    moved = moved_case(case, motions)
     assert moved.levels == case.levels and moved.hash != case.hash
-    assert moved.hash == articulated_case(case, articulation).hash
+    assert moved.hash == moved_case(case, level_motions(case, articulation)).hash
     for old, new in zip(case.vertebrae, moved.vertebrae, strict=True):
         T = motions[old.level]
         np.testing.assert_allclose(new.T_model_level, T @ old.T_model_level, atol=1e-12)

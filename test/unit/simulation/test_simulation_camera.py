@@ -63,7 +63,6 @@ def test_axial_noise_has_its_size_and_grows_with_the_square_of_depth(depth_m: fl
     expected = 0.0004 * (depth_m / 0.5) ** 2
     assert errors.std() == pytest.approx(expected, rel=0.1)
     assert abs(errors.mean()) < 0.05 * expected
-    assert sensor.axial_stddev(depth_m) == pytest.approx(expected)
 
 
 def test_share_of_smooth_noise_is_what_neighbours_have_in_common() -> None:

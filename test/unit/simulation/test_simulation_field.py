@@ -7,8 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.meshes import vertex_normals
 from end2reg_ros.case.model import Case
 from end2reg_ros.errors import CaseError
@@ -16,11 +14,6 @@ from end2reg_ros.simulation.field.bone_map import BoneMap, build_bone_map
 from end2reg_ros.simulation.field.settings import SUITES, FieldSettings, draw_field_settings
 from end2reg_ros.simulation.field.surgical_field import SurgicalField, build_field
 from end2reg_ros.simulation.field.wound import build_relief
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.cli.main import main
 from end2reg_ros.cloud.pointcloud2 import decode
@@ -40,11 +38,6 @@ from end2reg_ros.simulation.random_scenes import (
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
 SMALL = replace(SENSORS["d435"], width=320, height=240)
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 @pytest.fixture(scope="module")
