@@ -69,8 +69,6 @@ def test_every_section_that_a_link_names_exists(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda f: str(f.relative_to(ROOT)))
 def test_lines_can_be_read_without_scrolling(document: Path) -> None:
-    if document.name == "engine.md":
-        return
     long = [line for line in document.read_text().splitlines() if len(line) > 160]
     assert not long
 
