@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import array
 import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
 from end2reg_ros.cloud.depth import decode_depth
 from end2reg_ros.cloud.pointcloud2 import decode
@@ -104,18 +104,19 @@ def run(runs: int) -> list[dict[str, Any]]:
     return results
 
 
-def main() -> None:
-    """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--runs", type=int, default=40, help="calls of each (default: 40)")
-    options = parser.parse_args()
-    results = run(options.runs)
-    if options.json is not None:
-        command = f"python benchmarks/decode.py --runs {options.runs} --json {options.json.name}"
+def main(out: Annotated[Path | None, tyro.conf.arg(name="json")] = None, runs: int = 40) -> None:
+    """Measure, print, write.
+
+    Args:
+        out: file for the figures.
+        runs: calls of each.
+    """
+    results = run(runs)
+    if out is not None:
+        command = f"python benchmarks/decode.py --runs {runs} --json {out.name}"
         content = {"command": command, "environment": environment(), "results": results}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -6,21 +6,22 @@ the covariance that it states. Seconds on one core.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import tyro
 from numpy.typing import NDArray
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation.host import environment
+from end2reg_ros.evaluation.tables import markdown_table
 from end2reg_ros.se3 import apply, from_rotation_translation, move_covariance, rotation_from_vector
 from end2reg_ros.tracking.filter import FilterSettings, PoseFilter
 
@@ -179,42 +180,36 @@ def measure(rate_hz: float, settings: FilterSettings, seeds: int) -> dict[str, A
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: one column a setting, one line a figure."""
-    names = list(rows[0])
-    lines = [
-        "| | " + " | ".join(str(row["rate_hz"]) + " Hz" for row in rows) + " |",
-        "|---" * (len(rows) + 1) + "|",
-    ]
-    lines += [f"| {name} | " + " | ".join(str(row[name]) for row in rows) + " |" for name in names[1:]]
-    return "\n".join(lines)
+    body = [[name, *(str(row[name]) for row in rows)] for name in list(rows[0])[1:]]
+    return "\n".join(markdown_table(["", *(f"{row['rate_hz']} Hz" for row in rows)], body))
 
 
-def main() -> None:
-    """Measure, print, store."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
-    parser.add_argument("--seeds", type=int, default=10, help="runs of every step and push")
-    arguments = parser.parse_args()
+def main(out: Annotated[Path | None, tyro.conf.arg(name="json")] = None, seeds: int = 10) -> None:
+    """Measure, print, store.
+
+    Args:
+        out: write the figures here, too.
+        seeds: runs of every step and push.
+    """
     began = perf_counter()
     ratio = FilterSettings().angular_acceleration_rad_s2 / FilterSettings().acceleration_m_s2
     rows = [
-        measure(
-            rate, FilterSettings(acceleration_m_s2=a, angular_acceleration_rad_s2=a * ratio), arguments.seeds
-        )
+        measure(rate, FilterSettings(acceleration_m_s2=a, angular_acceleration_rad_s2=a * ratio), seeds)
         for a in ACCELERATIONS
         for rate in RATES_HZ
     ]
     print(table(rows))
     print(f"{perf_counter() - began:.0f} s")
-    if arguments.json:
+    if out:
         content = {
             "environment": environment(),
             "jitter": JITTER.tolist(),
             "stated": STATED.tolist(),
             "figures": rows,
         }
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

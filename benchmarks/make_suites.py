@@ -6,38 +6,43 @@ that an interrupted run goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from time import perf_counter
 
+import tyro
+
 from benchmarks.paper.suites import Individual, procedural_individuals, write_suite
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.simulation.field.settings import SUITES
+from end2reg_ros.simulation.field.settings import SUITES, Suite
 
 
-def main() -> int:
-    """Write the suites; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the suites; made if missing")
-    parser.add_argument(
-        "--cases", type=Path, nargs="*", default=[], help="case folders; their order sets the seeds"
-    )
-    parser.add_argument("--per-case", type=int, default=14, help="scenes of each of these cases and suite")
-    parser.add_argument("--procedural", type=int, default=6, help="how many unseen procedural individuals")
-    parser.add_argument("--per-procedural", type=int, default=3, help="scenes of each of them and suite")
-    parser.add_argument("--suites", nargs="+", choices=SUITES, default=SUITES, help="kinds of scenes")
-    options = parser.parse_args()
+def main(
+    out: Path,
+    cases: tuple[Path, ...] = (),
+    per_case: int = 14,
+    procedural: int = 6,
+    per_procedural: int = 3,
+    suites: tuple[Suite, ...] = SUITES,
+) -> int:
+    """Write the suites; returns the exit code.
+
+    Args:
+        out: folder of the suites; made if missing.
+        cases: case folders; their order sets the seeds.
+        per_case: scenes of each of these cases and suite.
+        procedural: how many unseen procedural individuals.
+        per_procedural: scenes of each of them and suite.
+        suites: kinds of scenes.
+    """
     try:
-        individuals = [Individual(path, options.per_case) for path in options.cases]
-        individuals += procedural_individuals(
-            options.out / "cases", options.procedural, options.per_procedural
-        )
-        for suite in options.suites:
+        individuals = [Individual(path, per_case) for path in cases]
+        individuals += procedural_individuals(out / "cases", procedural, per_procedural)
+        for suite in suites:
             began = perf_counter()
-            folders = write_suite(options.out / suite, suite, individuals, _progress)
+            folders = write_suite(out / suite, suite, individuals, _progress)
             print(
-                f"{len(folders)} scenes of suite '{suite}' in {perf_counter() - began:.0f} s: {options.out / suite}"
+                f"{len(folders)} scenes of suite '{suite}' in {perf_counter() - began:.0f} s: {out / suite}"
             )
     except End2RegError as error:
         print(f"make_suites: {error}", file=sys.stderr)
@@ -50,4 +55,4 @@ def _progress(number: int, total: int) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(tyro.cli(main, description=__doc__))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 import torch
+import tyro
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
@@ -34,16 +35,21 @@ def cpu_ms(work: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def main() -> None:
-    """Print parameters and processor times on one thread."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", default="realtime", help="realtime or paper (needs 3 GB)")
-    parser.add_argument("--repeats", type=int, default=7, help="calls that count")
-    parser.add_argument("--training", action="store_true", help="also time a training step")
-    arguments = parser.parse_args()
+def main(
+    profile_name: Annotated[str, tyro.conf.arg(name="profile")] = "realtime",
+    repeats: int = 7,
+    training: bool = False,
+) -> None:
+    """Print parameters and processor times on one thread.
+
+    Args:
+        profile_name: realtime or paper (needs 3 GB).
+        repeats: calls that count.
+        training: also time a training step.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    profile = get_profile(arguments.profile)
+    profile = get_profile(profile_name)
     network = End2Reg(profile)
     surface = build_model_surface(load_case(bundled_case_path()))
     points = (surface.points - surface.points.mean(axis=0)) / UNIT_M
@@ -67,9 +73,9 @@ def main() -> None:
             "scene": lambda: network.encode_scene(scene),
             "matching": lambda: network.match(model_side, scene_side),
         }
-        times = {name: cpu_ms(work, arguments.repeats) for name, work in stages.items()}
-    if arguments.training:
-        times["training step"] = cpu_ms(step, arguments.repeats)
+        times = {name: cpu_ms(work, repeats) for name, work in stages.items()}
+    if training:
+        times["training step"] = cpu_ms(step, repeats)
     used = [int(np.sum(level.mask.numpy())) for level in scene.registration.levels]
     print(f"{profile.name}: {parameter_count(network)} parameters, scene points per level {used}")
     for name, value in times.items():
@@ -77,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

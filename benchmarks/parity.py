@@ -9,7 +9,6 @@ benchmarks/results/parity.json, prints the Markdown table.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 
 from end2reg_ros.apps.engine.parity import load_reference, verify_engine
 from end2reg_ros.apps.engine.parity_report import TOLERANCES, SceneComparison, VerifyReport
@@ -49,9 +49,28 @@ class Variant:
     make: Callable[[], Engine]
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class Options:
+    """What is compared."""
+
+    scenes: int = 60
+    """Random scenes; four degenerate ones come on top."""
+    seed: int = 0
+    """Of the scenes."""
+    case: Path | None = None
+    """Case folder; default: the bundled case."""
+    weights: Path | None = None
+    """Weights file; default: the case's own, else the shipped one."""
+    threads: int = 1
+    """Of the CPU."""
+    gpu: bool = False
+    """Also torch, ONNX Runtime and TensorRT on an NVIDIA GPU."""
+    out: Path = RESULTS
+    """File of the results."""
+
+
+def main(options: Options) -> int:
     """Run it; returns the exit code: 0 when all that was run is within its tolerances."""
-    options = _options()
     case = load_case(options.case or bundled_case_path())
     weights = choose_weights(case, options.weights).path
     reference = load_reference(EngineOptions(weights=weights, threads=options.threads))
@@ -191,29 +210,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--scenes", type=int, default=60, help="random scenes; four degenerate ones come on top")
-    add("--seed", type=int, default=0, help="of the scenes")
-    add("--case", type=Path, default=None, help="case folder; default: the bundled case")
-    add(
-        "--weights",
-        type=Path,
-        default=None,
-        help="weights file; default: the case's own, else the shipped one",
-    )
-    add("--threads", type=int, default=1, help="of the CPU")
-    add("--gpu", action="store_true", help="also torch, ONNX Runtime and TensorRT on an NVIDIA GPU")
-    add("--out", type=Path, default=RESULTS, help="file of the results")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(tyro.cli(Options, description=__doc__)))
     except End2RegError as error:
         print(f"parity: {error}", file=sys.stderr)
         sys.exit(1)

@@ -28,6 +28,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.host import command, machine, versions
+from end2reg_ros.evaluation.tables import markdown_table, number, percent
 
 SENSORS = {"640x480": "d435", "1280x720": "d435_720p"}
 WORK = Path(tempfile.gettempdir()) / "end2reg_rate"
@@ -151,45 +152,37 @@ def show_progress(done: int, total: int) -> None:
         print(f"rendered {done} of {total}", file=sys.stderr, flush=True)
 
 
+HEADS = (
+    "method", "size", "Hz sent", "judged", "poses a second", "network passes a second", "lost before the node", "dropped",
+    "pose age p50 / p95 / p99 / max ms", "CPU tracker / camera / ear %", "MB", "TRE median / p95 / max mm", "targets",
+)  # fmt: skip
+
+
 def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown, one row a run."""
-    lines = [
-        "| method | size | Hz sent | judged | poses a second | network passes a second | lost before the node | dropped "
-        "| pose age p50 / p95 / p99 / max ms | CPU tracker / camera / ear % | MB | TRE median / p95 / max mm | targets |",
-        "|" + " --- |" * 13,
-    ]
-    for run in runs:
-        head = f"| {run['method']} | {run['size']} | {run['rate_hz']:g} "
-        if "clouds" not in run:
-            lines.append(head + f"| {'; '.join(run['problems'])} " + "|" * 10)
-            continue
-        age, tre, usage = run["pose_age_ms"], run["tre_mm"], run["usage"]
-        ages = " / ".join(number(age[name]) for name in ("p50", "p95", "p99", "max"))
-        cpu = " / ".join(number(usage[name]["cpu_percent"]) for name in ("tracker", "camera", "recorder"))
-        errors = " / ".join(number(tre[name], 2) for name in ("median", "p95", "max"))
-        missed = [name for name, met in run["targets"].items() if not met]
-        lines.append(
-            head
-            + f"| {number(run['judged_hz'], 1)} | {number(run['pose_hz'], 1)} | {number(run['network_hz'], 1)} "
-            f"| {run['clouds']['lost_before_node']} of {run['clouds']['sent']} | {share(run['drop_share'])} | {ages} "
-            f"| {cpu} | {number(usage['tracker']['rss_mb'])} | {errors} | {'missed: ' + ', '.join(missed) if missed else 'met'} |"
-        )
-    problems_ = [
+    """Markdown, one row a run, and what was not good."""
+    faults = [
         f"\n{run['method']} {run['size']} {run['rate_hz']:g} Hz is not good: {'; '.join(run['problems'])}"
         for run in runs
         if run["problems"]
     ]
-    return "\n".join(lines + problems_)
+    return "\n".join([*markdown_table(HEADS, [cells(run) for run in runs]), *faults])
 
 
-def number(value: float | None, digits: int = 0) -> str:
-    """A figure, or a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def share(value: float | None) -> str:
-    """Percent, or a dash."""
-    return "-" if value is None else f"{100 * value:.2f} %"
+def cells(run: dict[str, Any]) -> list[str]:
+    """One row; of a run that came to nothing, why."""
+    head = [run["method"], run["size"], f"{run['rate_hz']:g}"]
+    if "clouds" not in run:
+        return [*head, "; ".join(run["problems"]), *[""] * 9]
+    age, tre, usage, clouds = run["pose_age_ms"], run["tre_mm"], run["usage"], run["clouds"]
+    missed = [name for name, met in run["targets"].items() if not met]
+    return [
+        *head, *(number(run[name], 1) for name in ("judged_hz", "pose_hz", "network_hz")),
+        f"{clouds['lost_before_node']} of {clouds['sent']}", percent(run["drop_share"], 2),
+        " / ".join(number(age[name], 0) for name in ("p50", "p95", "p99", "max")),
+        " / ".join(number(usage[name]["cpu_percent"], 0) for name in ("tracker", "camera", "recorder")),
+        number(usage["tracker"]["rss_mb"], 0), " / ".join(number(tre[name]) for name in ("median", "p95", "max")),
+        f"missed: {', '.join(missed)}" if missed else "met",
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

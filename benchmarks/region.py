@@ -6,16 +6,16 @@ degrees (what the fine network captures) or 25. False alarms: candidates in view
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.depth import decode_depth
@@ -154,27 +154,29 @@ def sensor_clouds(folder: Path) -> Iterator[tuple[str, NDArray[np.float32], NDAr
             yield f"{path.name}/{k}", cloud.points, cloud.colours
 
 
-def main() -> None:
-    """Run and print; ``--json`` also writes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument(
-        "--shards", type=Path, nargs="*", default=[], help="their held-out anatomies are judged"
-    )
-    parser.add_argument(
-        "--all", type=Path, nargs="*", default=[], help="shards of which all views are judged"
-    )
-    parser.add_argument("--scenes", type=Path, nargs="*", default=[], help="folders of scene folders")
-    parser.add_argument(
-        "--sensors", type=Path, default=None, help="folder of real recordings without a spine"
-    )
-    parser.add_argument("--json", type=Path, default=None)
-    options = parser.parse_args()
+def main(
+    weights: Path,
+    shards: tuple[Path, ...] = (),
+    all_views: Annotated[tuple[Path, ...], tyro.conf.arg(name="all")] = (),
+    scenes: tuple[Path, ...] = (),
+    sensors: Path | None = None,
+    out: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
+    """Run and print.
+
+    Args:
+        weights: of the region finder.
+        shards: their held-out anatomies are judged.
+        all_views: shards of which all views are judged.
+        scenes: folders of scene folders.
+        sensors: folder of real recordings without a spine.
+        out: file that is written, too.
+    """
     torch.set_num_threads(1)
-    network, _ = load_region_net(options.weights)
+    network, _ = load_region_net(weights)
     groups: dict[str, list[Outcome]] = {}
     empty: list[tuple[int, float]] = []
-    for folder, everything in [(f, False) for f in options.shards] + [(f, True) for f in options.all]:
+    for folder, everything in [(f, False) for f in shards] + [(f, True) for f in all_views]:
         files = scene_files(folder)
         files = files if everything else split_by_anatomy(files)[1]
         views = (load_view(f) for f in files[:: max(1, len(files) // MOST_VIEWS)])
@@ -189,7 +191,7 @@ def main() -> None:
                     groups[f"{folder.name}, {kind}"][-1]
                 )
                 groups.setdefault(f"{folder.name}, {kind}, no colours", []).append(judge(network, view, True))
-    for folder in options.scenes:
+    for folder in scenes:
         for scene in find_scenes(folder):
             groups.setdefault(f"scenes {folder.name}", []).append(judge(network, scene_view(scene)))
     document: dict[str, Any] = {
@@ -200,19 +202,19 @@ def main() -> None:
             "with_candidates": sum(n > 0 for n, _ in empty),
         },
     }
-    if options.sensors is not None:
+    if sensors is not None:
         document["real_recordings_without_spine"] = {
             name: [
                 {"score": _round(c.score), "area_cm2": _round(1e4 * c.area_m2)}
                 for c in find(network, p, c)[0]
             ]
-            for name, p, c in sensor_clouds(options.sensors)
+            for name, p, c in sensor_clouds(sensors)
         }
     text = json.dumps(document, indent=1)
     print(text)
-    if options.json is not None:
-        options.json.write_text(text + "\n")
+    if out is not None:
+        out.write_text(text + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

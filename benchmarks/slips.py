@@ -6,11 +6,12 @@ a fit more than 8 mm off never.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import tyro
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
@@ -23,17 +24,18 @@ from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 EXPOSURES = (("L2",), ("L4",), ("L2", "L3"), ("L1", "L2"), ("L4", "L5"), ("L2", "L3", "L4"), ())
 
 
-def main() -> None:
-    """Run the sweep and print one JSON line; exit code 1 when a wrong pose was accepted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", type=Path, default=None, help="case folder; default: the bundled one")
-    parser.add_argument("--seeds", default="0-2", help="seeds, as in 0-2")
-    options = parser.parse_args()
-    case = load_case(options.case or bundled_case_path())
+def main(case_folder: Annotated[Path | None, tyro.conf.arg(name="case")] = None, seeds: str = "0-2") -> int:
+    """Run the sweep and print one JSON line; 1 when a wrong pose was accepted.
+
+    Args:
+        case_folder: default: the bundled one.
+        seeds: as in 0-2.
+    """
+    case = load_case(case_folder or bundled_case_path())
     registrar, landmarks = create_registrar("icp", case), case.landmark_array()
     origins = np.stack([v.T_model_level[:3, 3] for v in case.vertebrae])
     spacing = float(np.linalg.norm(np.diff(origins, axis=0), axis=1).mean())
-    first, last = (int(s) for s in options.seeds.split("-"))
+    first, last = (int(s) for s in seeds.split("-"))
     counts = {"right_starts": 0, "right_accepted": 0, "slipped_starts": 0, "slipped_accepted": 0}
     for exposed in (e for e in EXPOSURES if set(e) <= set(case.levels)):
         for seed in range(first, last + 1):
@@ -51,9 +53,9 @@ def main() -> None:
                 kind = "slipped" if shift else "right"
                 counts[f"{kind}_starts"] += 1
                 counts[f"{kind}_accepted"] += found.success and (wrong or not shift)
-    print(json.dumps({"case": case.name, "case_hash": case.hash, "seeds": options.seeds, **counts}))
-    raise SystemExit(int(counts["slipped_accepted"] > 0))
+    print(json.dumps({"case": case.name, "case_hash": case.hash, "seeds": seeds, **counts}))
+    return int(counts["slipped_accepted"] > 0)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(tyro.cli(main, description=__doc__))

@@ -7,38 +7,68 @@ and pictures. Suites are made by make_suites.py.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from benchmarks.paper.sweep_tables import sweep_figures, sweep_table, write_sweep_picture
-from benchmarks.paper.sweeps import SWEEPS, SweepRow, SweepSettings, run_sweeps, sweep_document
+from benchmarks.paper.sweeps import SweepName, SweepRow, SweepSettings, run_sweeps, sweep_document
 from end2reg_ros.case import load_case
 from end2reg_ros.case.model import Case
 from end2reg_ros.cli.evaluate import Evaluate
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.benchmark import CaseBench
 from end2reg_ros.evaluation.host import environment
-from end2reg_ros.evaluation.regions import region_finder_of
+from end2reg_ros.evaluation.regions import Region, region_finder_of
 from end2reg_ros.evaluation.statistics import Comparison, Selection, compare_documents
 from end2reg_ros.evaluation.tables import finite
 from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, rows_of_document, table_1, table_2, table_3
-from end2reg_ros.simulation.field.settings import SUITES
+from end2reg_ros.simulation.field.settings import SUITES, Suite
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class Options:
+    """What is run."""
+
+    suites: Path
+    """Folder of the suites, as make_suites.py writes them."""
+    out: Path
+    """Folder of the results; what is there is kept."""
+    suite_names: tuple[Suite, ...] = SUITES
+    methods: tuple[str, ...] = ("icp", "ransac_icp", "kiss_matcher_icp")
+    regions: tuple[Region, ...] = ("view", "bone")
+    weights: Path | None = None
+    """Weights file; default: the shipped one."""
+    limit: int | None = None
+    """Only the first N scenes of each suite."""
+    two_step: Path | None = None
+    """Results of another training on the same scenes, for table 3."""
+    compared: str = "end2reg_alone"
+    """Method that table 3 is about."""
+    compared_region: Region = "view"
+    """And its region."""
+    sweeps: tuple[SweepName, ...] = ()
+    sweep_cases: tuple[Path, ...] = ()
+    """Case folders of the sweeps."""
+    sweep_seeds: int = 4
+    """Views per value and case."""
+
+
+def main(options: Options) -> int:
     """Run what is missing and write the tables; returns the exit code."""
-    options = _options()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        documents = {suite: _document(suite, options) for suite in options.suite_names}
-        rows = {suite: rows_of_document(document) for suite, document in documents.items()}
-        comparisons = _comparisons(documents, options) if options.two_step else {}
+        documents: dict[str, Any] = {suite: _document(suite, options) for suite in options.suite_names}
+        rows: dict[str, list[PaperRow]] = {
+            suite: rows_of_document(document) for suite, document in documents.items()
+        }
+        comparisons = _comparisons(documents, options.two_step, options) if options.two_step else {}
         swept = _sweeps(options) if options.sweeps else []
     except End2RegError as error:
         print(f"tables: {error}", file=sys.stderr)
@@ -58,40 +88,16 @@ def main() -> int:
     return 0
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--suites", type=Path, required=True, help="folder of the suites, as make_suites.py writes them")
-    add("--suite-names", nargs="+", choices=SUITES, default=SUITES)
-    add("--out", type=Path, required=True, help="folder of the results; what is there is kept")
-    add("--methods", nargs="+", default=["icp", "ransac_icp", "kiss_matcher_icp"])
-    add("--regions", nargs="+", choices=("view", "found", "bone"), default=["view", "bone"])
-    add("--weights", type=Path, default=None, help="weights file; default: the shipped one")
-    add("--limit", type=int, default=None, help="only the first N scenes of each suite")
-    add(
-        "--two-step",
-        type=Path,
-        default=None,
-        help="results of another training on the same scenes, for table 3",
-    )
-    add("--compared", default="end2reg_alone", help="method that table 3 is about")
-    add("--compared-region", choices=("view", "found", "bone"), default="view", help="and its region")
-    add("--sweeps", nargs="*", choices=tuple(SWEEPS), default=[])
-    add("--sweep-cases", type=Path, nargs="*", default=[], help="case folders of the sweeps")
-    add("--sweep-seeds", type=int, default=4, help="views per value and case")
-    return parser.parse_args()
-
-
-def _document(suite: str, options: argparse.Namespace) -> dict[str, Any]:
+def _document(suite: str, options: Options) -> dict[str, Any]:
     """A suite's evaluation.json, made where it is missing."""
     path = options.out / suite / "evaluation.json"
     if not path.is_file():
         command = Evaluate(
             options.suites / suite,
             options.out / suite,
-            methods=tuple(options.methods),
+            methods=options.methods,
             priors=("none",),
-            regions=tuple(options.regions),
+            regions=options.regions,
             limit=options.limit,
             weights=options.weights,
         )
@@ -108,11 +114,11 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _comparisons(documents: dict[str, Any], options: argparse.Namespace) -> dict[str, Comparison]:
+def _comparisons(documents: dict[str, Any], two_step: Path, options: Options) -> dict[str, Comparison]:
     """End-to-end against two-step on every suite."""
     found = {}
     for suite, document in documents.items():
-        other = _read(options.two_step / suite / "evaluation.json")
+        other = _read(two_step / suite / "evaluation.json")
         found[suite] = compare_documents(
             (other, Selection("two-step", options.compared, options.compared_region)),
             (document, Selection("end-to-end", options.compared, options.compared_region)),
@@ -120,9 +126,9 @@ def _comparisons(documents: dict[str, Any], options: argparse.Namespace) -> dict
     return found
 
 
-def _sweeps(options: argparse.Namespace) -> list[SweepRow]:
+def _sweeps(options: Options) -> list[SweepRow]:
     region = options.regions[0]
-    settings = SweepSettings(tuple(options.sweeps), options.sweep_seeds, tuple(options.methods), region)
+    settings = SweepSettings(options.sweeps, options.sweep_seeds, options.methods, region)
 
     def bench_of(case: Case) -> CaseBench:
         return CaseBench(case, settings.methods, finder=region_finder_of(case) if region == "found" else None)
@@ -152,4 +158,4 @@ def _markdown(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(tyro.cli(Options, description=__doc__)))

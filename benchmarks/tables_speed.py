@@ -8,15 +8,15 @@ which otherwise counts as processor time of whatever comes next.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import tyro
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
@@ -32,6 +32,7 @@ from end2reg_ros.registration.fit.surface_build import build_model_surface
 from end2reg_ros.registration.network import ModelSide, model_side
 from end2reg_ros.registration.scene import VOXEL_M, crop
 from end2reg_ros.se3 import apply, inverse
+from end2reg_ros.simulation.field.settings import Suite
 from end2reg_ros.simulation.random_scenes import SceneSettings, scene_of_frame, simulate_scene
 
 Actions = dict[str, Callable[[], Any]]
@@ -101,28 +102,31 @@ def over_scenes(scenes: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]
     }
 
 
-def main() -> None:
-    """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--suites", nargs="+", default=["standard", "hard"], choices=["easy", "standard", "hard"]
-    )
-    parser.add_argument("--count", type=int, default=3, help="scenes of each suite (default: 3)")
-    parser.add_argument("--profile", default="realtime", choices=["realtime", "paper"])
-    parser.add_argument("--runs", type=int, default=30, help="of each step and scene (default: 30)")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    options = parser.parse_args()
-    case, profile = load_case(bundled_case_path()), get_profile(options.profile)
+def main(
+    out: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    suites: tuple[Suite, ...] = ("standard", "hard"),
+    count: int = 3,
+    profile_name: Annotated[Literal["realtime", "paper"], tyro.conf.arg(name="profile")] = "realtime",
+    runs: int = 30,
+) -> None:
+    """Measure, print, write.
+
+    Args:
+        out: file for the figures.
+        count: scenes of each suite.
+        runs: of each step and scene.
+    """
+    case, profile = load_case(bundled_case_path()), get_profile(profile_name)
     side = model_side(build_model_surface(case), profile)
     results: dict[str, Any] = {"scenes": {}, "all scenes of a suite, median": {}}
-    for suite in options.suites:
+    for suite in suites:
         scenes: dict[str, dict[str, Any]] = {}
-        for seed in range(1, options.count + 1):
+        for seed in range(1, count + 1):
             simulated = simulate_scene(case, SceneSettings(suite=suite, seed=seed))
             scene = scene_of_frame(suite, simulated.frame, simulated.tags, None)
             steps, sizes = actions(scene.cloud, scene.T_camera_model, side, profile)
             began, busy = perf_counter(), busy_seconds()
-            figures = measure(steps, options.runs)
+            figures = measure(steps, runs)
             others = round((busy_seconds() - busy) / (perf_counter() - began), 2)
             scenes[f"{suite}_{seed:05d}"] = {"sizes": sizes, "cores_used_by_others": others, "steps": figures}
         results["scenes"].update(scenes)
@@ -131,12 +135,12 @@ def main() -> None:
             print(f"{name}: {measured['sizes']}; {measured['cores_used_by_others']} cores used by others")
         for name, figures in results["all scenes of a suite, median"][suite].items():
             print(f"  {name:<30}" + "".join(f"{key} {value:7.2f}  " for key, value in figures.items()))
-    if options.json is not None:
-        command = f"python benchmarks/tables_speed.py --profile {options.profile} --count {options.count} --runs {options.runs}"
+    if out is not None:
+        command = f"python benchmarks/tables_speed.py --profile {profile_name} --count {count} --runs {runs}"
         waiting = os.environ.get("OMP_WAIT_POLICY", "not set")
         content = {"command": command, "OMP_WAIT_POLICY": waiting, "environment": environment(), **results}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from end2reg_ros.evaluation.host import cores, processor, system
+from end2reg_ros.evaluation.host import machine
+from end2reg_ros.evaluation.tables import markdown_table, percent
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILE = ROOT / "config" / "fastdds.xml"
@@ -207,18 +208,24 @@ def versions() -> dict[str, str]:
 
 def table(rows: list[Row]) -> str:
     """Markdown."""
-    lines = [
-        "| transport | reliability | cloud | MB | delivered | lost in the first second | latency p50 / p99 ms |",
-        "|---|---|---|---|---|---|---|",
+    heads = [
+        "transport",
+        "reliability",
+        "cloud",
+        "MB",
+        "delivered",
+        "lost in the first second",
+        "latency p50 / p99 ms",
     ]
-    for r in rows:
-        delivered = f"{r.delivered} of {r.sent} ({100 * r.delivered_share:.0f} %)"
-        latency = f"{r.latency_p50_ms:.1f} / {r.latency_p99_ms:.1f}"
-        lines.append(
-            f"| {r.transport} | {r.reliability} | {r.shape} | {r.megabytes:.1f} | {delivered} "
-            f"| {r.lost_in_first_second} | {latency} |"
-        )
-    return "\n".join(lines)
+    body = [
+        [
+            r.transport, r.reliability, r.shape, f"{r.megabytes:.1f}",
+            f"{r.delivered} of {r.sent} ({percent(r.delivered_share, 0)})", str(r.lost_in_first_second),
+            f"{r.latency_p50_ms:.1f} / {r.latency_p99_ms:.1f}",
+        ]
+        for r in rows
+    ]  # fmt: skip
+    return "\n".join(markdown_table(heads, body))
 
 
 def main(options: Transport) -> int:
@@ -234,7 +241,7 @@ def main(options: Transport) -> int:
     )
     document = {
         "command": f"python benchmarks/transport.py --clouds {options.clouds} --rate {options.rate:g}",
-        "machine": f"{processor()}, {cores()} cores, {system()}",
+        "machine": machine(),
         "load_average": os.getloadavg()[0],
         "versions": versions(),
         "commit": commit.stdout.strip(),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from views import bundled_case, cloud_of, frame
 
-from benchmarks.paper.accuracy_speed_core import Engines, Variant, change_matching
+from benchmarks.accuracy_speed import Engines, Variant, change_matching
 from end2reg_ros.apps.bench.methods import parse_method
 from end2reg_ros.apps.bench.network import network_parts, onnx_parts, shown_spec
 from end2reg_ros.engine.load import load_engine

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,8 +12,8 @@ import pytest
 from stand_in import StandInRegistrar
 from views import bundled_case
 
-from benchmarks.paper import accuracy_speed_core as accuracy_speed
-from benchmarks.paper.accuracy_speed_core import (
+from benchmarks import accuracy_speed
+from benchmarks.accuracy_speed import (
     NEAR_DEG,
     NEAR_M,
     Variant,
@@ -134,18 +132,7 @@ def test_a_missing_package_is_told_beforehand(monkeypatch: pytest.MonkeyPatch) -
         accuracy_speed.check(Variant("kiss", "kiss_matcher_icp"), bundled_case(), engines, 1)
 
 
-@pytest.fixture
-def script() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "accuracy_speed.py"
-    spec = importlib.util.spec_from_file_location("accuracy_speed_script", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_script(
-    script: Any,
     scenes: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -159,12 +146,12 @@ def test_the_script(
         assert threads == 1
         return Off(1.0 if variant.method == "icp" else 12.0, [])
 
-    monkeypatch.setattr(script, "registrar_of", create)
-    monkeypatch.setattr(script, "check", check)
+    monkeypatch.setattr(accuracy_speed, "registrar_of", create)
+    monkeypatch.setattr(accuracy_speed, "check", check)
     out = tmp_path / "out"
     arguments = ["--scenes", str(scenes), "--out", str(out), "--threads", "1", "--limit", "2"]
     monkeypatch.setattr(sys, "argv", ["x", *arguments, "--variants", "icp", "--starts", "near", "none"])
-    assert script.main() == 0
+    assert accuracy_speed.main() == 0
     names = {path.name for path in out.iterdir()}
     pictures = {"accuracy_speed_suite_near.png", "accuracy_speed_suite_none.png"}
     assert names == {"accuracy_speed.json", "accuracy_speed.md", *pictures}
@@ -181,7 +168,6 @@ def test_the_script(
 
 
 def test_the_script_names_faults(
-    script: Any,
     scenes: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -189,7 +175,7 @@ def test_the_script_names_faults(
 ) -> None:
     base = ["x", "--scenes", str(scenes), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", [*base, "--variants", "nonsense"])
-    assert script.main() == 1
+    assert accuracy_speed.main() == 1
     assert (
         capsys.readouterr().err == "accuracy_speed: no variant is called like nonsense: --list names them\n"
     )
@@ -197,13 +183,13 @@ def test_the_script_names_faults(
     def refuse(*arguments: Any) -> Any:
         raise End2RegError("no")
 
-    monkeypatch.setattr(script, "check", refuse)
+    monkeypatch.setattr(accuracy_speed, "check", refuse)
     monkeypatch.setattr(sys, "argv", [*base, "--variants", "ransac_icp"])
-    assert script.main() == 1
+    assert accuracy_speed.main() == 1
     assert capsys.readouterr().err.splitlines() == [
         "accuracy_speed: without ransac_icp: no",
         "accuracy_speed: none of the variants can be run here",
     ]
     monkeypatch.setattr(sys, "argv", ["x", "--list"])
-    assert script.main() == 0
+    assert accuracy_speed.main() == 0
     assert capsys.readouterr().out.splitlines() == [variant.label for variant in shipped_variants()]

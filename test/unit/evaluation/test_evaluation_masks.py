@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.paper.mask_study_core import (
+from benchmarks.mask_study import (
     MaskedRun,
     MaskMode,
     bone_at,
