@@ -21,7 +21,7 @@ from end2reg_ros.case.labels import (
     guess_numbering,
     read_label_map,
 )
-from end2reg_ros.case.meshes import face_geometry, inspect, read_mesh, volume_centroid
+from end2reg_ros.case.meshes import face_geometry, inspect, read_mesh, signed_volume, volume_centroid
 from end2reg_ros.case.model import Mesh
 from end2reg_ros.case.raycast import signed_distance
 from end2reg_ros.errors import CaseError
