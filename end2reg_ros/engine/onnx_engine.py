@@ -79,17 +79,17 @@ class OnnxEngine:
         self.info = bundle.info("onnxruntime", device, told["precision"], version, self._threads)
 
     def encode_model(self, model: Pyramid) -> Arrays:
-        """See ``Engine.encode_model``."""
+        """The pre-operative side, encoded: named arrays that ``set_model`` takes."""
         self._graph("model", self.profile.name)
         return self._load("model")(model_feed(model)) | {"model.patches": model.patches}
 
     def set_model(self, model: Pyramid | Arrays) -> None:
-        """See ``Engine.set_model``."""
+        """Take the pre-operative side, a pyramid or what ``encode_model`` gave of it."""
         side = model if isinstance(model, dict) else self.encode_model(model)
         self._side = {name: np.ascontiguousarray(side[name]) for name in MODEL_SIDE}
 
     def warm_up(self) -> None:
-        """See ``Engine.warm_up``."""
+        """Run every graph over nothing, so that the first frame is as fast as the hundredth."""
         if self._side is None:
             raise EngineError("the engine has no model side yet: set_model comes first")
         for scene in empty_scenes(self.profile):
@@ -99,7 +99,7 @@ class OnnxEngine:
             self.region_map(empty_grid())
 
     def run(self, scene: ScenePyramids, mask: MaskChoice | None = None) -> NetworkOutput:
-        """See ``Engine.run``.
+        """One pass over a scene against the model set before.
 
         Raises:
             EngineError: no model was set, tables of other sizes than the graphs', or another mask than the learned one.
@@ -118,14 +118,14 @@ class OnnxEngine:
         return output_of(self._runs[name](scene_feed(scene) | self._side), scene)
 
     def region_map(self, grid: Floats) -> Floats:
-        """See ``Engine.region_map``."""
+        """The region finder's maps (7, rows, columns) for a view grid of ``cloud.view_grid``."""
         if "region" not in self._runs:
             raise EngineError("these weights hold no region finder: a start is needed")
         maps = self._runs["region"]({REGION_INPUT: grid[None]})[REGION_OUTPUT]
         return np.asarray(maps[0], np.float32)
 
     def close(self) -> None:
-        """See ``Engine.close``."""
+        """Let go of the memory; the engine can be used no more."""
         self._side = None
         self._runs.clear()
 

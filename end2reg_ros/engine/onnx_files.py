@@ -48,7 +48,12 @@ class OnnxBundle:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def info(self, name: str, device: str, precision: str, version: str, threads: int = 0) -> EngineInfo:
-        """What an engine that runs these graphs says of itself; see ``EngineInfo`` for the arguments."""
+        """What an engine that runs these graphs says of itself.
+
+        Args:
+            name, device, precision, version: of the engine, as ``EngineInfo`` tells them.
+            threads: of the CPU; 0 where they do not matter.
+        """
         told = self.graphs["scene"].metadata
         return EngineInfo(
             name=name,

@@ -70,13 +70,13 @@ class TorchEngine:
 
     @torch.no_grad()
     def encode_model(self, model: Pyramid) -> Arrays:
-        """See ``Engine.encode_model``."""
+        """The pre-operative side, encoded: named arrays that ``set_model`` takes."""
         side = self._encoder(cloud_tables(model, self.device))
         return {f"model.{name}": value.cpu().numpy() for name, value in side._asdict().items()}
 
     @torch.no_grad()
     def set_model(self, model: Pyramid | Arrays) -> None:
-        """See ``Engine.set_model``."""
+        """Take the pre-operative side, a pyramid or what ``encode_model`` gave of it."""
         if isinstance(model, dict):
             named = {n: torch.from_numpy(np.array(model[f"model.{n}"])) for n in EncodedModel._fields}
             self._model = EncodedModel(**{n: value.to(self.device) for n, value in named.items()})
@@ -84,7 +84,7 @@ class TorchEngine:
             self._model = self._encoder(cloud_tables(model, self.device))
 
     def warm_up(self) -> None:
-        """See ``Engine.warm_up``."""
+        """Run every graph over nothing, so that the first frame is as fast as the hundredth."""
         for scene in empty_scenes(self.profile):
             self.run(scene)
         if self.region is not None:
@@ -92,7 +92,7 @@ class TorchEngine:
 
     @torch.no_grad()
     def run(self, scene: ScenePyramids, mask: MaskChoice | None = None) -> NetworkOutput:
-        """See ``Engine.run``.
+        """One pass over a scene against the model set before.
 
         Raises:
             EngineError: no model was set.
@@ -110,14 +110,14 @@ class TorchEngine:
 
     @torch.no_grad()
     def region_map(self, grid: Floats) -> Floats:
-        """See ``Engine.region_map``."""
+        """The region finder's maps (7, rows, columns) for a view grid of ``cloud.view_grid``."""
         if self.region is None:
             raise EngineError("these weights hold no region finder: a start is needed")
         output = self.region(torch.from_numpy(grid)[None].to(self.device))
         return np.asarray(output[0].cpu().numpy(), np.float32)
 
     def close(self) -> None:
-        """See ``Engine.close``."""
+        """Let go of the memory; the engine can be used no more."""
         self._model = None
 
     def _labels(self, learned: torch.Tensor, real: torch.Tensor, choice: MaskChoice) -> torch.Tensor:

@@ -119,7 +119,7 @@ def table_names(prefix: str, tables: CloudTables) -> list[str]:
 
 
 def scene_names(tables: SceneTables) -> list[str]:
-    """The same of a scene."""
+    """Names of a scene's tensors in the order in which an export flattens them."""
     names = table_names("scene", tables.registration)
     if tables.segmentation is not None:
         names += [*table_names("segmentation", tables.segmentation), "transfer"]

@@ -1,4 +1,4 @@
-"""Weights files into torch and out of it (see ``engine.weights_file``)."""
+"""Weights files into torch and out of it; ``engine.weights_file`` reads them without torch."""
 
 from __future__ import annotations
 

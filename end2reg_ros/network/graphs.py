@@ -19,7 +19,7 @@ from end2reg_ros.network.tables import CloudTables, SceneTables
 
 
 class EncodedModel(NamedTuple):
-    """The part of the model's encoding that matching looks at (see ``CloudEncoding``)."""
+    """The part of the pre-operative side's encoding that matching looks at; fields as in ``CloudEncoding``."""
 
     node_mask: Tensor
     node_features: Tensor
@@ -111,7 +111,7 @@ class RegionGraph(nn.Module):
         self.region = region
 
     def forward(self, picture: Tensor) -> Tensor:
-        """See ``RegionNet``."""
+        """Maps of where in a view the spine may lie, from a batch of view grids."""
         maps: Tensor = self.region(picture)
         return maps
 

@@ -93,7 +93,7 @@ class TensorrtEngine(OnnxEngine):
         )
 
     def close(self) -> None:
-        """See ``Engine.close``."""
+        """Let go of the memory; the engine can be used no more."""
         self._release()
         super().close()
 
