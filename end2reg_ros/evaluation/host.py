@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -91,3 +93,24 @@ def environment() -> dict[str, Any]:
         "cpus": cores(),
         "versions": versions,
     }
+
+
+def gpu_memory_mb() -> float | None:
+    """Memory in use on all GPUs, MB (10^6 bytes); None where there is none."""
+    lines = _nvidia_smi("memory.used")
+    return sum(float(line) for line in lines) * 1.048576 if lines else None
+
+
+def gpu_name() -> str | None:
+    """Name of the first GPU."""
+    lines = _nvidia_smi("name")
+    return lines[0] if lines else None
+
+
+def _nvidia_smi(what: str) -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    command = [program, f"--query-gpu={what}", "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []

@@ -36,13 +36,7 @@ from end2reg_ros.apps.bench.figures import (
     starts_document,
     stream_document,
 )
-from end2reg_ros.apps.bench.input import (
-    StoredFrame,
-    StoredStream,
-    StreamPlan,
-    render_stream,
-    sensor_of,
-)
+from end2reg_ros.apps.bench.input import StoredFrame, StoredStream, StreamPlan, render_stream, sensor_of
 from end2reg_ros.apps.bench.methods import MethodSpec, engine_options, parse_method
 from end2reg_ros.apps.bench.network import part_of, profile_parts
 from end2reg_ros.apps.bench.plots import Dot, write_accuracy_speed, write_speed_plots
@@ -55,6 +49,7 @@ from end2reg_ros.apps.bench.turns import follow_in_turns, rotated, start_in_turn
 from end2reg_ros.cli import bench as cli
 from end2reg_ros.cli.bench import Bench
 from end2reg_ros.errors import End2RegError, RegistrationError
+from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.metrics import targets_from_case
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import LevelResult, Prior, Quality, Registration
@@ -604,9 +599,9 @@ def test_gpu_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\ncase $1 in *memory*) echo 100; echo 28;; *) echo 'A GPU';; esac\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert speed.gpu_memory_mb() == pytest.approx(128 * 1.048576) and speed.gpu_name() == "A GPU"
+    assert host.gpu_memory_mb() == pytest.approx(128 * 1.048576) and host.gpu_name() == "A GPU"
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert speed.gpu_memory_mb() is None and speed.gpu_name() is None
+    assert host.gpu_memory_mb() is None and host.gpu_name() is None
 
 
 # The command.

@@ -9,19 +9,13 @@ from typing import cast, get_args
 from end2reg_ros.case.model import Case
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.registration import (
-    CLASSICAL,
-    LEARNED,
-    RegistrationSettings,
-    create_registrar,
-)
+from end2reg_ros.registration import CLASSICAL, LEARNED, RegistrationSettings, create_registrar
 from end2reg_ros.registration.settings import NetworkPasses
 from end2reg_ros.registration.types import Registrar
 from end2reg_ros.registration.weights_path import choose_weights
 
 ENGINES: tuple[EngineChoice, ...] = get_args(EngineChoice)
 PASSES: tuple[NetworkPasses, ...] = get_args(NetworkPasses)
-DEFAULT_METHODS = ("end2reg:onnxruntime", "end2reg:torch", "icp", "ransac_icp", "kiss_matcher_icp")
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from end2reg_ros.apps.bench.figures import BACKGROUND
-from end2reg_ros.evaluation.plot_style import (
-    label_rows,
-    legend_below,
-    log_axes,
-    new_figure,
-    save_png,
-    styled,
-)
+from end2reg_ros.evaluation.plot_style import label_rows, legend_below, log_axes, new_figure, save_png, styled
 
 STAGES_PICTURE, SCALING_PICTURE, ACCURACY_PICTURE = "stages.png", "cloud_size.png", "accuracy_speed.png"
 # So that a stage has one colour in every picture.

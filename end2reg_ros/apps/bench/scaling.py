@@ -11,14 +11,8 @@ from typing import Any
 from end2reg_ros.apps.bench.figures import cost
 from end2reg_ros.apps.bench.input import StoredStream, render_stream, sensor_of
 from end2reg_ros.apps.bench.process import MethodProcess
-from end2reg_ros.apps.bench.turns import (
-    follow_in_turns,
-    start_in_turns,
-    stream_in_turns,
-)
+from end2reg_ros.apps.bench.turns import follow_in_turns, start_in_turns, stream_in_turns
 from end2reg_ros.case.model import Case
-
-CLOUD_SIZES = (20_000, 100_000, 300_000, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -31,7 +25,7 @@ class ScalingPlan:
         views: starts from nothing at each size.
     """
 
-    points: tuple[int, ...] = CLOUD_SIZES
+    points: tuple[int, ...] = (20_000, 100_000, 300_000, 1_000_000)
     frames: int = 20
     views: int = 2
 

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -167,7 +166,7 @@ class SpeedRun:
         ready, absent = [], []
         for number, spec in enumerate(specs):
             self._tell(f"setting up {spec.label}")
-            before = gpu_memory_mb()
+            before = host.gpu_memory_mb()
             log = self.folder / f"{number}_{spec.method}_{spec.threads}_{spec.cores}.log"
             process = MethodProcess(spec, log, self._settings.work)
             self._stack.callback(process.close)
@@ -177,7 +176,7 @@ class SpeedRun:
                 process.close()
                 absent.append({"label": spec.label, "why": str(fault)})
                 continue
-            after = gpu_memory_mb()
+            after = host.gpu_memory_mb()
             gpu_mb = None if before is None or after is None else max(0.0, after - before)
             ready.append(Ready(process, up, gpu_mb))
         return ready, absent
@@ -244,7 +243,7 @@ def document(
     about = host.environment()
     about["versions"] |= host.package_versions(PACKAGES)
     plain = {
-        "environment": {**about, "load_average": list(load), "gpu": gpu_name()},
+        "environment": {**about, "load_average": list(load), "gpu": host.gpu_name()},
         "case": {"name": case.name, "hash": case.hash, "levels": list(case.levels)},
         "input": {
             "image": f"{sensor.width}x{sensor.height}",
@@ -263,24 +262,3 @@ def document(
     }
     cleaned: dict[str, Any] = finite(plain)
     return cleaned
-
-
-def gpu_memory_mb() -> float | None:
-    """Memory in use on all GPUs, MB (10^6 bytes); None where there is none."""
-    lines = _nvidia_smi("memory.used")
-    return sum(float(line) for line in lines) * 1.048576 if lines else None
-
-
-def gpu_name() -> str | None:
-    """Name of the first GPU."""
-    lines = _nvidia_smi("name")
-    return lines[0] if lines else None
-
-
-def _nvidia_smi(what: str) -> list[str]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    command = [program, f"--query-gpu={what}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from end2reg_ros.evaluation.tables import NOTHING, markdown_table, number, percent
@@ -50,32 +50,30 @@ def markdown(document: Document) -> str:
 
 def main_table(methods: Sequence[Document]) -> list[str]:
     """One row a method: time, cost, memory, error."""
-    heads = ["method", "frames", "poses", "failures", "ms", "frames/s", "CPU ms p50", "cores used", "RSS / peak MB",
-             "GPU MB", "TRE median [Q1, Q3] mm", "TRE p95", "> 10 mm", "set-up + warm-up s"]  # fmt: skip
-    body = []
+    rows = []
     for m in methods:
-        f, a, memory = m["followed"], m["accuracy"], m["memory"]
-        failures = ", ".join(f"{code} {count}" for code, count in m["failures"].items()) or "none"
-        tre = f"{number(a['tre_median_mm'], 2)} [{number(a['tre_q1_mm'], 2)}, {number(a['tre_q3_mm'], 2)}]"
-        body.append(
-            [
-                m["label"],
-                str(m["frames"]),
-                str(m["poses"]),
-                failures,
-                three(f["total_ms"]),
-                number(f["frames_per_s"], 1),
-                number(f["cpu_ms"]["p50"], 1),
-                number(f["cores_used"], 2),
-                f"{number(memory['rss_mb'], 0)} / {number(memory['peak_mb'], 0)}",
-                number(memory["gpu_mb"], 0),
-                tre,
-                number(a["tre_p95_mm"], 2),
-                percent(a["over_10mm"]),
-                f"{number(m['set_up_s']['load'], 1)} + {number(m['set_up_s']['warm_up'], 1)}",
-            ]
+        f, a, memory, up = m["followed"], m["accuracy"], m["memory"], m["set_up_s"]
+        quartiles = f"[{number(a['tre_q1_mm'])}, {number(a['tre_q3_mm'])}]"
+        failures = ", ".join(f"{code} {count}" for code, count in m["failures"].items())
+        rows.append(
+            {
+                "method": m["label"],
+                "frames": str(m["frames"]),
+                "poses": str(m["poses"]),
+                "failures": failures or "none",
+                "ms": three(f["total_ms"]),
+                "frames/s": number(f["frames_per_s"], 1),
+                "CPU ms p50": number(f["cpu_ms"]["p50"], 1),
+                "cores used": number(f["cores_used"]),
+                "RSS / peak MB": f"{number(memory['rss_mb'], 0)} / {number(memory['peak_mb'], 0)}",
+                "GPU MB": number(memory["gpu_mb"], 0),
+                "TRE median [Q1, Q3] mm": f"{number(a['tre_median_mm'])} {quartiles}",
+                "TRE p95": number(a["tre_p95_mm"]),
+                "> 10 mm": percent(a["over_10mm"]),
+                "set-up + warm-up s": f"{number(up['load'], 1)} + {number(up['warm_up'], 1)}",
+            }
         )
-    return markdown_table(heads, body)
+    return _table_of(rows)
 
 
 def stage_table(methods: Sequence[Document]) -> list[str]:
@@ -108,88 +106,76 @@ def network_table(methods: Sequence[Document]) -> list[str]:
     learned = [m for m in methods if m["network"]["poses"]]
     if not learned:
         return []
-    heads = ["method", "poses", "network alone: TRE median mm", "p95", "the same refined: TRE median mm", "p95",
-             "crop, tables and network, ms"]  # fmt: skip
-    body = []
+    rows = []
     for m in learned:
         n = m["network"]
-        figures = [
-            n[side][f"tre_{name}_mm"]
-            for side in ("accuracy", "accuracy_refined")
-            for name in ("median", "p95")
-        ]
-        body.append([m["label"], str(n["poses"]), *(number(f, 2) for f in figures), three(n["total_ms"])])
-    return ["Before and after refinement:", "", *markdown_table(heads, body)]
+        alone, refined = n["accuracy"], n["accuracy_refined"]
+        rows.append(
+            {
+                "method": m["label"],
+                "poses": str(n["poses"]),
+                "network alone: TRE median mm": number(alone["tre_median_mm"]),
+                "its p95": number(alone["tre_p95_mm"]),
+                "the same refined: TRE median mm": number(refined["tre_median_mm"]),
+                "p95": number(refined["tre_p95_mm"]),
+                "crop, tables and network, ms": three(n["total_ms"]),
+            }
+        )
+    return ["Before and after refinement:", "", *_table_of(rows)]
 
 
 def starts_table(methods: Sequence[Document]) -> list[str]:
     """One row a method."""
-    heads = [
-        "method",
-        "n",
-        "ms p50 / p95 / p99",
-        "reported",
-        "of these right",
-        "TRE median mm, all",
-        "TRE median mm, reported",
-    ]
-    body = []
-    for m in methods:
-        s = m["from_nothing"]
-        body.append(
-            [
-                m["label"],
-                str(s["frames"]),
-                three(s["total_ms"]),
-                str(s["reported"]),
-                str(s["right"]),
-                number(s["accuracy"]["tre_median_mm"], 2),
-                number(s["accuracy_reported"]["tre_median_mm"], 2),
-            ]
-        )
-    return markdown_table(heads, body)
+    starts = [(m["label"], m["from_nothing"]) for m in methods]
+    return _table_of(
+        [
+            {
+                "method": label,
+                "n": str(s["frames"]),
+                "ms p50 / p95 / p99": three(s["total_ms"]),
+                "reported": str(s["reported"]),
+                "of these right": str(s["right"]),
+                "TRE median mm, all": number(s["accuracy"]["tre_median_mm"]),
+                "TRE median mm, reported": number(s["accuracy_reported"]["tre_median_mm"]),
+            }
+            for label, s in starts
+        ]
+    )
 
 
 def cloud_table(rows: Sequence[Document]) -> list[str]:
     """One row a method, one column a size; empty without rows."""
-    if not rows:
-        return []
-    sizes = sorted({row["points"] for row in rows})
-    body = []
-    for label in dict.fromkeys(row["label"] for row in rows):
-        mine = {row["points"]: row for row in rows if row["label"] == label}
-        cells = [
-            f"{number(mine[size]['followed']['total_ms']['p50'], 1)} "
-            f"({mine[size]['passed']} of {mine[size]['followed']['frames']}) / "
-            f"{number(mine[size]['from_nothing']['total_ms']['p50'], 0)}"
-            for size in sizes
-        ]
-        body.append([label, *cells])
-    return markdown_table(["method", *(f"{size} points" for size in sizes)], body)
+    cells = {
+        (row["label"], row["points"]): f"{number(row['followed']['total_ms']['p50'], 1)} "
+        f"({row['passed']} of {row['followed']['frames']}) / {number(row['from_nothing']['total_ms']['p50'], 0)}"
+        for row in rows
+    }
+    return _grid(cells, lambda points: f"{points} points")
 
 
 def thread_table(rows: Sequence[Document]) -> list[str]:
     """One row a method, one column a number of threads and cores; empty without rows."""
-    if not rows:
+    cells = {}
+    for row in rows:
+        ms = row["followed"]["total_ms"]
+        text = f"{number(ms['p50'], 1)} / {number(ms['p95'], 1)}"
+        cells[row["label"], (row["threads"], row["cores"])] = text
+    return _grid(cells, lambda count: f"threads {count[0]}, cores {count[1]}")
+
+
+def _table_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """A table of rows that have the same columns, each named by its head."""
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _grid(cells: Mapping[tuple[str, Any], str], head: Callable[[Any], str]) -> list[str]:
+    """A table of cells by method and column, columns sorted; empty without cells."""
+    if not cells:
         return []
-    counts = sorted({(row["threads"], row["cores"]) for row in rows})
-    body = []
-    for label in dict.fromkeys(row["label"] for row in rows):
-        mine = {
-            (row["threads"], row["cores"]): row["followed"]["total_ms"]
-            for row in rows
-            if row["label"] == label
-        }
-        cells = [
-            NOTHING
-            if count not in mine
-            else f"{number(mine[count]['p50'], 1)} / {number(mine[count]['p95'], 1)}"
-            for count in counts
-        ]
-        body.append([label, *cells])
-    return markdown_table(
-        ["method", *(f"threads {threads}, cores {cores}" for threads, cores in counts)], body
-    )
+    columns = sorted({column for _, column in cells})
+    labels = dict.fromkeys(label for label, _ in cells)
+    body = [[label, *(cells.get((label, column), NOTHING) for column in columns)] for label in labels]
+    return markdown_table(["method", *map(head, columns)], body)
 
 
 def three(values: Mapping[str, float | None]) -> str:

@@ -10,10 +10,11 @@ from end2reg_ros.apps.demo.figures import STARTS
 from end2reg_ros.apps.demo.record import Run, TrackerFacts
 from end2reg_ros.apps.demo.run import RunRecord
 from end2reg_ros.apps.demo.settings import DemoSettings
-from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, RunSummary, clouds, summarise
+from end2reg_ros.apps.demo.summary import RunSummary, clouds, summarise
 from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.figures import CLEAR_VIEW
+from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.simulation.motion import SCENARIOS
 
 MAX_UNSERVED_S = 3.0
@@ -35,7 +36,7 @@ def assess(summary: RunSummary, faults: list[str], scenario: str) -> list[str]:
         problems.append("no pose was published")
     for count, state in ((summary.false_tracking, "TRACKING"), (summary.false_degraded, "DEGRADED")):
         if count:
-            problems.append(f"{count} poses published as {state} are off by more than {FALSE_POSE_MM:.0f} mm")
+            problems.append(f"{count} poses published as {state} are off by more than {WRONG_MM:.0f} mm")
     if summary.blind_poses:
         problems.append(f"{summary.blind_poses} poses were published while nothing of the spine was in view")
     if summary.repeated_poses:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from end2reg_ros.apps.demo.record import Run, TrackerFacts, Usage
-from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, RunSummary
+from end2reg_ros.apps.demo.summary import RunSummary
 from end2reg_ros.evaluation.figures import CLEAR_VIEW
+from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.rows import IN_VIEW
 from end2reg_ros.evaluation.tables import NOTHING, number, percent
 
@@ -25,7 +26,7 @@ def cards(run: Run) -> list[dict[str, str]]:
     return [
         _card("median error (TRE)", number(s.tre_mm.median), "mm", tail),
         _card("availability", percent(s.availability), "", "of the clouds that show the spine"),
-        _card(f"poses off by > {FALSE_POSE_MM:.0f} mm", str(s.false_tracking), "", "published as TRACKING"),
+        _card(f"poses off by > {WRONG_MM:.0f} mm", str(s.false_tracking), "", "published as TRACKING"),
         _card("poses with nothing in view", str(s.blind_poses), "", "must be 0"),
         _card("poses per second", number(s.rate_hz, 1), "Hz", f"camera {number(s.camera_hz, 1)} Hz"),
         _card("pose age", p50, "ms", f"p95 {p95}, p99 {p99} ms"),
@@ -85,11 +86,7 @@ def _before_and_after(s: RunSummary) -> list[Figure]:
     )
     name, count = "TRE, median / p95 / highest", f"mm ({s.compared_twice} poses)"
     return [
-        (
-            f"{name}, network alone",
-            f"{before} {count}",
-            "its own pose, before refinement",
-        ),
+        (f"{name}, network alone", f"{before} {count}", "its own pose, before refinement"),
         (f"{name}, refined", f"{after} {count}", "over the same clouds"),
     ]
 
@@ -160,7 +157,7 @@ def verdict(s: RunSummary) -> str:
         return "No pose was published, and there was no spine to be seen."
     return (
         f"{s.published} poses published, median error {number(s.tre_mm.median)} mm; none off by more than "
-        f"{FALSE_POSE_MM:.0f} mm, none while nothing was in view."
+        f"{WRONG_MM:.0f} mm, none while nothing was in view."
     )
 
 

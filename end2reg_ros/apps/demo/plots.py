@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from end2reg_ros.apps.demo.summary import FALSE_POSE_MM, intervals, level_errors_mm
+from end2reg_ros.apps.demo.summary import intervals, level_errors_mm
+from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.plot_style import (
     ACCENT,
     GRID,
@@ -71,7 +72,7 @@ def error_over_time(rows: Sequence[CloudRow]) -> str:
             color=WARN,
             label=f"beyond {limit:.1f} mm",
         )
-    if limit > FALSE_POSE_MM:
+    if limit > WRONG_MM:
         mark_wrong(top)
     top.set_ylim(0, limit)
     top.set_ylabel("error (TRE), mm")

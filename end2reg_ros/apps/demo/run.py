@@ -8,14 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from end2reg_ros.apps.demo.processes import (
-    DemoError,
-    JsonLines,
-    NodeGroup,
-    NodeSpec,
-    node_group,
-    wait_until,
-)
+from end2reg_ros.apps.demo.processes import DemoError, JsonLines, NodeGroup, NodeSpec, node_group, wait_until
 from end2reg_ros.apps.demo.record import Usage
 from end2reg_ros.apps.demo.settings import DemoSettings
 from end2reg_ros.evaluation.rows import CloudRow, from_dict, latest, to_line

@@ -9,10 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from end2reg_ros.evaluation.figures import StreamFigures, stream_figures
-from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.rows import CloudRow
-
-FALSE_POSE_MM = WRONG_MM
 
 
 @dataclass(frozen=True)

@@ -165,8 +165,7 @@ def _tissue(
     """(N, 3) a wavy plane around the wound, 1.5 mm between points."""
     low, high = surface.points.min(axis=0), surface.points.max(axis=0)
     x, z = np.meshgrid(
-        np.arange(-TISSUE_HALF_M, TISSUE_HALF_M, 0.0015),
-        np.arange(ends[0] - 0.010, ends[1] + 0.010, 0.0015),
+        np.arange(-TISSUE_HALF_M, TISSUE_HALF_M, 0.0015), np.arange(ends[0] - 0.010, ends[1] + 0.010, 0.0015)
     )
     x, z = x.ravel(), z.ravel()
     outside = (np.abs(x) > wound) | (z < ends[0]) | (z > ends[1])
