@@ -89,7 +89,11 @@ def draw_curves(log: Path, picture: Path) -> None:
         (masks, "validation_mask_iou", "IoU with bone, validation"),
     ):  # fmt: skip
         given = [(int(row["iteration"]), float(row[name])) for row in rows if row[name] not in ("", None)]
-        axes.plot(*zip(*given, strict=True) if given else ([], []), marker=".", label=label)
+        axes.plot(
+            *zip(*given, strict=True) if given else ([], []),
+            marker="." if axes is errors else "",
+            label=label,
+        )
     losses.set(title="loss (mean of 100 steps)")
     errors.set(title="validation: landmark error, network alone, mm", yscale="log")
     masks.set(title="mask", ylim=(0, 1))

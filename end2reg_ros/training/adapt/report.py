@@ -111,7 +111,8 @@ def draw(path: Path, name: str, before_mm: Sequence[float], after_mm: Sequence[f
     for errors, label, colour in ((before_mm, "before", MUTED), (after_mm, "after", ACCENT)):
         found = figures(errors)
         text = f"{label}: median {_mm(found.median_mm)} mm, {100 * found.above_10_mm:.0f} % above 10 mm"
-        cumulative(axes, [v for v in errors if math.isfinite(v)], text, of=len(errors), color=colour)
+        axes.plot([], [], color=colour, label=text)  # named also where no view has a pose
+        cumulative(axes, [v for v in errors if math.isfinite(v)], "", of=len(errors), color=colour)
     mark_wrong(axes, vertical=True)
     axes.set(xscale="log", xlabel="mean landmark error of the network's own pose, mm")
     axes.set(ylim=(0.0, 1.02), ylabel="share of the held-out views with at most that error")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-tr
 safetensors = pytest.importorskip("safetensors", reason="safetensors is absent: run 'make setup-train'")
 
 from network_pairs import tiny  # noqa: E402
+from pickles import Trap  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from training_shards import know_tiny  # noqa: E402
 
@@ -111,16 +110,6 @@ def test_a_file_cut_short(path: Path, share: float) -> None:
     path.write_bytes(whole[: int(share * len(whole))])
     text = refusal(lambda: load_weights(path))
     assert text.startswith(f"weights {path} cannot be read, the file may be cut short: ")
-
-
-class Trap:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return os.mkdir, (str(self.path),)
 
 
 def test_reading_runs_no_code(path: Path, tmp_path: Path) -> None:

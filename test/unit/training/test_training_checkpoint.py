@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-train'")
 
+from pickles import Trap  # noqa: E402
 from training_shards import config_of, know_tiny, make_shards  # noqa: E402
 
 from end2reg_ros.errors import TrainingError  # noqa: E402
@@ -45,16 +44,6 @@ def test_a_resume_with_other_settings_is_refused(shards: Path, tmp_path: Path) -
         Trainer(config_of(shards, tmp_path, augmentation={"colour": 0.5}), folder, workers=0).resume()
     changed = config_of(shards, tmp_path, validate_every=3, checkpoint_minutes=9.0, validation_scenes=1)
     Trainer(changed, folder, workers=0).resume()
-
-
-class Trap:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return os.mkdir, (str(self.path),)
 
 
 def test_checkpoints_that_cannot_be_used(shards: Path, tmp_path: Path) -> None:
