@@ -22,13 +22,14 @@ from typing import Any
 import tyro
 
 import end2reg_ros
+from end2reg_ros.runtime import watchdog
 
 PACKAGE = Path(end2reg_ros.__file__).parent
 RESULTS = Path(__file__).resolve().parent / "results" / "frame_path.json"
 WORKER = "tracker_worker"
 FOLLOWED = 5
-PERIOD_S = 0.2
 PATIENCE_S = 60.0
+LONGEST_GAP_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ def trace(settings: FramePath) -> list[Call]:
     clouds = camera(settings.most_frames)
     heard: list[Any] = []
     overrides = {"method": settings.method, "network_passes": settings.network_passes, "autostart": False}
+    # Tracing makes the node slow: the watchdog must not speak between two clouds, or the track is lost and searched for.
+    overrides["watchdog_gap_s"] = watchdog.SHORTEST_GAP_S = LONGEST_GAP_S
     with tracker_node(overrides) as node:
         from end2reg_ros.msg import TrackingStatus
 

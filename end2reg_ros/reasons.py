@@ -42,13 +42,8 @@ class Reason(str, Enum):
         member.sentence = sentence
         return member
 
-    def __str__(self) -> str:
-        """The code."""
-        return str(self.value)
-
-    def __format__(self, format_spec: str) -> str:
-        """The code, formatted as text."""
-        return format(str(self.value), format_spec)
+    __str__ = str.__str__
+    __format__ = str.__format__  # type: ignore[assignment]
 
     # A cloud, dropped.
     EMPTY_FRAME = "empty_frame", Origin.CLOUD, "The frame_id is empty."

@@ -19,7 +19,7 @@ from end2reg_ros.cloud.period import PeriodMeter
 from end2reg_ros.cloud.stream_guard import Restart, StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
-from end2reg_ros.frame import Arrival, FrameProcess, Outcome, Tracker
+from end2reg_ros.frame import Arrival, FrameProcess, Tracker
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.find.initial_pose import Lookup, PriorRequest, PriorRules, no_lookup
 from end2reg_ros.registration.types import Registration
@@ -27,7 +27,7 @@ from end2reg_ros.runtime.priors import PriorQueue
 from end2reg_ros.runtime.status import Identity, StatusOutput, StatusReporter, TrackingReport
 from end2reg_ros.runtime.watchdog import Silence, Watchdog, WatchdogSettings
 from end2reg_ros.runtime.worker import Worker
-from end2reg_ros.tracking import PUBLISHING_STATES
+from end2reg_ros.tracking import PUBLISHING_STATES, TrackingUpdate
 
 # Faults in a row that could not be reported.
 MAX_UNREPORTED = 3
@@ -203,11 +203,13 @@ class TrackerRuntime:
         if outcome.drop is not None:
             self._refuse(outcome.drop, outcome.timings_ms)
             return
+        assert outcome.update is not None and outcome.cloud is not None
         began_s = perf_counter()
-        self._count(outcome, began_s)
-        pose_age_ms = self._publish(outcome)
+        self._count(outcome.update, outcome.cloud, began_s)
+        pose_age_ms = self._publish(outcome.update, outcome.cloud)
         if pose_age_ms is not None:
-            self._report_cloud(outcome, arrival.received_s, began_s, pose_age_ms)
+            timings_ms = outcome.timings_ms | {"publish": 1e3 * (perf_counter() - began_s)}
+            self._report_cloud(outcome.update, outcome.cloud, arrival.received_s, timings_ms, pose_age_ms)
 
     def _use_prior(self, cloud: Cloud) -> None:
         """The start that was offered, if there is one, before the tracker sees its first cloud."""
@@ -225,19 +227,16 @@ class TrackerRuntime:
         # The state rests on the last cloud registered, so its header stays.
         self._report(fault.code, str(fault), timings_ms)
 
-    def _count(self, outcome: Outcome, now_s: float) -> None:
-        assert outcome.update is not None and outcome.cloud is not None
-        found = outcome.update.registration
+    def _count(self, update: TrackingUpdate, cloud: Cloud, now_s: float) -> None:
+        found = update.registration
         network = None if found is None else found.network
         cells = 0 if network is None else network.cells_truncated
-        self._counters.process(now_s, outcome.cloud.truncated, cells)
+        self._counters.process(now_s, cloud.truncated, cells)
         self._watchdog.used(now_s)
         self._reported_silence = None
 
-    def _publish(self, outcome: Outcome) -> float | None:
+    def _publish(self, update: TrackingUpdate, cloud: Cloud) -> float | None:
         """Publish the pose, if there is one: its age in ms, NaN without one. None: the work was stopped meanwhile."""
-        update, cloud = outcome.update, outcome.cloud
-        assert update is not None and cloud is not None
         with self._gate:
             if not self._works:
                 return None
@@ -246,11 +245,15 @@ class TrackerRuntime:
             self._output.result(cloud, update.registration)
             return 1e-6 * (self._output.now_ns() - cloud.stamp_ns)
 
-    def _report_cloud(self, outcome: Outcome, received_s: float, began_s: float, pose_age_ms: float) -> None:
-        update, cloud = outcome.update, outcome.cloud
-        assert update is not None and cloud is not None
-        done_s = perf_counter()
-        latency_ms = 1e3 * (done_s - received_s)
+    def _report_cloud(
+        self,
+        update: TrackingUpdate,
+        cloud: Cloud,
+        received_s: float,
+        timings_ms: dict[str, float],
+        pose_age_ms: float,
+    ) -> None:
+        latency_ms = 1e3 * (perf_counter() - received_s)
         if update.published:
             self._counters.publish_pose(late=latency_ms > self.reporter.frame_budget_ms)
         code, reason = update.reason_code, update.reason
@@ -264,7 +267,7 @@ class TrackerRuntime:
                 frame_id=cloud.frame_id,
                 stamp_ns=cloud.stamp_ns,
                 registration=update.registration,
-                timings_ms=outcome.timings_ms | {"publish": 1e3 * (done_s - began_s)},
+                timings_ms=timings_ms,
                 latency_ms=latency_ms,
                 pose_age_ms=pose_age_ms,
             )
