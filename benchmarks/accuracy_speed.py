@@ -26,7 +26,7 @@ from end2reg_ros.apps.bench.speed import PACKAGES
 from end2reg_ros.apps.bench.turns import rotated
 from end2reg_ros.case import load_case
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, find_scenes, read_scene
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine
@@ -201,7 +201,7 @@ def run_variants(
             number += 1
 
 
-def given_of(scene: Scene, bench: CaseBench, start: Start, number: int) -> Given:
+def given_of(scene: StoredScene, bench: CaseBench, start: Start, number: int) -> Given:
     """What all variants are given of scene ``number``; the same on every run."""
     if start == "none":
         return Given(scene, "view", scene.cloud, "none", None)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
-from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, find_scenes, read_scene
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import CloudError, End2RegError
@@ -57,7 +57,7 @@ class MaskedRun:
     points: NDArray[np.float32] | None = None
 
 
-MaskRunner = Callable[[Scene, MaskMode], MaskedRun]
+MaskRunner = Callable[[StoredScene, MaskMode], MaskedRun]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def variant(mode: MaskMode, learned: Mask, bone: Mask, rng: np.random.Generator)
     return np.asarray(rng.permutation(learned))
 
 
-def bone_at(scene: Scene, points: NDArray[np.float32]) -> Mask:
+def bone_at(scene: StoredScene, points: NDArray[np.float32]) -> Mask:
     """(N,) true label at points (N, 3), camera frame: that of the nearest point of the scene's cloud.
 
     Raises:
@@ -159,8 +159,8 @@ def bone_at(scene: Scene, points: NDArray[np.float32]) -> Mask:
 
 
 def run_mask_study(
-    scenes: Iterable[Scene],
-    targets_of: Callable[[Scene], Targets],
+    scenes: Iterable[StoredScene],
+    targets_of: Callable[[StoredScene], Targets],
     run: MaskRunner,
     modes: Sequence[MaskMode] = MASK_MODES,
 ) -> list[MaskRow]:
@@ -246,7 +246,7 @@ def _verdict(test: SignedRank) -> str:
     return f"{'worse' if test.z < 0 else 'better'}: {test.text()}"
 
 
-def _bone(scene: Scene) -> Mask:
+def _bone(scene: StoredScene) -> Mask:
     if scene.bone is None:
         text = f"scene {scene.name}: has no bone label, which the mask study needs"
         raise CloudError(Reason.NO_BONE_LABEL, text)
@@ -273,7 +273,7 @@ class Study:
         self.registrars: dict[Path, End2RegRegistrar] = {}
         self.seeds: dict[str, int] = {}
 
-    def registrar(self, scene: Scene) -> End2RegRegistrar:
+    def registrar(self, scene: StoredScene) -> End2RegRegistrar:
         """Set up once a case."""
         assert scene.case_path is not None
         key = scene.case_path.resolve()
@@ -284,11 +284,11 @@ class Study:
             )
         return self.registrars[key]
 
-    def targets(self, scene: Scene) -> Targets:
+    def targets(self, scene: StoredScene) -> Targets:
         """Landmarks of the scene's case."""
         return targets_from_case(self.registrar(scene).case)
 
-    def run(self, scene: Scene, mode: MaskMode) -> MaskedRun:
+    def run(self, scene: StoredScene, mode: MaskMode) -> MaskedRun:
         """One registration under one mask."""
         registrar = self.registrar(scene)
         seed = self.seeds.setdefault(scene.name, len(self.seeds))
@@ -305,7 +305,7 @@ class Study:
             T = registrar.search.from_pose(scene.cloud, T).T_camera_model
         return MaskedRun(T, mask, scene.cloud.points[pose.shown.scene.index])
 
-    def prior(self, scene: Scene, centre: np.ndarray, seed: int) -> Prior:
+    def prior(self, scene: StoredScene, centre: np.ndarray, seed: int) -> Prior:
         """The truth, turned and shifted: the same for every mask."""
         rng = np.random.default_rng((seed, 77))
         axis, shift = rng.standard_normal(3), rng.standard_normal(3)

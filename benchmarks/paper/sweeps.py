@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene
+from end2reg_ros.cloud.scene_folder import StoredScene
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.benchmark import (
     BenchmarkSettings,
@@ -113,7 +113,7 @@ def points_of_sweep(sweep: SweepName, case: Case, seeds: int, case_number: int =
     return [SweepPoint(sweep, value, first + k) for value in values for k in range(seeds)]
 
 
-def draw_scene(case: Case, point: SweepPoint) -> tuple[Scene, float]:
+def draw_scene(case: Case, point: SweepPoint) -> tuple[StoredScene, float]:
     """The scene of a point, and the value that it really has.
 
     Raises:
@@ -149,7 +149,7 @@ def run_sweeps(
     for number, case in enumerate(cases):
         bench = bench_of(case)
         for sweep in settings.sweeps:
-            kept: dict[int, Scene] = {}
+            kept: dict[int, StoredScene] = {}
             for point in points_of_sweep(sweep, case, settings.seeds, number):
                 if sweep == "misalignment":  # the scene is the same at every angle
                     scene = kept.get(point.seed) or draw_scene(case, point)[0]
@@ -160,7 +160,9 @@ def run_sweeps(
                     yield SweepRow(point, case.name, measured, trial)
 
 
-def _trials(scene: Scene, bench: CaseBench, point: SweepPoint, settings: SweepSettings) -> Iterator[Trial]:
+def _trials(
+    scene: StoredScene, bench: CaseBench, point: SweepPoint, settings: SweepSettings
+) -> Iterator[Trial]:
     truth = true_pose(scene, bench.targets)
     cloud, region_ms = bench.cloud_of(scene, settings.region)
     kind: PriorKind = "perturbed" if point.sweep == "misalignment" else settings.prior

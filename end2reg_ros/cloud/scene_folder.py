@@ -33,7 +33,7 @@ _FAR_M = 50.0
 
 
 @dataclass(frozen=True)
-class Scene:
+class StoredScene:
     """One view with its truth.
 
     Attributes:
@@ -57,7 +57,7 @@ class Scene:
     case_hash: str = ""
 
 
-def write_scene(folder: Path, scene: Scene) -> None:
+def write_scene(folder: Path, scene: StoredScene) -> None:
     """Write scene.json and cloud.ply into ``folder`` (made if missing); the case's path becomes relative."""
     folder.mkdir(parents=True, exist_ok=True)
     write_ply(folder / CLOUD_FILE, PlyPoints(scene.cloud.points, scene.cloud.colours, scene.bone))
@@ -74,7 +74,7 @@ def write_scene(folder: Path, scene: Scene) -> None:
     (folder / SCENE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def read_scene(folder: Path) -> Scene:
+def read_scene(folder: Path) -> StoredScene:
     """Read and check one scene folder. Invalid points (NaN, Inf, zero) are dropped, with their labels.
 
     Raises:
@@ -93,7 +93,7 @@ def read_scene(folder: Path) -> Scene:
     T_camera_levels = {name: _transform(folder, f"T_camera_levels.{name}", T) for name, T in levels.items()}
     stored = read_ply(file)
     cloud, valid = valid_cloud(file, stored, frame_id)
-    return Scene(
+    return StoredScene(
         name=folder.resolve().name,
         cloud=cloud,
         bone=None if stored.bone is None else stored.bone[valid],

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene, read_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, read_scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import RegistrationError
 from end2reg_ros.evaluation.metrics import (
@@ -94,7 +94,7 @@ class Given:
         region_ms: time of the region finder.
     """
 
-    scene: Scene
+    scene: StoredScene
     region: Region
     cloud: Cloud | None
     kind: PriorKind
@@ -133,7 +133,7 @@ class CaseBench:
         for registrar in self.registrars.values():
             registrar.warm_up()
 
-    def cloud_of(self, scene: Scene, region: Region) -> tuple[Cloud | None, float]:
+    def cloud_of(self, scene: StoredScene, region: Region) -> tuple[Cloud | None, float]:
         """What a method is given of a scene, and the milliseconds that finding it took.
 
         Raises:
@@ -149,7 +149,7 @@ class CaseBench:
 
 
 def run_benchmark(
-    folders: Sequence[Path], bench_of: Callable[[Scene], CaseBench], settings: BenchmarkSettings
+    folders: Sequence[Path], bench_of: Callable[[StoredScene], CaseBench], settings: BenchmarkSettings
 ) -> Iterator[Trial]:
     """Run all trials, scene by scene.
 

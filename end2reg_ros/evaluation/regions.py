@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene
+from end2reg_ros.cloud.scene_folder import StoredScene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.reasons import Reason
@@ -52,7 +52,7 @@ def region_finder_of(case: Case, weights: Path | None = None) -> RegionFinder:
     return find
 
 
-def cloud_of_region(scene: Scene, region: Region) -> Cloud:
+def cloud_of_region(scene: StoredScene, region: Region) -> Cloud:
     """The scene's cloud, or only its true bone. What a finder finds is ``found_cloud``'s.
 
     Raises:

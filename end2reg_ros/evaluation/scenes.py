@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene, read_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, read_scene
 from end2reg_ros.errors import CloudError
 from end2reg_ros.evaluation.metrics import Pose, Targets, targets_from_case
 from end2reg_ros.evaluation.regions import Region, cloud_of_region
@@ -14,7 +14,7 @@ from end2reg_ros.reasons import Reason
 
 
 def check_scenes(
-    folders: Sequence[Path], case_of: Callable[[Scene], Case], regions: Sequence[Region]
+    folders: Sequence[Path], case_of: Callable[[StoredScene], Case], regions: Sequence[Region]
 ) -> None:
     """Read every scene and its case once, so that a bad one is told before hours of work and not after.
 
@@ -40,7 +40,7 @@ def check_scenes(
             cloud_of_region(scene, region)
 
 
-def true_pose(scene: Scene, targets: Targets) -> Pose:
+def true_pose(scene: StoredScene, targets: Targets) -> Pose:
     """The truth of a scene.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene, write_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, write_scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.names import CAMERA_FRAME
@@ -183,12 +183,14 @@ def scene_of_frame(
     tags: dict[str, Any],
     case_path: Path | None,
     frame_id: str = CAMERA_FRAME,
-) -> Scene:
+) -> StoredScene:
     """A frame as a scene of an unorganised cloud: the valid points, in image order."""
     valid = np.isfinite(frame.points[..., 2])
     stamp_ns = round(frame.t_s * 1e9)
     cloud = Cloud(frame.points[valid], frame.colours[valid], frame_id, stamp_ns, received=int(valid.size))
-    return Scene(name, cloud, frame.bone[valid], frame.T_camera_model, frame.T_camera_levels, tags, case_path)
+    return StoredScene(
+        name, cloud, frame.bone[valid], frame.T_camera_model, frame.T_camera_levels, tags, case_path
+    )
 
 
 def write_simulated_scene(folder: Path, case: Case, settings: SceneSettings) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.cli.evaluate import Evaluate
-from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene, write_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, find_scenes, read_scene, write_scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CaseError, CloudError, End2RegError
 from end2reg_ros.evaluation.benchmark import (
@@ -87,7 +87,7 @@ def scenes(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         points = np.concatenate([bone, table]).astype(np.float32)
         label = np.arange(len(points)) < len(bone)
         cloud = Cloud(points, np.full((len(points), 3), 150, np.uint8), "cam", 0)
-        scene = Scene(f"scene_{number}", cloud, label, T, {}, {"number": number}, case.path)
+        scene = StoredScene(f"scene_{number}", cloud, label, T, {}, {"number": number}, case.path)
         write_scene(folder / scene.name, scene)
     yield folder
 
@@ -145,11 +145,11 @@ def test_region_bone_gives_only_bone(scenes: Path, bench: CaseBench) -> None:
     bench.registrars["fake"] = fake
     run(scenes, bench, BenchmarkSettings(("fake",), ("none",), ("bone",)))
     assert all(cloud.points[:, 0].max() < 0.15 for cloud in fake.clouds)
-    scene = Scene("bare", fake.clouds[0], None, TRUTH)
+    scene = StoredScene("bare", fake.clouds[0], None, TRUTH)
     with pytest.raises(CloudError) as caught:
         cloud_of_region(scene, "bone")
     assert str(caught.value) == "scene bare: has no bone label, which --regions bone needs"
-    covered = Scene("covered", fake.clouds[0], np.zeros(len(fake.clouds[0].points), bool), TRUTH)
+    covered = StoredScene("covered", fake.clouds[0], np.zeros(len(fake.clouds[0].points), bool), TRUTH)
     with pytest.raises(CloudError) as caught:
         cloud_of_region(covered, "bone")
     assert str(caught.value) == "scene covered: no point is bone, which --regions bone needs"
@@ -216,7 +216,9 @@ def test_success_against_misalignment(scenes: Path, bench: CaseBench, tmp_path: 
 
 
 def test_truth_of_another_anatomy_is_refused(case: Case) -> None:
-    scene = Scene("odd", Cloud(np.zeros((1, 3), np.float32), None, "cam", 0), None, TRUTH, {"C1": TRUTH})
+    scene = StoredScene(
+        "odd", Cloud(np.zeros((1, 3), np.float32), None, "cam", 0), None, TRUTH, {"C1": TRUTH}
+    )
     with pytest.raises(CloudError) as caught:
         true_pose(scene, targets_from_case(case))
     assert str(caught.value) == "scene odd: its levels (C1) are not the case's (L1, L2, L3, L4, L5)"
@@ -306,7 +308,7 @@ def test_faults_of_the_command(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(End2RegError) as fault:
         Evaluate(scenes, tmp_path / "out", seed=-1).run()
     assert str(fault.value) == "--seed is -1, must be at least 0"
-    scene = Scene("alone", Cloud(np.ones((4, 3), np.float32), None, "cam", 0), None, TRUTH)
+    scene = StoredScene("alone", Cloud(np.ones((4, 3), np.float32), None, "cam", 0), None, TRUTH)
     write_scene(tmp_path / "alone", scene)
     with pytest.raises(CaseError) as nameless:
         Evaluate(tmp_path / "alone", tmp_path / "out").run()

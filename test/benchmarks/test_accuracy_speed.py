@@ -25,7 +25,7 @@ from benchmarks.accuracy_speed import (
 )
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene, write_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, write_scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CaseError, End2RegError, RegistrationError
 from end2reg_ros.registration import CLASSICAL
@@ -56,7 +56,7 @@ def scenes(tmp_path: Path) -> Path:
     points = np.arange(1, 31, dtype=np.float32).reshape(10, 3) / 100
     for number in range(3):
         case = bundled_case().path
-        scene = Scene(f"s{number}", Cloud(points, None, "cam", 0), None, TRUTH, {}, {}, case)
+        scene = StoredScene(f"s{number}", Cloud(points, None, "cam", 0), None, TRUTH, {}, {}, case)
         write_scene(tmp_path / "suite" / f"s{number}", scene)
     return tmp_path / "suite"
 
@@ -101,7 +101,8 @@ def test_scenes_are_grouped_by_case(scenes: Path, tmp_path: Path) -> None:
     assert by_case(folders, None) == {bundled_case().path.resolve(): folders}
     assert by_case(folders, tmp_path) == {tmp_path.resolve(): folders}
     write_scene(
-        tmp_path / "loose", Scene("loose", Cloud(np.ones((3, 3), np.float32), None, "c", 0), None, TRUTH)
+        tmp_path / "loose",
+        StoredScene("loose", Cloud(np.ones((3, 3), np.float32), None, "c", 0), None, TRUTH),
     )
     with pytest.raises(CaseError) as caught:
         by_case([tmp_path / "loose"], None)

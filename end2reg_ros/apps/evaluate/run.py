@@ -13,7 +13,7 @@ import numpy as np
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene, find_scenes
+from end2reg_ros.cloud.scene_folder import StoredScene, find_scenes
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import CaseError
 from end2reg_ros.evaluation.benchmark import BenchmarkSettings, CaseBench, Trial, run_benchmark
@@ -36,7 +36,7 @@ class EvaluatedCases:
     benches: dict[Path, CaseBench] = field(default_factory=dict)
     _cases: dict[Path, Case] = field(default_factory=dict)
 
-    def case_of(self, scene: Scene) -> Case:
+    def case_of(self, scene: StoredScene) -> Case:
         """The scene's case.
 
         Raises:
@@ -54,7 +54,7 @@ class EvaluatedCases:
                 raise CaseError(f"{where}{error}") from None
         return self._cases[key]
 
-    def bench_of(self, scene: Scene) -> CaseBench:
+    def bench_of(self, scene: StoredScene) -> CaseBench:
         """The scene's case with its registrars, warm.
 
         Raises:

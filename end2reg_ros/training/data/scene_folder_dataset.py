@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from end2reg_ros import se3
-from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, find_scenes, read_scene
 from end2reg_ros.errors import TrainingError
 from end2reg_ros.training.command import main
 from end2reg_ros.training.data.anatomies import load_individual, make_anatomy
@@ -76,7 +76,7 @@ class SceneFolderDataset:
         view = LabelledView(cloud.points, cloud.colours, bone, scene.T_camera_model, name, suite)
         return make_scene(view, anatomy, 0, tags), anatomy
 
-    def _anatomy(self, scene: Scene, folder: Path) -> tuple[str, AnatomySample]:
+    def _anatomy(self, scene: StoredScene, folder: Path) -> tuple[str, AnatomySample]:
         path = scene.case_path
         if path is None:
             text = 'names no case; add "case": "PATH", or the tag "spine": false where it shows no spine'

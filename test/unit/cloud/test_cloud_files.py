@@ -14,7 +14,7 @@ import pytest
 from end2reg_ros import se3
 from end2reg_ros.cloud.files import read_cloud
 from end2reg_ros.cloud.ply import PlyPoints, read_ply, write_ply
-from end2reg_ros.cloud.scene_folder import Scene, find_scenes, read_scene, write_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, find_scenes, read_scene, write_scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 
@@ -172,13 +172,13 @@ def test_real_pcd_has_its_published_counts(shared_data: Path) -> None:
 # Scene folders
 
 
-def scene(case_path: Path | None = None) -> Scene:
+def scene(case_path: Path | None = None) -> StoredScene:
     T = se3.from_rotation_translation(
         se3.rotation_from_vector(np.array([0.1, 0.2, 3.0])), np.array([0, 0.1, 0.6])
     )
     levels = {"L1": T, "L2": np.eye(4)}
     cloud = Cloud(POINTS, COLOURS, "cam", 0, received=20)
-    return Scene("scene_0000", cloud, BONE, T, levels, {"occlusion": 0.3, "kind": "hand"}, case_path)
+    return StoredScene("scene_0000", cloud, BONE, T, levels, {"occlusion": 0.3, "kind": "hand"}, case_path)
 
 
 def test_scene_round_trip(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from benchmarks.mask_study import (
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.cloud.scene_folder import Scene
+from end2reg_ros.cloud.scene_folder import StoredScene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError, End2RegError
 from end2reg_ros.evaluation.metrics import targets_from_case
@@ -31,9 +31,9 @@ LEARNED = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], bool)
 BONE = np.array([1, 1, 0, 1, 1, 0, 0, 0, 0, 0], bool)
 
 
-def scene(name: str, bone: np.ndarray | None = BONE) -> Scene:
+def scene(name: str, bone: np.ndarray | None = BONE) -> StoredScene:
     points = np.stack([np.arange(10.0), np.zeros(10), np.ones(10)], axis=1).astype(np.float32) / 100
-    return Scene(name, Cloud(points, None, "cam", 0), bone, np.eye(4))
+    return StoredScene(name, Cloud(points, None, "cam", 0), bone, np.eye(4))
 
 
 def test_scores_by_hand() -> None:
@@ -67,7 +67,7 @@ def test_study_from_scenes_to_table() -> None:
     targets = targets_from_case(case)
     shift_mm = {"learned": 1.0, "ones": 3.0, "random": 20.0, "truth": 1.0}
 
-    def run(seen: Scene, mode: MaskMode) -> MaskedRun:
+    def run(seen: StoredScene, mode: MaskMode) -> MaskedRun:
         mask = variant(mode, LEARNED, BONE, np.random.default_rng(0))
         if mode == "random" and seen.name == "s0":
             return MaskedRun(None, mask)

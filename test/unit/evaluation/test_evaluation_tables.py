@@ -12,7 +12,7 @@ from stand_in import StandInRegistrar
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.cloud.scene_folder import Scene, write_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, write_scene
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import End2RegError, RegistrationError
 from end2reg_ros.evaluation.benchmark import BenchmarkSettings, CaseBench, Trial, run_benchmark
@@ -43,7 +43,9 @@ class Recorder(StandInRegistrar):
 def folder(case: Case, tmp_path: Path) -> Path:
     points = np.arange(1, 31, dtype=np.float32).reshape(10, 3) / 100
     colours = np.arange(30, dtype=np.uint8).reshape(10, 3)
-    scene = Scene("scene", Cloud(points, colours, "cam", 0), np.arange(10) < 4, TRUTH, {}, {}, case.path)
+    scene = StoredScene(
+        "scene", Cloud(points, colours, "cam", 0), np.arange(10) < 4, TRUTH, {}, {}, case.path
+    )
     write_scene(tmp_path / "scene", scene)
     return tmp_path / "scene"
 

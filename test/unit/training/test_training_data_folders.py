@@ -11,7 +11,7 @@ import pytest
 
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.cloud.scene_folder import Scene, read_scene, write_scene
+from end2reg_ros.cloud.scene_folder import StoredScene, read_scene, write_scene
 from end2reg_ros.errors import CloudError, TrainingError
 from end2reg_ros.simulation.random_scenes import SceneSettings, scene_of_frame, simulate_scene
 from end2reg_ros.training.data.anatomies import load_individual, make_anatomy
@@ -21,7 +21,7 @@ from end2reg_ros.training.data.scene_making import make_scene
 
 
 @pytest.fixture(scope="module")
-def simulated() -> Scene:
+def simulated() -> StoredScene:
     case = load_case(bundled_case_path())
     scene = simulate_scene(case, SceneSettings("standard", 11))
     return replace(scene_of_frame("a", scene.frame, scene.tags, case.path), case_hash=case.hash)
@@ -40,7 +40,7 @@ def same(a: SceneSample, b: SceneSample) -> None:
 
 
 @pytest.mark.slow
-def test_a_scene_folder_equals_the_shard_of_its_frame(simulated: Scene, tmp_path: Path) -> None:
+def test_a_scene_folder_equals_the_shard_of_its_frame(simulated: StoredScene, tmp_path: Path) -> None:
     write_scene(tmp_path / "scenes" / "a", simulated)
     individual = load_individual(bundled_case_path())
     anatomy = make_anatomy(individual.case, individual.case.name, individual.group)
@@ -65,7 +65,7 @@ def test_a_scene_folder_equals_the_shard_of_its_frame(simulated: Scene, tmp_path
 
 
 @pytest.mark.slow
-def test_colours_and_labels_may_be_missing(simulated: Scene, tmp_path: Path) -> None:
+def test_colours_and_labels_may_be_missing(simulated: StoredScene, tmp_path: Path) -> None:
     bare = replace(simulated, bone=None, cloud=replace(simulated.cloud, colours=None))
     write_scene(tmp_path / "s" / "a", bare)
     # Our own writer gives points without colours grey ones; others leave them out.
@@ -82,7 +82,7 @@ def test_colours_and_labels_may_be_missing(simulated: Scene, tmp_path: Path) -> 
     assert load_scene(tmp_path / "shards" / "scene" / "000000.npz").colours is None
 
 
-def test_a_view_without_a_spine(simulated: Scene, tmp_path: Path) -> None:
+def test_a_view_without_a_spine(simulated: StoredScene, tmp_path: Path) -> None:
     write_scene(tmp_path / "a", replace(simulated, case_path=None, tags={"spine": False}))
     sample, anatomy = SceneFolderDataset(tmp_path)[0]
     assert sample.anatomy == "" and not len(sample.points) and len(sample.view_points) > 1000
@@ -90,7 +90,7 @@ def test_a_view_without_a_spine(simulated: Scene, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_used_is_told(simulated: Scene, tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_told(simulated: StoredScene, tmp_path: Path) -> None:
     with pytest.raises(CloudError, match="holds no scene folder"):
         SceneFolderDataset(tmp_path)
     write_scene(tmp_path / "a", replace(simulated, case_path=None))
