@@ -19,7 +19,7 @@ Scenario = Literal["demo", "still", "stress", "leave", "theatre", "occlude"]
 
 
 @dataclass
-class Bench:
+class BenchMethods:
     """Speed, memory and error of methods on a simulated sequence, through the node's own path without ROS, as JSON.
 
     Every method has a process of its own; they take turns on the same frames. Methods whose packages are missing are

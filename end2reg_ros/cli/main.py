@@ -21,7 +21,7 @@ HELP_WORDS = ("-h", "--help", "help")
 
 
 @dataclass(frozen=True)
-class Command:
+class Subcommand:
     """One subcommand: the words that call it, ``module:class`` with ``run() -> int``, and one line of help."""
 
     name: str
@@ -37,22 +37,22 @@ class Command:
 # Texts stand here and not in the modules: the list must print without importing Open3D or matplotlib.
 # fmt: off
 COMMANDS = (
-    Command("demo", "demo:Demo", "simulated camera -> ROS 2 -> tracker -> TF, live table, report with pictures"),
-    Command("case create", "case:CaseCreate", "make a case folder from meshes (mm) or a CT label map"),
-    Command("case show", "case:CaseShow", "print what a case folder holds, write a picture of it"),
-    Command("case validate", "case:CaseValidate", "check a case folder and name its faults"),
-    Command("case adapt", "case_adapt:CaseAdapt", "tune the network to one case; kept only if not worse"),
-    Command("simulate", "simulate:Simulate", "write simulated scene folders or a recording, with the truth"),
-    Command("register", "register:Register", "register one cloud to a case and print the pose (metres)"),
-    Command("track", "track:Track", "run the tracker over a recording: trajectory, states, summary"),
-    Command("evaluate", "evaluate:Evaluate", "TRE (mm) and success tables of methods over scene folders"),
-    Command("train", "train:Train", "train the network from shards of simulated scenes; resumable"),
-    Command("export", "export:Export", "write the network as ONNX files, without torch"),
-    Command("engine build", "engine:BuildEngine", "make beforehand what a first start makes: graphs, plans, the case's side"),
-    Command("engine info", "engine:ShowEngine", "which engine runs the network and why; cache; what others lack"),
-    Command("engine verify", "engine:VerifyEngine", "hold an engine against the torch reference on random scenes"),
-    Command("bench demo", "bench:BenchDemo", "rate, latency, memory and error of the nodes over ROS 2"),
-    Command("bench", "bench:Bench", "cost of a frame by stage, and error, of several methods, as JSON"),
+    Subcommand("demo", "demo:Demo", "simulated camera -> ROS 2 -> tracker -> TF, live table, report with pictures"),
+    Subcommand("case create", "case:CaseCreate", "make a case folder from meshes (mm) or a CT label map"),
+    Subcommand("case show", "case:CaseShow", "print what a case folder holds, write a picture of it"),
+    Subcommand("case validate", "case:CaseValidate", "check a case folder and name its faults"),
+    Subcommand("case adapt", "case_adapt:CaseAdapt", "tune the network to one case; kept only if not worse"),
+    Subcommand("simulate", "simulate:Simulate", "write simulated scene folders or a recording, with the truth"),
+    Subcommand("register", "register:Register", "register one cloud to a case and print the pose (metres)"),
+    Subcommand("track", "track:TrackRecording", "run the tracker over a recording: trajectory, states, summary"),
+    Subcommand("evaluate", "evaluate:Evaluate", "TRE (mm) and success tables of methods over scene folders"),
+    Subcommand("train", "train:Train", "train the network from shards of simulated scenes; resumable"),
+    Subcommand("export", "export:Export", "write the network as ONNX files, without torch"),
+    Subcommand("engine build", "engine:BuildEngine", "make beforehand what a first start makes: graphs, plans, the case's side"),
+    Subcommand("engine info", "engine:ShowEngine", "which engine runs the network and why; cache; what others lack"),
+    Subcommand("engine verify", "engine:VerifyEngine", "hold an engine against the torch reference on random scenes"),
+    Subcommand("bench demo", "bench:BenchDemo", "rate, latency, memory and error of the nodes over ROS 2"),
+    Subcommand("bench", "bench:BenchMethods", "cost of a frame by stage, and error, of several methods, as JSON"),
 )
 # fmt: on
 
@@ -116,12 +116,12 @@ def _run(args: list[str]) -> int:
     return _call(found, args[len(found.words) :])
 
 
-def find(args: Sequence[str]) -> Command | None:
+def find(args: Sequence[str]) -> Subcommand | None:
     """The command whose words ``args`` begin with."""
     return next((c for c in COMMANDS if tuple(args[: len(c.words)]) == c.words), None)
 
 
-def overview(commands: Sequence[Command] = COMMANDS) -> str:
+def overview(commands: Sequence[Subcommand] = COMMANDS) -> str:
     """The text of ``end2reg --help``."""
     width = max(len(c.name) for c in commands)
     lines = [
@@ -138,7 +138,7 @@ def overview(commands: Sequence[Command] = COMMANDS) -> str:
     return "\n".join(lines)
 
 
-def _call(command: Command, args: list[str]) -> int:
+def _call(command: Subcommand, args: list[str]) -> int:
     import tyro
 
     module, class_name = command.target.split(":")
@@ -150,7 +150,7 @@ def _call(command: Command, args: list[str]) -> int:
     return int(instance.run())
 
 
-def _unknown(args: list[str], group: list[Command]) -> str:
+def _unknown(args: list[str], group: list[Subcommand]) -> str:
     if group:
         typed, known = " ".join(args[:2]), [c.name for c in group]
     else:

@@ -11,7 +11,7 @@ from end2reg_ros.engine.options import EngineChoice
 
 
 @dataclass(frozen=True)
-class Track:
+class TrackRecording:
     """Track a case through a rosbag2. Exit 0 when at least one pose was published."""
 
     case: Path

@@ -13,7 +13,7 @@ import pytest
 from end2reg_ros import se3
 from end2reg_ros.apps.track.files import network_distances_mm, write_track
 from end2reg_ros.apps.track.run import FrameRecord
-from end2reg_ros.cli.track import Track
+from end2reg_ros.cli.track import TrackRecording
 from end2reg_ros.registration.types import LevelResult, NetworkEstimate, Quality, Registration
 from end2reg_ros.tracking.types import State, TrackingUpdate
 
@@ -106,4 +106,4 @@ def test_a_classical_run_tells_nothing_of_a_network(tmp_path: Path) -> None:
 
 
 def test_the_learned_method_is_the_default() -> None:
-    assert (Track.method, Track.engine, Track.weights) == ("end2reg", "auto", None)
+    assert (TrackRecording.method, TrackRecording.engine, TrackRecording.weights) == ("end2reg", "auto", None)

@@ -47,7 +47,7 @@ from end2reg_ros.apps.bench.speed import SpeedSettings, is_good, run_speed
 from end2reg_ros.apps.bench.tables import markdown, thread_table
 from end2reg_ros.apps.bench.turns import follow_in_turns, rotated, start_in_turns, stream_in_turns
 from end2reg_ros.cli import bench as cli
-from end2reg_ros.cli.bench import Bench
+from end2reg_ros.cli.bench import BenchMethods
 from end2reg_ros.errors import End2RegError, RegistrationError
 from end2reg_ros.evaluation import host
 from end2reg_ros.evaluation.metrics import targets_from_case
@@ -620,12 +620,12 @@ def test_options_out_of_range_are_named() -> None:
         ({"seed": -1}, "--seed is -1, must be at least 0"),
     ):
         with pytest.raises(End2RegError) as caught:
-            Bench(**options).settings()  # type: ignore[arg-type]
+            BenchMethods(**options).settings()  # type: ignore[arg-type]
         assert str(caught.value) == text
 
 
 def test_quick_measures_little() -> None:
-    whole, quick = Bench().settings(), Bench(quick=True).settings()
+    whole, quick = BenchMethods().settings(), BenchMethods(quick=True).settings()
     assert whole.plan.frames == 150 and whole.scaling == ScalingPlan() and whole.threads == (1, 2)
     assert (whole.plan.sensor.width, whole.plan.sensor.height) == (640, 480)
     assert [s.name for s in whole.methods] == [
@@ -633,8 +633,8 @@ def test_quick_measures_little() -> None:
     ]  # fmt: skip
     assert (quick.plan.frames, quick.plan.views, quick.threads) == (6, 1, ())
     assert quick.scaling is not None and quick.scaling.points == (20_000,)
-    assert Bench(points=(), thread_counts=()).settings().scaling is None
-    assert {(s.threads, s.cores) for s in Bench(threads=1, cores=3).settings().methods} == {(1, 3)}
+    assert BenchMethods(points=(), thread_counts=()).settings().scaling is None
+    assert {(s.threads, s.cores) for s in BenchMethods(threads=1, cores=3).settings().methods} == {(1, 3)}
 
 
 def test_the_command_prints_and_writes(
@@ -647,17 +647,17 @@ def test_the_command_prints_and_writes(
     monkeypatch.setattr(speed, "run_speed", lambda case, settings, tell: tell("hello") or found)
     monkeypatch.setattr(speed_plots, "write_speed_plots", lambda folder, shown: (folder / "x.png").touch())
     monkeypatch.setattr(sys, "argv", ["/somewhere/end2reg", "bench", "--json"])
-    assert Bench(json=True, out=tmp_path / "out").run() == 0
+    assert BenchMethods(json=True, out=tmp_path / "out").run() == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == {"command": "end2reg bench --json", **found}
     assert printed.err.strip() == "bench, 0 s: hello"
     assert (tmp_path / "out" / "bench.json").read_text() == printed.out
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"bench.json", "bench.md", "x.png"}
-    assert Bench().run() == 0
+    assert BenchMethods().run() == 0
     assert capsys.readouterr().out == (tmp_path / "out" / "bench.md").read_text()
     found["methods"] = [{**document["methods"][0], "poses": 0}]
-    assert Bench().run() == 1
+    assert BenchMethods().run() == 1
 
 
 def test_a_wrong_pose_in_tracking_is_not_good(document: dict[str, Any]) -> None:

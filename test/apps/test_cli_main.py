@@ -45,7 +45,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], No
             def run(self) -> int:
                 return run()
 
-        monkeypatch.setattr(cli, "COMMANDS", (cli.Command("probe", "probe:Probe", "a probe"),))
+        monkeypatch.setattr(cli, "COMMANDS", (cli.Subcommand("probe", "probe:Probe", "a probe"),))
         monkeypatch.setitem(sys.modules, "end2reg_ros.cli.probe", SimpleNamespace(Probe=Probe))  # type: ignore[arg-type]
 
     return install
@@ -70,7 +70,7 @@ def test_help_lists_every_command_without_heavy_imports() -> None:
 
 @pytest.mark.parametrize("entry", cli.COMMANDS, ids=lambda c: "-".join(c.words))
 def test_every_command_exists_and_explains_itself(
-    entry: cli.Command, capsys: pytest.CaptureFixture[str]
+    entry: cli.Subcommand, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*entry.words, "--help"]) == 0
     text = capsys.readouterr().out

@@ -19,6 +19,7 @@ from boxes_case import boxes_case
 from rich.console import Console
 
 from end2reg_ros.apps.demo import processes as demo_processes
+from end2reg_ros.apps.demo import run as demo_run
 from end2reg_ros.apps.demo.assess import assess, make_run
 from end2reg_ros.apps.demo.figures import verdict
 from end2reg_ros.apps.demo.processes import (
@@ -30,12 +31,13 @@ from end2reg_ros.apps.demo.processes import (
     nodes_environment,
     stop_all,
 )
-from end2reg_ros.apps.demo.record import Run, TrackerFacts, Usage
+from end2reg_ros.apps.demo.record import DemoRun, TrackerFacts, Usage
 from end2reg_ros.apps.demo.run import RunRecord, node_specs
 from end2reg_ros.apps.demo.seeds import markdown, network_lines, overall, parse_seeds
 from end2reg_ros.apps.demo.settings import DemoSettings, Method, Scenario, Start
 from end2reg_ros.apps.demo.summary import summarise
 from end2reg_ros.apps.demo.view import Now, PlainView, live_table
+from end2reg_ros.cli import main as cli
 from end2reg_ros.engine.options import EngineChoice
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation import host
@@ -382,7 +384,7 @@ def test_the_bench_table_and_its_totals() -> None:
         rows = [row(t / 10, error) for t in range(21)]
         summary = summarise(rows)
         cost = {"tracker": Usage(80.0, 90.0, 400.0)}
-        runs[seed] = Run("", "", rows, summary, assess(summary, [], "demo"), cost, {"superseded": 3})
+        runs[seed] = DemoRun("", "", rows, summary, assess(summary, [], "demo"), cost, {"superseded": 3})
     total = overall(runs)
     assert (total["seeds"], total["good"], total["published"], total["false_tracking"]) == (3, 2, 63, 21)
     assert total["tre_median_mm"] == pytest.approx(1.5)
@@ -406,3 +408,41 @@ def test_the_nodes_table_tells_the_network_alone() -> None:
         "First pose heard 0.50 s after the first cloud that shows the spine.",
     ]
     assert network_lines({**total, "network_tre_median_mm": float("nan")}) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--duration", "0"], "--duration is 0 s, must lie in 1 .. 3600"),
+        (["--rate", "200"], "--rate is 200 Hz, must lie in 0.5 .. 60"),
+        (["--threads", "0"], "--threads is 0, must lie in 1 .. 64"),
+        (
+            ["--method", "icp", "--start", "none"],
+            "--method icp needs a start: --start landmarks, or another method",
+        ),
+        (["--out", __file__], f"--out: {__file__} exists and is not a folder"),
+    ],
+)
+def test_bad_options_are_one_line(args: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", *args]) == 1
+    assert capsys.readouterr().err == f"end2reg: error: {text}\n"
+
+
+def test_without_ros_the_demo_says_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(demo_run, "_importable", lambda name: name != "rclpy")
+    assert cli.main(["demo", "--out", str(tmp_path / "report")]) == 1
+    assert capsys.readouterr().err == (
+        "end2reg: error: ROS 2 is not complete here: no rclpy; run `make setup` (or source your ROS 2 workspace)\n"
+    )
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_missing_case_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(demo_run, "_importable", lambda name: True)
+    assert cli.main(["demo", "--case", "/no/such/case", "--out", str(tmp_path / "report")]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("end2reg: error: /no/such/case") and err.count("\n") == 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from end2reg_ros.apps.demo.plots import error_over_time
-from end2reg_ros.apps.demo.record import Picture, Run, TrackerFacts, Usage
+from end2reg_ros.apps.demo.record import DemoRun, Picture, TrackerFacts, Usage
 from end2reg_ros.apps.demo.report import write_report
 from end2reg_ros.apps.demo.summary import intervals, summarise
 from end2reg_ros.evaluation.rows import CloudRow, latest, read_rows, to_line, write_rows
@@ -188,7 +188,7 @@ def test_the_log_keeps_every_row(tmp_path: Path) -> None:
 
 def a_report(folder: Path, problems: tuple[str, ...] = ()) -> tuple[str, dict[str, object]]:
     rows = a_run()
-    run = Run(
+    run = DemoRun(
         "Spine <tracking>", "boxes", rows, summarise(rows), problems, {"tracker": Usage(81.0, 120.0, 400.0)},
         {"superseded": 16}, {"case hash": "ab" * 32}, [("L1", (200, 80, 90))],
     )  # fmt: skip
@@ -237,7 +237,7 @@ def test_a_bad_run_says_why(tmp_path: Path) -> None:
 def test_the_page_of_a_learned_run_tells_start_engine_and_both_errors(tmp_path: Path) -> None:
     rows = with_network([row(k / 10, error=0.25) for k in range(12)], *(2.0 + 0.1 * k for k in range(10)))
     told = TrackerFacts("end2reg", "onnxruntime", "0123456789abcdef", "none", 0, 7)
-    run = Run("learned", "boxes", rows, summarise(rows), tracker=told)
+    run = DemoRun("learned", "boxes", rows, summarise(rows), tracker=told)
     text = write_report(tmp_path, run).read_text()
     data = json.loads((tmp_path / "summary.json").read_text())
     plain = " ".join(re.sub(r"<[^>]+>", " ", text).split())

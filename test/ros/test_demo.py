@@ -16,12 +16,11 @@ import psutil
 import pytest
 
 import end2reg_ros
-from end2reg_ros.apps.demo import run as demo_run
 from end2reg_ros.apps.demo.summary import summarise
-from end2reg_ros.cli import main as cli
 from end2reg_ros.evaluation.rows import read_rows
 
 ROOT = Path(end2reg_ros.__file__).parents[1]
+pytestmark = pytest.mark.timeout(300)
 START_LIMIT_S = 180.0  # the first start makes the engine
 
 
@@ -70,34 +69,18 @@ def assert_all_gone(processes: list[psutil.Process], seconds: float) -> None:
     assert alive == []
 
 
-# --- the demo itself ---------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def short_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     """One run of the default method from nothing, with its report: long enough for a search on a busy machine."""
     out = tmp_path_factory.mktemp("demo") / "a report"  # a blank in the path
-    command = [
-        sys.executable,
-        "-m",
-        "end2reg_ros.cli.main",
-        "demo",
-        "--duration",
-        "20",
-        "--rate",
-        "8",
-        "--json",
-        "--out",
-        str(out),
-    ]
+    command = [sys.executable, "-m", "end2reg_ros.cli.main", "demo"]
+    command += ["--duration", "20", "--rate", "8", "--json", "--out", str(out)]
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment(), timeout=START_LIMIT_S + 60
     )
     return done, out
 
 
-@pytest.mark.ros
-@pytest.mark.timeout(300)
 def test_a_short_demo_is_good_to_the_millimetre(
     short_demo: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
@@ -130,8 +113,6 @@ def test_a_short_demo_is_good_to_the_millimetre(
     assert data["usage"]["tracker"]["rss_mb"] > 50
 
 
-@pytest.mark.ros
-@pytest.mark.timeout(300)
 def test_the_report_holds_the_same_figures(short_demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     done, out = short_demo
     data = json.loads(done.stdout)
@@ -155,8 +136,6 @@ def test_the_report_holds_the_same_figures(short_demo: tuple[subprocess.Complete
     assert {p.name for p in (out / "logs").glob("*.log")} == {"camera.log", "tracker.log", "listener.log"}
 
 
-@pytest.mark.ros
-@pytest.mark.timeout(300)
 def test_the_demo_says_what_it_does(short_demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     done, out = short_demo
     assert "the tracker is given no start: it finds the spine in the camera's whole view" in done.stderr
@@ -168,8 +147,6 @@ def test_the_demo_says_what_it_does(short_demo: tuple[subprocess.CompletedProces
     assert "\x1b" not in done.stderr  # no terminal: no escape codes
 
 
-@pytest.mark.ros
-@pytest.mark.timeout(300)
 def test_without_a_spine_the_demo_is_good_without_poses(tmp_path: Path) -> None:
     out = tmp_path / "report"
     process = demo_process("--scenario", "empty", "--duration", "5", "--json", "--out", str(out))
@@ -184,8 +161,6 @@ def test_without_a_spine_the_demo_is_good_without_poses(tmp_path: Path) -> None:
     assert "No pose was published, and there was no spine to be seen." in (out / "index.html").read_text()
 
 
-@pytest.mark.ros
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("method", "until", "number"),
     [
@@ -215,8 +190,6 @@ def test_a_signal_at_any_time_leaves_no_process(
         process.kill()
 
 
-@pytest.mark.ros
-@pytest.mark.timeout(300)
 def test_nodes_die_with_a_killed_demo(tmp_path: Path) -> None:
     process = demo_process("--method", "icp", "--duration", "60", "--out", str(tmp_path / "report"))
     try:
@@ -228,8 +201,6 @@ def test_nodes_die_with_a_killed_demo(tmp_path: Path) -> None:
     assert_all_gone(nodes, 5.0)
 
 
-@pytest.mark.ros
-@pytest.mark.timeout(300)
 def test_a_node_that_cannot_start_is_one_line(tmp_path: Path) -> None:
     process = demo_process("--method", "icp", "--seed", "-1", "--out", str(tmp_path / "report"))
     _, err = process.communicate(timeout=START_LIMIT_S)
@@ -238,44 +209,3 @@ def test_a_node_that_cannot_start_is_one_line(tmp_path: Path) -> None:
     assert "the camera ended with exit code 1" in line
     assert "parameter 'seed' is -1" in line and "camera.log" in line
     assert "Traceback" not in err
-
-
-# --- what goes wrong before -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("args", "text"),
-    [
-        (["--duration", "0"], "--duration is 0 s, must lie in 1 .. 3600"),
-        (["--rate", "200"], "--rate is 200 Hz, must lie in 0.5 .. 60"),
-        (["--threads", "0"], "--threads is 0, must lie in 1 .. 64"),
-        (
-            ["--method", "icp", "--start", "none"],
-            "--method icp needs a start: --start landmarks, or another method",
-        ),
-        (["--out", __file__], f"--out: {__file__} exists and is not a folder"),
-    ],
-)
-def test_bad_options_are_one_line(args: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["demo", *args]) == 1
-    assert capsys.readouterr().err == f"end2reg: error: {text}\n"
-
-
-def test_without_ros_the_demo_says_what_to_type(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr(demo_run, "_importable", lambda name: name != "rclpy")
-    assert cli.main(["demo", "--out", str(tmp_path / "report")]) == 1
-    assert capsys.readouterr().err == (
-        "end2reg: error: ROS 2 is not complete here: no rclpy; run `make setup` (or source your ROS 2 workspace)\n"
-    )
-    assert not (tmp_path / "report").exists()
-
-
-def test_a_missing_case_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr(demo_run, "_importable", lambda name: True)
-    assert cli.main(["demo", "--case", "/no/such/case", "--out", str(tmp_path / "report")]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("end2reg: error: /no/such/case") and err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""From what was heard to the verdict and the report's ``Run``."""
+"""From what was heard to the verdict and the report's ``DemoRun``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from datetime import datetime, timezone
 
 from end2reg_ros.apps.demo.figures import STARTS
-from end2reg_ros.apps.demo.record import Run, TrackerFacts
+from end2reg_ros.apps.demo.record import DemoRun, TrackerFacts
 from end2reg_ros.apps.demo.run import RunRecord
 from end2reg_ros.apps.demo.settings import DemoSettings
 from end2reg_ros.apps.demo.summary import RunSummary, clouds, summarise
@@ -61,10 +61,10 @@ def assess(summary: RunSummary, faults: list[str], scenario: str) -> list[str]:
     return problems
 
 
-def make_run(case: Case, settings: DemoSettings, record: RunRecord) -> Run:
+def make_run(case: Case, settings: DemoSettings, record: RunRecord) -> DemoRun:
     """Everything the report tells about a run."""
     summary = summarise(record.rows)
-    return Run(
+    return DemoRun(
         title="Spine tracking: demo report",
         subtitle=f"case {case.name}, {', '.join(case.levels)}; {settings.duration:g} s of the scenario "
         f"'{settings.scenario}', seed {settings.seed}; simulated camera, real ROS 2",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from end2reg_ros.apps.demo.record import Run, TrackerFacts, Usage
+from end2reg_ros.apps.demo.record import DemoRun, TrackerFacts, Usage
 from end2reg_ros.apps.demo.summary import RunSummary
 from end2reg_ros.evaluation.figures import CLEAR_VIEW
 from end2reg_ros.evaluation.metrics import WRONG_MM
@@ -15,7 +15,7 @@ Figure = tuple[str, str, str]  # name, value with unit, meaning
 STARTS = {"none": "from nothing: no start was given", "landmarks": "from picked landmarks"}
 
 
-def cards(run: Run) -> list[dict[str, str]]:
+def cards(run: DemoRun) -> list[dict[str, str]]:
     """The headline figures: name, value, unit, more."""
     s = run.summary
     tracker = run.usage.get("tracker", Usage())
@@ -40,7 +40,7 @@ def cards(run: Run) -> list[dict[str, str]]:
     ]
 
 
-def figures(run: Run) -> list[Figure]:
+def figures(run: DemoRun) -> list[Figure]:
     """Every figure."""
     s = run.summary
     return [*_accuracy(s), *_availability(s, run.tracker.start), *_speed(s), *_cost(run)]
@@ -131,7 +131,7 @@ def _speed(s: RunSummary) -> list[Figure]:
     ]
 
 
-def _cost(run: Run) -> list[Figure]:
+def _cost(run: DemoRun) -> list[Figure]:
     dropped = ", ".join(f"{name} {count}" for name, count in run.drops.items() if count) or "none"
     table = [*_engine(run.tracker), ("clouds dropped", dropped, "by the tracker, with the reason")]
     for name, usage in run.usage.items():

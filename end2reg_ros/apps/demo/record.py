@@ -50,7 +50,7 @@ class TrackerFacts:
 
 
 @dataclass(frozen=True)
-class Run:
+class DemoRun:
     """Everything a report tells.
 
     Attributes:
@@ -76,7 +76,7 @@ class Run:
     tracker: TrackerFacts = field(default_factory=TrackerFacts)
 
 
-def summary_json(run: Run) -> dict[str, Any]:
+def summary_json(run: DemoRun) -> dict[str, Any]:
     """The figures of a run as they stand in ``summary.json``; the page shows the same ones."""
     return {
         "good": not run.problems,

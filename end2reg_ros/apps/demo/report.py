@@ -9,14 +9,14 @@ from pathlib import Path
 
 from end2reg_ros.apps.demo.figures import cards, figures, verdict
 from end2reg_ros.apps.demo.plots import age_histogram, error_over_time, error_per_level
-from end2reg_ros.apps.demo.record import Picture, Run, summary_json
+from end2reg_ros.apps.demo.record import DemoRun, Picture, summary_json
 from end2reg_ros.apps.demo.summary import intervals
 from end2reg_ros.evaluation.plot_style import GRID, STATE_COLOURS
 
 MAX_EVENTS = 40
 
 
-def write_report(folder: Path, run: Run, pictures: Sequence[Sequence[Picture]] = ()) -> Path:
+def write_report(folder: Path, run: DemoRun, pictures: Sequence[Sequence[Picture]] = ()) -> Path:
     """Write ``index.html``, ``summary.json`` and the pictures into a folder; returns the page.
 
     ``pictures`` are shown in rows of two. The page holds everything inside itself and loads nothing.
@@ -31,7 +31,7 @@ def write_report(folder: Path, run: Run, pictures: Sequence[Sequence[Picture]] =
     return page
 
 
-def render(run: Run, pictures: Sequence[Sequence[Picture]] = ()) -> str:
+def render(run: DemoRun, pictures: Sequence[Sequence[Picture]] = ()) -> str:
     """The page as text."""
     import jinja2
 

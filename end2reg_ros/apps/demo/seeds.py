@@ -15,7 +15,7 @@ import numpy as np
 
 from end2reg_ros.apps.demo.assess import make_run
 from end2reg_ros.apps.demo.processes import DemoError
-from end2reg_ros.apps.demo.record import Run, Usage, summary_json
+from end2reg_ros.apps.demo.record import DemoRun, Usage, summary_json
 from end2reg_ros.apps.demo.run import RunRecord, Watcher, check_installation, run_nodes
 from end2reg_ros.apps.demo.settings import DemoSettings
 from end2reg_ros.apps.demo.summary import RunSummary
@@ -84,7 +84,7 @@ def bench_demo(settings: DemoSettings, seeds: Sequence[int], out: Path | None, p
     return 0 if total["good"] == len(runs) else 1
 
 
-def run_seeds(case: Case, settings: DemoSettings, seeds: Sequence[int]) -> dict[int, Run]:
+def run_seeds(case: Case, settings: DemoSettings, seeds: Sequence[int]) -> dict[int, DemoRun]:
     """Seed -> what the demo's nodes did with it."""
     from rich.console import Console
     from rich.progress import track
@@ -122,7 +122,7 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def overall(runs: Mapping[int, Run]) -> dict[str, Any]:
+def overall(runs: Mapping[int, DemoRun]) -> dict[str, Any]:
     """Over the runs of all seeds: median of the seeds' figures, sums of the counts, worst of the tails; NaN where unknown."""
     summaries = [run.summary for run in runs.values()]
 
@@ -142,7 +142,7 @@ def overall(runs: Mapping[int, Run]) -> dict[str, Any]:
     }
 
 
-def markdown(runs: Mapping[int, Run], total: Mapping[str, Any]) -> str:
+def markdown(runs: Mapping[int, DemoRun], total: Mapping[str, Any]) -> str:
     """The table, one row a seed and one overall, and what it has no column for."""
     heads = ["seed", "TRE median [Q1, Q3] mm", "p95", "max", "availability", "poses", "> 10 mm TRACKING / DEGRADED", "blind",
              "Hz", "age p50 / p95 / p99 ms", "CPU %", "MB"]  # fmt: skip

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from end2reg_ros.apps.demo.figures import figures
-from end2reg_ros.apps.demo.record import Run
+from end2reg_ros.apps.demo.record import DemoRun
 from end2reg_ros.apps.demo.run import RunRecord, Watcher
 from end2reg_ros.apps.demo.summary import clouds, level_medians_mm
 from end2reg_ros.evaluation.rows import CloudRow
@@ -41,7 +41,7 @@ class DemoView(Watcher):
         """One line above everything that moves."""
         raise NotImplementedError
 
-    def summary(self, run: Run) -> None:
+    def summary(self, run: DemoRun) -> None:
         """The closing table."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class PlainView(DemoView):
             f"poses {now.published} of {now.clouds} clouds  {now.reason}"
         )
 
-    def summary(self, run: Run) -> None:
+    def summary(self, run: DemoRun) -> None:
         width = max(len(name) for name, _, _ in figures(run))
         for name, value, _ in figures(run):
             self.say(f"{name:<{width}}  {value}")
@@ -115,7 +115,7 @@ class LiveView(DemoView):
             self._live.start()
         self._live.update(table, refresh=True)
 
-    def summary(self, run: Run) -> None:
+    def summary(self, run: DemoRun) -> None:
         self.close()
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value, _ in figures(run):
