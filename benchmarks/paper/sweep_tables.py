@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.paper.sweeps import AXES, SweepName, SweepRow
 from end2reg_ros.evaluation.metrics import WRONG_MM
+from end2reg_ros.evaluation.plot_style import legend_below, mark_wrong, new_figure, save_png, styled
 from end2reg_ros.evaluation.spread import Spread, spread
 from end2reg_ros.evaluation.tables import markdown_table, percent
 
@@ -69,32 +70,24 @@ def sweep_table(figures: Sequence[SweepFigure]) -> list[str]:
     return markdown_table(heads, body)
 
 
+@styled
 def write_sweep_picture(path: Path, figures: Sequence[SweepFigure]) -> None:
     """One column a sweep: median TRE with quartiles above, share below 5 mm underneath."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     sweeps = list(dict.fromkeys(f.sweep for f in figures))
     methods = list(dict.fromkeys(f.method for f in figures))
-    size = (3.4 * len(sweeps) + 0.6, 6.4)
-    drawn, panels = pyplot.subplots(
-        2, len(sweeps), figsize=size, sharey="row", squeeze=False, layout="constrained"
-    )
-    for column, sweep in enumerate(sweeps):
+    drawn, panels = new_figure(3.4 * len(sweeps) + 0.6, 6.4, rows=2, columns=len(sweeps), sharey="row")
+    above, below = panels[: len(sweeps)], panels[len(sweeps) :]
+    for top, bottom, sweep in zip(above, below, sweeps, strict=True):
         for number, method in enumerate(methods):
             mine = [f for f in figures if f.sweep == sweep and f.method == method]
-            _draw(panels[:, column], sorted(mine, key=lambda f: f.value), method, f"C{number % 10}")
-        panels[0, column].set(title=sweep, yscale="log")
-        panels[0, column].axhline(WRONG_MM, color="tab:red", linewidth=0.8, zorder=0)
-        panels[1, column].set(xlabel=AXES[sweep], ylim=(-0.03, 1.03))
-    panels[0, 0].set_ylabel("TRE (mm): median, quartiles")
-    panels[1, 0].set_ylabel(f"share of scenes with TRE < {GOOD_MM:g} mm")
-    handles, labels = panels[1, 0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
-    drawn.savefig(path, dpi=110)
-    pyplot.close(drawn)
+            _draw((top, bottom), sorted(mine, key=lambda f: f.value), method, f"C{number % 10}")
+        top.set(title=sweep, yscale="log")
+        mark_wrong(top)
+        bottom.set(xlabel=AXES[sweep], ylim=(-0.03, 1.03))
+    above[0].set_ylabel("TRE (mm): median, quartiles")
+    below[0].set_ylabel(f"share of scenes with TRE < {GOOD_MM:g} mm")
+    legend_below(drawn, below[0], columns=4)
+    save_png(drawn, path)
 
 
 def _draw(panels: Any, figures: Sequence[SweepFigure], method: str, colour: str) -> None:

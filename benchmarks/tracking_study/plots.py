@@ -10,37 +10,25 @@ import numpy as np
 
 from benchmarks.tracking_study.calibration import Told, normalised_errors
 from benchmarks.tracking_study.sweeps import SweepPoint
-from end2reg_ros.evaluation.metrics import WRONG_MM
+from end2reg_ros.evaluation.plot_style import (
+    STATE_COLOURS,
+    cumulative,
+    mark_wrong,
+    new_figure,
+    save_png,
+    styled,
+)
 from end2reg_ros.evaluation.rows import IN_VIEW, CloudRow, mean_mm
 
-STATE_COLOURS = {"SEARCHING": "0.75", "TRACKING": "tab:green", "DEGRADED": "gold", "LOST": "tab:red"}
 TARGETS_MM = (1.5, 3.0)  # wanted: median and 95th percentile
+LINES = {"spine": {"color": "black"}, "network alone": {"color": "black", "linestyle": ":"}}
 
 
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(figure: Any, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    _pyplot().close(figure)
-    return path
-
-
+@styled
 def draw_timelines(path: Path, runs: Mapping[str, Sequence[CloudRow]]) -> Path:
     """One strip a run: TRE of spine and worst level over time, the state as a band, the share of bone in view."""
-    pyplot = _pyplot()
-    size = (13, 0.6 + 1.5 * len(runs))
-    figure, panels = pyplot.subplots(
-        len(runs), 1, figsize=size, sharex=True, squeeze=False, layout="constrained"
-    )
-    for axes, (name, rows) in zip(panels[:, 0], runs.items(), strict=True):
+    figure, panels = new_figure(13, 0.6 + 1.5 * len(runs), rows=len(runs), sharex=True)
+    for axes, (name, rows) in zip(panels, runs.items(), strict=True):
         t = np.array([row.t for row in rows])
         edges = np.append(t, 2 * t[-1] - t[-2] if len(t) > 1 else t[-1] + 1)
         for state, colour in STATE_COLOURS.items():
@@ -50,7 +38,7 @@ def draw_timelines(path: Path, runs: Mapping[str, Sequence[CloudRow]]) -> Path:
         worst = [max(row.level_tre_mm().values(), default=float("nan")) for row in rows]
         _errors(axes, t, worst, "worst level", "tab:orange")
         axes.set(yscale="log", ylim=(0.012, 60.0), ylabel="TRE mm")
-        axes.axhline(WRONG_MM, color="tab:red", linewidth=0.6)
+        mark_wrong(axes)
         axes.set_title(name, fontsize=8, loc="left", pad=2)
         view = axes.twinx()
         view.plot(
@@ -61,18 +49,18 @@ def draw_timelines(path: Path, runs: Mapping[str, Sequence[CloudRow]]) -> Path:
         )
         view.axhline(IN_VIEW, color="0.8", linewidth=0.5, linestyle=":")
         view.set(ylim=(0, 1.6), yticks=[0, 1])
-    panels[-1, 0].set_xlabel("s (grey line: share of the exposed bone in view)")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=6, fontsize=8)
-    return _save(figure, path)
+    panels[-1].set_xlabel("s (grey line: share of the exposed bone in view)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=6, fontsize=8)
+    return save_png(figure, path)
 
 
 def _errors(axes: Any, t: Any, values: Sequence[float], label: str, colour: str) -> None:
     axes.plot(t, values, ".", markersize=2, color=colour, label=label)
 
 
+@styled
 def draw_errors(path: Path, runs: Sequence[Sequence[CloudRow]]) -> Path:
     """Shares of the poses below an error: spine, network alone, each level."""
-    pyplot = _pyplot()
     poses = [row for run in runs for row in run if row.published]
     levels = list(dict.fromkeys(level for row in poses for level in row.level_tre_mm()))
     curves = {"spine": [mean_mm(row.spine_errors_mm) for row in poses]}
@@ -80,16 +68,13 @@ def draw_errors(path: Path, runs: Sequence[Sequence[CloudRow]]) -> Path:
         level: [row.level_tre_mm()[level] for row in poses if level in row.level_tre_mm()] for level in levels
     }
     curves["network alone"] = [mean_mm(row.network_errors_mm) for row in poses if row.network_errors_mm]
-    figure, axes = pyplot.subplots(figsize=(7.5, 4.5), layout="constrained")
+    figure, (axes,) = new_figure(7.5, 4.5)
     for name, values in curves.items():
-        if values:
-            v = np.sort(values)
-            style = {"spine": "k-", "network alone": "k:"}.get(name, "-")
-            axes.step(
-                v, np.arange(1, len(v) + 1) / len(v), style, where="post", label=f"{name} (n = {len(v)})"
-            )
-    for limit in (*TARGETS_MM, WRONG_MM):
-        axes.axvline(limit, color="tab:red" if limit == WRONG_MM else "0.8", linewidth=0.8, zorder=0)
+        line: dict[str, Any] = LINES.get(name, {})
+        cumulative(axes, values, f"{name} (n = {len(values)})", **line)
+    for limit in TARGETS_MM:
+        axes.axvline(limit, color="0.8", linewidth=0.8, zorder=0)
+    mark_wrong(axes, vertical=True)
     axes.set(
         xscale="log",
         xlim=(0.02, 60),
@@ -98,13 +83,13 @@ def draw_errors(path: Path, runs: Sequence[Sequence[CloudRow]]) -> Path:
         ylabel="share of the published poses",
     )
     axes.legend(fontsize=8)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
+@styled
 def draw_sweep(path: Path, points: Sequence[SweepPoint], axis: str) -> Path:
     """Error (median, 95th percentile) and availability against the value."""
-    pyplot = _pyplot()
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (left, right) = new_figure(11, 4, columns=2)
     for name, attribute, colour in (
         ("spine, rigid", "spine_tre_mm", "black"),
         ("levels, own poses", "levels_tre_mm", "tab:blue"),
@@ -115,7 +100,7 @@ def draw_sweep(path: Path, points: Sequence[SweepPoint], axis: str) -> Path:
         spreads = [getattr(p.figures, attribute) for p in known]
         left.plot(x, [s.median for s in spreads], "o-", color=colour, markersize=4, label=f"{name}: median")
         left.plot(x, [s.p95 for s in spreads], "o--", color=colour, markersize=3, linewidth=0.8, label="95 %")
-    left.axhline(WRONG_MM, color="tab:red", linewidth=0.8)
+    mark_wrong(left)
     left.set(yscale="log", xlabel=axis, ylabel="TRE (mm)")
     left.legend(fontsize=8)
     x = [p.value for p in points]
@@ -130,13 +115,13 @@ def draw_sweep(path: Path, points: Sequence[SweepPoint], axis: str) -> Path:
     right.plot([p.value for p in posed], held, "x:", color="0.5", label="levels held")
     right.set(xlabel=axis, ylabel="share", ylim=(-0.03, 1.03))
     right.legend(fontsize=8)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
+@styled
 def draw_shares(path: Path, groups: Mapping[str, Sequence[float]], axis: str) -> Path:
     """Shares of waiting times below a time."""
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, (axes,) = new_figure(7, 4)
     for name, values in groups.items():
         if len(values):
             v = np.sort(np.asarray(values))
@@ -146,23 +131,22 @@ def draw_shares(path: Path, groups: Mapping[str, Sequence[float]], axis: str) ->
     axes.set(xlabel=axis, ylabel="share", ylim=(0, 1.01), xlim=(0, None))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
+@styled
 def draw_calibration(path: Path, told: Mapping[str, Told]) -> Path:
     """Share of the poses inside an ellipsoid against the share that ought to be."""
     from scipy.stats import chi2
 
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(5.5, 5), layout="constrained")
+    figure, (axes,) = new_figure(5.5, 5)
     for name, one in told.items():
-        inside = np.sort(chi2.cdf(6.0 * normalised_errors(one), 6))
-        shares = np.arange(1, len(inside) + 1) / len(inside)
-        axes.step(inside, shares, where="post", label=f"{name} (n = {len(inside)})")
+        inside = chi2.cdf(6.0 * normalised_errors(one), 6)
+        cumulative(axes, inside, f"{name} (n = {len(inside)})")
     axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
     axes.set(
         xlabel="ellipsoid that ought to hold this share", ylabel="share of the poses inside", aspect="equal"
     )
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.legend(fontsize=8)
-    return _save(figure, path)
+    return save_png(figure, path)
