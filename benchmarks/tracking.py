@@ -19,10 +19,10 @@ import tyro
 
 from benchmarks.paper.suites import procedural_individuals
 from benchmarks.tracking_study import studies
-from benchmarks.tracking_study.bench import Bench, Done
+from benchmarks.tracking_study.bench import Bench
 from benchmarks.tracking_study.negatives import NegativeStudy
 from benchmarks.tracking_study.orientations import OrientationStudy
-from benchmarks.tracking_study.results import write_results
+from benchmarks.tracking_study.results import Results, write_results
 from benchmarks.tracking_study.run import RunSettings
 from benchmarks.tracking_study.sequences import SequenceStudy
 from benchmarks.tracking_study.setup import FIRST_SEED, Cases, MethodSettings
@@ -71,12 +71,12 @@ class Common:
         store = UnitStore(self.work / f"{name}.jsonl", code_hash(), self.same_code)
         return Bench(store, self.case_folders(), self.method, self.out, name + self.suffix, self.limit)
 
-    def finish(self, done: Done) -> int:
+    def finish(self, results: Results) -> int:
         """Write the summary; 1 where something was published that must not be."""
-        json_path, page_path = write_results(self.out, done.results, done.made_with(sys.argv[1:]))
-        print("\n".join(done.results.lines))
+        json_path, page_path = write_results(self.out, results, sys.argv[1:])
+        print("\n".join(results.lines))
         print(f"\n{json_path}\n{page_path}")
-        return 0 if done.good else 1
+        return 0 if results.good else 1
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tracking_study.figures import TrackFigures, track_figures
-from benchmarks.tracking_study.results import Results, about
+from benchmarks.tracking_study.results import Results
 from benchmarks.tracking_study.sequences import figures_by, rows_of
 from benchmarks.tracking_study.setup import Cases, Methods, MethodSettings
 from benchmarks.tracking_study.tables import plain_figures
@@ -54,28 +54,24 @@ class Bench:
         """Says what ran the network, for a rerun that sets up none."""
         return self.store.path.with_suffix(".engine.txt")
 
-    def done(self, lines: Sequence[Mapping[str, Any]], results: Results, good: bool) -> Done:
-        """A finished study."""
+    def results(
+        self,
+        units: Sequence[Mapping[str, Any]],
+        title: str,
+        summary: Mapping[str, Any],
+        lines: Sequence[str],
+        notes: Sequence[str],
+        pictures: Sequence[Path] = (),
+        good: bool = True,
+    ) -> Results:
+        """The results of a finished study."""
         kept = self._engine_file.read_text(encoding="utf-8") if self._engine_file.is_file() else ""
-        return Done(results, lines, good, self.methods.engine_text or kept.strip())
+        engine_text = self.methods.engine_text or kept.strip()
+        return Results(self.name, title, summary, lines, notes, pictures, units, engine_text, good)
 
     def picture(self, what: str) -> Path:
         """Path of a picture."""
         return self.out / f"{self.name}_{what}.png"
-
-
-@dataclass(frozen=True)
-class Done:
-    """A study's results, its units, and whether nothing was published that must not be."""
-
-    results: Results
-    units: Sequence[Mapping[str, Any]]
-    good: bool
-    engine_text: str = ""
-
-    def made_with(self, command: Sequence[str]) -> dict[str, Any]:
-        """What the results were made with."""
-        return about(self.units, command, self.engine_text)
 
 
 def grouped(lines: Sequence[Mapping[str, Any]]) -> dict[str, TrackFigures]:

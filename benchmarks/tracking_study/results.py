@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ class Results:
     Attributes:
         name: of its files; ``title`` of its page.
         summary: plain values; ``lines`` of Markdown.
-        pictures: names of PNG files in the same folder.
+        pictures: PNG files in the same folder.
+        units: that it was made of; ``engine_text``: what ran the network.
+        good: nothing was published that must not be.
     """
 
     name: str
@@ -33,15 +35,19 @@ class Results:
     summary: Mapping[str, Any]
     lines: Sequence[str]
     notes: Sequence[str] = ()
-    pictures: Sequence[str] = field(default_factory=tuple)
+    pictures: Sequence[Path] = ()
+    units: Sequence[Mapping[str, Any]] = ()
+    engine_text: str = ""
+    good: bool = True
 
 
-def about(units: Sequence[Mapping[str, Any]], command: Sequence[str], engine_text: str) -> dict[str, Any]:
-    """What the units were made with; at least one unit.
+def about(results: Results, command: Sequence[str]) -> dict[str, Any]:
+    """What the results were made with; of at least one unit.
 
     Args:
         command: words as typed; of paths only the last part is kept, the rest is somebody's machine.
     """
+    units = results.units
     cases = {unit["key"]["case"]: unit["key"]["case_hash"] for unit in units if "case" in unit["key"]}
     seeds = sorted({unit["key"]["seed"] for unit in units if "seed" in unit["key"]})
     weights = sorted({unit["key"]["weights"] for unit in units if "weights" in unit["key"]})
@@ -49,7 +55,7 @@ def about(units: Sequence[Mapping[str, Any]], command: Sequence[str], engine_tex
     return {
         "command": " ".join(shown(word) for word in command),
         "environment": environment(),
-        "engine": engine_text,
+        "engine": results.engine_text,
         "weights_sha256": weights,
         "code_sha256": codes_of(units),
         "cases": cases,
@@ -65,13 +71,14 @@ def shown(word: str) -> str:
     return Path(word).name if "/" in word else word
 
 
-def write_results(folder: Path, results: Results, made_with: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Write NAME.json and NAME.md; their paths.
+def write_results(folder: Path, results: Results, command: Sequence[str]) -> tuple[Path, Path]:
+    """Write NAME.json and NAME.md; their paths. ``command`` as in ``about``.
 
     Raises:
         End2RegError: the summary is larger than what should be kept beside the code.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    made_with = about(results, command)
     plain = finite({"title": results.title, **made_with, "notes": list(results.notes), **results.summary})
     text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
     if len(text) > MOST_BYTES:
@@ -101,8 +108,8 @@ def page(results: Results, made_with: Mapping[str, Any]) -> list[str]:
         f"- Load of the machine {load['median']:.1f} (median over the units), {load['max']:.1f} at most."
     ]
     lines += [*(f"- {note}" for note in results.notes), "", *results.lines, ""]
-    for name in results.pictures:
-        lines += [f"![{Path(name).stem}]({name})", ""]
+    for path in results.pictures:
+        lines += [f"![{path.stem}]({path.name})", ""]
     return lines[:-1]
 
 

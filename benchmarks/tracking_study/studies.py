@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.tracking_study.bench import Bench, Done, grouped, run_name, short_figures
+from benchmarks.tracking_study.bench import Bench, grouped, run_name, short_figures
 from benchmarks.tracking_study.calibration import (
     calibration_plain,
     calibrations,
@@ -59,7 +59,7 @@ LIVE = (
 )
 
 
-def sequences(bench: Bench, study: SequenceStudy) -> Done:
+def sequences(bench: Bench, study: SequenceStudy) -> Results:
     """Errors, availability, losses and what was missed."""
     lines = bench.run(sequence_units(study, bench.cases, bench.methods))
     groups = grouped(lines)
@@ -81,11 +81,10 @@ def sequences(bench: Bench, study: SequenceStudy) -> Done:
     notes = [START, LIVE if study.run.live else IN_STEP]
     if study.deg:
         notes.append(f"Neighbouring levels turned by {study.deg:g} deg and {1e3 * study.shift_m:g} mm.")
-    results = Results(bench.name, title, summary, text, notes, [path.name for path in pictures])
-    return bench.done(lines, results, groups["all"].stream.clean)
+    return bench.results(lines, title, summary, text, notes, pictures, good=groups["all"].stream.clean)
 
 
-def reacquisition(bench: Bench, study: SequenceStudy) -> Done:
+def reacquisition(bench: Bench, study: SequenceStudy) -> Results:
     """How long after a full occlusion the next pose comes."""
     lines = bench.run(sequence_units(study, bench.cases, bench.methods))
     groups = grouped(lines)
@@ -106,11 +105,12 @@ def reacquisition(bench: Bench, study: SequenceStudy) -> Done:
         "bad_runs": bad_runs(lines),
     }
     title = f"Re-acquisition over '{study.scenario}' at {study.run.rate_hz:g} Hz"
-    results = Results(bench.name, title, summary, text, [START, LIVE], [picture.name])
-    return bench.done(lines, results, groups["all"].stream.clean)
+    return bench.results(
+        lines, title, summary, text, [START, LIVE], [picture], good=groups["all"].stream.clean
+    )
 
 
-def orientations(bench: Bench, study: OrientationStudy) -> Done:
+def orientations(bench: Bench, study: OrientationStudy) -> Results:
     """Starts from nothing at every roll and tilt."""
     lines = bench.run(orientation_units(study, bench.cases, bench.methods))
     groups = {"all": orientations_by(lines)[()]}
@@ -136,11 +136,12 @@ def orientations(bench: Bench, study: OrientationStudy) -> Done:
     text = [*orientation_lines(groups), "", f"First poses more than 10 mm off: {list(whole.wrong) or 'none'}"]
     text += ["", f"Without a pose: {list(whole.missed) or 'none'}"]
     notes = [LIVE, f"Scenario '{SCENARIO}': the spine breathes and drifts. Tilts of 40-45 deg are drawn."]
-    results = Results(bench.name, "First pose from any orientation", summary, text, notes, [picture.name])
-    return bench.done(lines, results, not whole.wrong)
+    return bench.results(
+        lines, "First pose from any orientation", summary, text, notes, [picture], good=not whole.wrong
+    )
 
 
-def negatives(bench: Bench, study: NegativeStudy) -> Done:
+def negatives(bench: Bench, study: NegativeStudy) -> Results:
     """Clouds without a spine."""
     lines = bench.run(negative_units(study, bench.cases, bench.methods))
     rows = negative_summary(lines)
@@ -152,11 +153,10 @@ def negatives(bench: Bench, study: NegativeStudy) -> Done:
         "The recordings hold a few real clouds: each is shown as it is, then turned, tilted, shifted and with 0.5 mm of noise.",
     ]
     summary = {"poses": false, "clouds": total, "rows": rows}
-    results = Results(bench.name, "Clouds without a spine", summary, text, notes)
-    return bench.done(lines, results, false == 0)
+    return bench.results(lines, "Clouds without a spine", summary, text, notes, good=false == 0)
 
 
-def sweep(bench: Bench, study: SweepStudy) -> Done:
+def sweep(bench: Bench, study: SweepStudy) -> Results:
     """Figures against the value."""
     lines = bench.run(sweep_units(study, bench.cases, bench.methods))
     points = sweep_points(lines)
@@ -180,8 +180,7 @@ def sweep(bench: Bench, study: SweepStudy) -> Done:
         "The first cloud never has a pose: it takes two that agree.",
         IN_STEP,
     ]
-    results = Results(bench.name, title, summary, text, notes, [picture.name])
-    return bench.done(lines, results, not bad)
+    return bench.results(lines, title, summary, text, notes, [picture], good=not bad)
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ class CalibrationStudy:
     scenario: str | None = None
 
 
-def calibrated(bench: Bench, study: CalibrationStudy) -> Done:
+def calibrated(bench: Bench, study: CalibrationStudy) -> Results:
     """Covariances against errors, over the sequences that are in the work folder already.
 
     Raises:
@@ -229,8 +228,7 @@ def calibrated(bench: Bench, study: CalibrationStudy) -> Done:
         summary["tuned"] = {**plain, "seeds": list(study.tune_seeds)}
         text += ["", sentence]
     notes = [f"{len(lines)} sequences; poses of one sequence share view and film: they are not independent."]
-    results = Results(bench.name, "Calibration of the covariances", summary, text, notes, [picture.name])
-    return bench.done(lines, results, True)
+    return bench.results(lines, "Calibration of the covariances", summary, text, notes, [picture], good=True)
 
 
 def tuned(runs: Sequence[Sequence[CloudRow]]) -> tuple[dict[str, Any], str]:

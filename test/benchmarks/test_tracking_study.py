@@ -21,7 +21,7 @@ from benchmarks.tracking_study.bench import Bench
 from benchmarks.tracking_study.figures import rigid_tre_mm, track_figures
 from benchmarks.tracking_study.negatives import followed, judged, moved_view, read_clouds, start_on
 from benchmarks.tracking_study.orientations import first_pose, orientation_figures, placement_of
-from benchmarks.tracking_study.results import Results, about, ranges, write_results
+from benchmarks.tracking_study.results import Results, ranges, write_results
 from benchmarks.tracking_study.run import NodePath, RunSettings, cloud_of_frame, message_of, stamp_of
 from benchmarks.tracking_study.setup import Cases, MethodSettings, SequencePlan
 from benchmarks.tracking_study.sweeps import SweepStudy, exposed
@@ -318,17 +318,19 @@ def test_a_summary_names_no_folder_and_stays_small(tmp_path: Path) -> None:
         {"key": {"case": "spine", "case_hash": "abc", "seed": s}, "code": "c", "seconds": 2.0, "load": 1.5, "result": {}}
         for s in (900_000, 900_001, 900_003)
     ]  # fmt: skip
-    made_with = about(units, ["sequences", "--cases", "/home/somebody/cases/spine"], "")
-    assert made_with["command"] == "sequences --cases spine" and made_with["cases"] == {"spine": "abc"}
-    results = Results("run", "A run", {"value": float("nan")}, ["| a |"], ["a note"], ["run_picture.png"])
-    json_path, page_path = write_results(tmp_path, results, made_with)
-    assert json.loads(json_path.read_text())["value"] is None
+    command = ["sequences", "--cases", "/home/somebody/cases/spine"]
+    picture = tmp_path / "run_picture.png"
+    results = Results("run", "A run", {"value": float("nan")}, ["| a |"], ["a note"], [picture], units)
+    json_path, page_path = write_results(tmp_path, results, command)
+    told = json.loads(json_path.read_text())
+    assert told["command"] == "sequences --cases spine" and told["cases"] == {"spine": "abc"}
+    assert told["value"] is None
     page = page_path.read_text()
     assert "seeds 900000-900001, 900003." in page and "![run_picture](run_picture.png)" in page
     assert "somebody" not in page + json_path.read_text()
     assert ranges([]) == "–"
     with pytest.raises(End2RegError, match=r"a summary of 4\d\d kB, at most 300"):
-        write_results(tmp_path, replace(results, summary={"text": "x" * 400_000}), made_with)
+        write_results(tmp_path, replace(results, summary={"text": "x" * 400_000}), command)
 
 
 def test_a_sweep_runs_from_scene_to_summary_and_goes_on(tmp_path: Path) -> None:
@@ -342,13 +344,13 @@ def test_a_sweep_runs_from_scene_to_summary_and_goes_on(tmp_path: Path) -> None:
 
     study = SweepStudy("exposure", (900_000,), (5.0,), RunSettings(10.0, 0.3))
     done = tracking_studies.sweep(bench(), study)
-    [point] = done.results.summary["points"]
+    [point] = done.summary["points"]
     assert done.good and (point["frames"], point["published"]) == (3, 2)
     assert point["spine_tre_mm"]["max"] < 1.0 and (tmp_path / "out" / "exposure_curves.png").is_file()
     kept = (tmp_path / "exposure.jsonl").read_text()
     again = tracking_studies.sweep(bench(), study)
     assert (tmp_path / "exposure.jsonl").read_text() == kept
-    assert again.results.lines == done.results.lines
+    assert again.lines == done.lines
 
 
 def test_plans_tell_articulation_exactly() -> None:
