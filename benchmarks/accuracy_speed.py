@@ -46,8 +46,9 @@ from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, paper_row, tabl
 from end2reg_ros.registration import CLASSICAL, LEARNED
 from end2reg_ros.registration.end2reg import End2RegAloneRegistrar, End2RegRegistrar
 from end2reg_ros.registration.find.network_search import SearchSettings
+from end2reg_ros.registration.interface import Registrar
 from end2reg_ros.registration.kiss import KissMatcherIcpRegistrar, load_kiss_matcher
-from end2reg_ros.registration.types import Prior, Registrar
+from end2reg_ros.registration.types import Prior
 from end2reg_ros.tracking.track import LAST_FRAME_STDDEV_M
 
 # following: the next frame of a running track; near: a start as good; none: nothing is known.

@@ -23,7 +23,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation.host import environment
 from end2reg_ros.evaluation.tables import markdown_table
 from end2reg_ros.se3 import apply, from_rotation_translation, move_covariance, rotation_from_vector
-from end2reg_ros.tracking.filter import FilterSettings, PoseFilter
+from end2reg_ros.tracking.constant_velocity import FilterSettings, PoseFilter
 
 Array = NDArray[np.float64]
 Motion = Callable[[float], float]

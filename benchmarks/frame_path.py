@@ -27,7 +27,7 @@ from end2reg_ros.runtime import watchdog
 PACKAGE = Path(end2reg_ros.__file__).parent
 RESULTS = Path(__file__).resolve().parent / "results" / "frame_path.json"
 WORKER = "tracker_worker"
-FOLLOWED = 5
+FOLLOWED, TRACED = 5, 9
 PATIENCE_S = 60.0
 LONGEST_GAP_S = 10.0
 
@@ -39,7 +39,8 @@ class FramePath:
     Attributes:
         method: registration method.
         network_passes: every_frame, background or auto.
-        most_frames: clouds that are shown at the most; the one after FOLLOWED followed ones is traced.
+        most_frames: clouds that are shown at the most; after FOLLOWED followed ones TRACED are traced, and the one with
+            the fewest calls counts.
         out: JSON file.
         show: print the files, and the calls of the working thread.
     """
@@ -168,15 +169,16 @@ def trace(settings: FramePath) -> list[Call]:
             wait_for(lambda: any(told.header.stamp == cloud.header.stamp for told in heard))
             return bool(heard[-1].state == TrackingStatus.TRACKING)
 
-        followed = 0
-        while followed < FOLLOWED:
+        followed, traced = 0, list[list[Call]]()
+        while len(traced) < TRACED:
             if not clouds:
-                raise TimeoutError("the spine is not found")
+                raise TimeoutError("the spine is not found, or not followed")
+            tracer.is_on = followed >= FOLLOWED
             followed = followed + 1 if show(clouds.pop(0)) else 0
-        tracer.is_on = True
-        show(clouds.pop(0))
-        tracer.is_on = False
-    return tracer.calls
+            if tracer.is_on and followed:
+                traced.append(tracer.calls)
+            tracer.is_on, tracer.calls = False, []
+    return min(traced, key=len)  # others were searched for anew, or had the node's timers in them
 
 
 def camera(count: int) -> list[Any]:

@@ -14,8 +14,8 @@ from scipy.spatial import cKDTree
 from end2reg_ros.registration.find.global_search import Oriented, RansacSettings, ransac_fpfh
 from end2reg_ros.registration.fit.refine import refine
 from end2reg_ros.registration.fit.surface import PointSurface
+from end2reg_ros.registration.scene import ThinCloud
 from end2reg_ros.registration.settings import RefineSettings
-from end2reg_ros.registration.thin_cloud import ThinCloud
 from end2reg_ros.se3 import inverse
 
 Array = NDArray[np.float64]

@@ -21,7 +21,7 @@ import tyro
 from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.normals import estimate_normals
-from end2reg_ros.cloud.pyramid import UNIT_M, build_pyramid, cells_of, point_attributes, tables_of
+from end2reg_ros.cloud.pyramid import UNIT_M, build_pyramid, cells_of, counts, point_attributes, tables_of
 from end2reg_ros.cloud.pyramid_reference import tables_by_query
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.voxel import voxel_downsample
@@ -52,7 +52,7 @@ def actions(
     spec = profile.scene
     cells = cells_of(points, attributes, spec)
     sizes = {
-        "points": len(cloud.points), "cropped": len(cropped), "thinned": len(points), "cells": list(cells.counts),
+        "points": len(cloud.points), "cropped": len(cropped), "thinned": len(points), "cells": list(counts(cells)),
         "rows_cut": list(scene.pyramids.registration.truncation.neighbours),
     }  # fmt: skip
     return {

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.limits import CloudLimits, check_header
 from end2reg_ros.cloud.messages import stamp_ns
-from end2reg_ros.cloud.stream_guard import Restart, StreamGuard
+from end2reg_ros.cloud.stream import Restart, StreamGuard
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.reasons import Reason
-from end2reg_ros.registration.types import Prior, Registrar, Registration
+from end2reg_ros.registration.interface import Registrar
+from end2reg_ros.registration.types import Prior, Registration
 from end2reg_ros.tracking.network_watch import network_watch
 from end2reg_ros.tracking.settings import TrackerSettings
 from end2reg_ros.tracking.track import Follow, Search, Track, Wait

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from end2reg_ros.cloud.pyramid import PyramidSpec
@@ -87,6 +88,7 @@ class Profile:
     positive_radius: float = 0.05
     small_capacities: tuple[int, ...] | None = None
 
+    @cached_property
     def scene_specs(self) -> tuple[PyramidSpec, ...]:
         """The scene's paddings, the smallest first."""
         if self.small_capacities is None:

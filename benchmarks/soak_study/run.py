@@ -23,7 +23,7 @@ from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration import create_registrar
 from end2reg_ros.registration.find.initial_pose import PriorRequest
-from end2reg_ros.registration.types import Registrar
+from end2reg_ros.registration.interface import Registrar
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.runtime.memory import give_back_freed_memory
 from end2reg_ros.runtime.status import Counts, Identity

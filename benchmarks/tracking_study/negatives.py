@@ -32,7 +32,8 @@ from end2reg_ros.frame import Tracker
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.classical import unguided_start
-from end2reg_ros.registration.types import Prior, Registrar, Registration
+from end2reg_ros.registration.interface import Registrar
+from end2reg_ros.registration.types import Prior, Registration
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 from end2reg_ros.tracking.track import LAST_FRAME_STDDEV_M
 from end2reg_ros.tracking.types import PUBLISHING_STATES

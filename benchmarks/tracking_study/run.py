@@ -13,7 +13,7 @@ from benchmarks.tracking_study.observer import Observer
 from end2reg_ros.cloud.decoding import decoder
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.ros_messages import PointCloud2
-from end2reg_ros.cloud.stream_guard import StreamGuard, StreamSettings
+from end2reg_ros.cloud.stream import StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.evaluation.rows import CloudRow
 from end2reg_ros.frame import Arrival, FrameProcess, Outcome, TrackerLike

@@ -16,8 +16,8 @@ from end2reg_ros.engine.options import EngineChoice, EngineOptions
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.frame import Tracker
 from end2reg_ros.registration import LEARNED, RegistrationSettings, create_registrar
+from end2reg_ros.registration.interface import Registrar
 from end2reg_ros.registration.settings import NetworkPasses
-from end2reg_ros.registration.types import Registrar
 from end2reg_ros.registration.weights_path import choose_weights
 from end2reg_ros.simulation.camera.sensor import CameraPlacement
 from end2reg_ros.simulation.field.settings import Suite, draw_field_settings

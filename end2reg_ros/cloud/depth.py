@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.camera import camera_from_info, pixel_rays
-from end2reg_ros.cloud.limits import CloudLimits, check_header, grid_stride
+from end2reg_ros.cloud.limits import CloudLimits, check_header, grid_stride, select_points
 from end2reg_ros.cloud.messages import CameraInfoLike, ImageLike, as_bytes, stamp_ns
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.cloud.valid import select_points
 from end2reg_ros.errors import CloudError
 from end2reg_ros.reasons import Reason
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.cloud.limits import CloudLimits, check_header, grid_stride
+from end2reg_ros.cloud.limits import CloudLimits, check_header, grid_stride, select_points
 from end2reg_ros.cloud.messages import POINT_FIELD_TYPES, PointCloud2Like, PointFieldLike, as_bytes, stamp_ns
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.cloud.valid import select_points
 from end2reg_ros.errors import CloudError
 from end2reg_ros.reasons import Reason
 

@@ -31,7 +31,7 @@ from end2reg_ros.cloud.pyramid_types import (
 from end2reg_ros.cloud.voxel import cell_means, occupied_cells
 
 __all__ = ["COLOUR", "NORMAL", "UNIT_M", "Cells", "Floats", "Level", "Pyramid", "PyramidSpec", "Table", "Truncation",
-           "build_pyramid", "cells_of", "nearest_rows", "point_attributes", "tables_of"]  # fmt: skip
+           "build_pyramid", "cells_of", "counts", "fit", "nearest_rows", "point_attributes", "tables_of"]  # fmt: skip
 
 
 def point_attributes(
@@ -90,9 +90,9 @@ def tables_of(cells: Cells, spec: PyramidSpec) -> Pyramid:
     Raises:
         ValueError: the cells do not fit ``spec``.
     """
-    if not cells.fit(spec):
+    if not fit(cells, spec):
         raise ValueError(
-            f"cells of {cells.voxels} in numbers of {cells.counts} do not fit "
+            f"cells of {cells.voxels} in numbers of {counts(cells)} do not fit "
             f"a pyramid of {spec.voxels} with room for {spec.capacities}"
         )
     trees = [cKDTree(cloud) for cloud in cells.points]
@@ -108,6 +108,17 @@ def tables_of(cells: Cells, spec: PyramidSpec) -> Pyramid:
     attributes = _padded(cells.attributes, spec.capacities[0])
     truncation = Truncation(cells.dropped, cut_neighbours, cut_pool, cut_patches)
     return Pyramid(tuple(levels), attributes, patches, cells.cell_of_point, truncation)
+
+
+def counts(cells: Cells) -> tuple[int, ...]:
+    """Rows in use, per level."""
+    return tuple(len(points) for points in cells.points)
+
+
+def fit(cells: Cells, spec: PyramidSpec) -> bool:
+    """Whether the sizes of ``spec`` hold all these cells, which are of its own widths."""
+    small = all(count <= most for count, most in zip(counts(cells), spec.capacities, strict=False))
+    return cells.voxels == spec.voxels and small
 
 
 def nearest_rows(from_level: Level, to_level: Level) -> Table:

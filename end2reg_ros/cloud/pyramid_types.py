@@ -64,16 +64,6 @@ class Cells:
     cell_of_point: Table
     dropped: tuple[int, ...]
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Rows in use, per level."""
-        return tuple(len(points) for points in self.points)
-
-    def fit(self, spec: PyramidSpec) -> bool:
-        """Whether the sizes of ``spec`` hold all these cells, which are of its own widths."""
-        small = all(count <= most for count, most in zip(self.counts, spec.capacities, strict=False))
-        return self.voxels == spec.voxels and small
-
 
 @dataclass(frozen=True)
 class Level:

@@ -71,7 +71,7 @@ class OnnxEngine:
             self._runs: dict[str, GraphRun] = dict(zip(graphs, pool.map(self._load, graphs), strict=True))
         told = graphs["scene"].metadata
         self.profile = get_profile(told["profile"])
-        specs = self.profile.scene_specs()
+        specs = self.profile.scene_specs
         self._by_capacity = {specs[-1].capacities[0]: "scene"}
         if "scene_small" in graphs:
             self._by_capacity[specs[0].capacities[0]] = "scene_small"

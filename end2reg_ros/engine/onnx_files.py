@@ -174,7 +174,7 @@ def sizes(profile: Profile, graph: str) -> dict[str, list[int]]:
         return {}
     if graph == "model":
         return {"model": list(profile.model.capacities)}
-    spec = profile.scene_specs()[0] if graph == "scene_small" else profile.scene
+    spec = profile.scene_specs[0] if graph == "scene_small" else profile.scene
     return {"model": list(profile.model.capacities), "scene": list(spec.capacities)}
 
 

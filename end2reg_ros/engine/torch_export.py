@@ -99,7 +99,7 @@ def _parts(kind: str, profile: Profile) -> tuple[nn.Module, tuple[Any, ...], lis
         return ModelGraph(network), (model,), table_names("model", model), outputs
     if kind == "scene_small":
         assert profile.small_capacities is not None
-        profile = replace(profile, scene=profile.scene_specs()[0])
+        profile = replace(profile, scene=profile.scene_specs[0])
     scene = scene_tables(points, attributes, profile)
     with torch.no_grad():
         side = ModelGraph(network)(model)

@@ -80,7 +80,7 @@ def empty_scenes(profile: Profile) -> list[ScenePyramids]:
     """A scene without points for each of a profile's paddings: what an engine runs before its first real frame."""
     nothing = np.zeros((0, 3))
     own = None if profile.segmentation is None else build_pyramid(nothing, None, profile.segmentation)
-    return [ScenePyramids(build_pyramid(nothing, None, spec), own) for spec in profile.scene_specs()]
+    return [ScenePyramids(build_pyramid(nothing, None, spec), own) for spec in profile.scene_specs]
 
 
 def empty_grid() -> Floats:

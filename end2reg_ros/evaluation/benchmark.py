@@ -28,7 +28,8 @@ from end2reg_ros.evaluation.metrics import (
 from end2reg_ros.evaluation.regions import Region, RegionFinder, cloud_of_region, found_cloud
 from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.reasons import Reason
-from end2reg_ros.registration.types import Prior, Registrar
+from end2reg_ros.registration.interface import Registrar
+from end2reg_ros.registration.types import Prior
 
 Array = NDArray[np.float64]
 PriorKind = Literal["none", "landmarks", "perturbed"]

@@ -7,8 +7,9 @@ from dataclasses import replace
 from end2reg_ros.case.model import Case
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import RegistrationError
+from end2reg_ros.registration.interface import Registrar
 from end2reg_ros.registration.settings import AcceptSettings, RegistrationSettings
-from end2reg_ros.registration.types import Prior, Quality, Registrar, Registration
+from end2reg_ros.registration.types import Prior, Quality, Registration
 
 __all__ = [
     "CLASSICAL",

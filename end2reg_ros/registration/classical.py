@@ -13,11 +13,12 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.find.global_search import Oriented, RansacSettings, ransac_fpfh
 from end2reg_ros.registration.find.starts import FitRequest, StartFitter
+from end2reg_ros.registration.interface import NetworkView
 from end2reg_ros.registration.local import LocalRegistration
 from end2reg_ros.registration.network import NetworkPass
 from end2reg_ros.registration.scene import Scene, crop
 from end2reg_ros.registration.settings import RegistrationSettings
-from end2reg_ros.registration.types import NetworkView, Prior, Registration, Stopwatch
+from end2reg_ros.registration.types import Prior, Registration, Stopwatch
 from end2reg_ros.se3 import from_rotation_translation
 
 Array = NDArray[np.float64]

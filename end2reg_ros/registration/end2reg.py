@@ -16,12 +16,13 @@ from end2reg_ros.registration.classical import own_view
 from end2reg_ros.registration.find.hypotheses import HypothesisSearch, nothing_found
 from end2reg_ros.registration.find.network_search import NetworkSearch, SearchSettings
 from end2reg_ros.registration.fit.rivals import SAME_FIT_M
+from end2reg_ros.registration.interface import NetworkView
 from end2reg_ros.registration.local import LocalRegistration
 from end2reg_ros.registration.model_side_cache import encoded_model_side
 from end2reg_ros.registration.network import NetworkPass, NetworkWord, model_side, with_network
 from end2reg_ros.registration.scene import Scene
 from end2reg_ros.registration.settings import RegistrationSettings
-from end2reg_ros.registration.types import NetworkView, Prior, Quality, Registration, Stopwatch
+from end2reg_ros.registration.types import Prior, Quality, Registration, Stopwatch
 from end2reg_ros.se3 import inverse, unknown_covariance
 
 Array = NDArray[np.float64]

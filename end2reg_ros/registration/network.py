@@ -14,6 +14,7 @@ from end2reg_ros.cloud.pyramid import (
     Pyramid,
     build_pyramid,
     cells_of,
+    fit,
     point_attributes,
     tables_of,
 )
@@ -180,7 +181,7 @@ def network_scene(
     attributes = point_attributes(len(points), mean_colours, (T[:3, :3] @ normals.T).T)
     cells = cells_of(points, attributes, profile.scene)
     pause()
-    fitting = next(spec for spec in profile.scene_specs() if cells.fit(spec))
+    fitting = next(spec for spec in profile.scene_specs if fit(cells, spec))
     pyramids = ScenePyramids(
         tables_of(cells, fitting),
         None if profile.segmentation is None else build_pyramid(points, attributes, profile.segmentation),

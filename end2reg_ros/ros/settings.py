@@ -8,14 +8,15 @@ from typing import cast, get_args
 
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.limits import CloudLimits
-from end2reg_ros.cloud.stream_guard import StreamSettings
+from end2reg_ros.cloud.stream import StreamSettings
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
 from end2reg_ros.registration.find.initial_pose import PriorRules
 from end2reg_ros.registration.settings import AcceptSettings, NetworkPasses, RegistrationSettings
 from end2reg_ros.ros.parameters import LIVE, START, ParameterFault, group, parameter
 from end2reg_ros.runtime.watchdog import WatchdogSettings
 from end2reg_ros.tracking import TrackerSettings
-from end2reg_ros.tracking.filter import FilterChoice, FilterSettings, TrackFilter, create_filter
+from end2reg_ros.tracking.constant_velocity import FilterSettings
+from end2reg_ros.tracking.filter import FilterChoice, TrackFilter, create_filter
 
 # Ten metres around the camera: no box.
 NO_BOX = (-10.0, -10.0, -10.0, 10.0, 10.0, 10.0)

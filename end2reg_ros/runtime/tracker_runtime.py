@@ -15,8 +15,7 @@ from typing import Any, Protocol
 
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.messages import stamp_ns
-from end2reg_ros.cloud.period import PeriodMeter
-from end2reg_ros.cloud.stream_guard import Restart, StreamGuard, StreamSettings
+from end2reg_ros.cloud.stream import PeriodMeter, Restart, StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.frame import Arrival, FrameProcess, Tracker

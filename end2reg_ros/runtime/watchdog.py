@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from math import isnan
 
-from end2reg_ros.cloud.period import PeriodMeter
+from end2reg_ros.cloud.stream import PeriodMeter
 from end2reg_ros.reasons import Reason
 
 # Of the camera's period: a cloud may be late by half of it, and one may be lost, without an alarm.

@@ -13,10 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from end2reg_ros.registration.interface import NetworkView, Registrar
 from end2reg_ros.registration.network import NetworkPass, NetworkPose, NetworkWord, no_pause
 from end2reg_ros.registration.scene import Scene
 from end2reg_ros.registration.settings import NetworkPasses
-from end2reg_ros.registration.types import NetworkView, Registrar, Registration, Stopwatch
+from end2reg_ros.registration.types import Registration, Stopwatch
 
 Array = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.fit.judge import shortfall
-from end2reg_ros.registration.fit.posture import Posture
 from end2reg_ros.registration.types import Prior, Registration
 from end2reg_ros.se3 import apply
+from end2reg_ros.tracking.confirmation import Confirmation
 from end2reg_ros.tracking.motion import MotionMemory
 from end2reg_ros.tracking.search import SearchPlan
 from end2reg_ros.tracking.settings import TrackerSettings
@@ -23,25 +23,6 @@ from end2reg_ros.tracking.types import PUBLISHING_STATES, State, TrackingUpdate
 Array = NDArray[np.float64]
 
 LAST_FRAME_STDDEV_M = 0.001
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An unconfirmed pose.
-
-    Attributes:
-        T_camera_model: (4, 4) the newest fit.
-        agreed: fits in a row that agreed on it.
-        T_first: (4, 4) the first fit of its kind.
-        T_anchor: (4, 4) where the search that found it began; None for the whole view.
-        posture: how the vertebrae stood to one another in the newest fit.
-    """
-
-    T_camera_model: Array
-    agreed: int
-    T_first: Array
-    T_anchor: Array | None
-    posture: Posture | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +81,7 @@ class Track:
         self.history = History()
         self._memory = MotionMemory(self.centre, self.settings.resume_s)
         self._search = SearchPlan(self.settings, self._memory, needs_prior)
-        self._candidate: Candidate | None = None
+        self._confirmation = Confirmation(self.settings, self._memory)
         self._good = self._fair = 0  # fits in a row above and below the upper thresholds
         self._stamp_ns = 0  # of the newest cloud
         self._before = State.SEARCHING  # state before the newest cloud
@@ -123,7 +104,7 @@ class Track:
     def _forget(self, reason_code: str, reason: str) -> None:
         self._search.forget()
         self._memory.forget()
-        self._candidate = None
+        self._confirmation.candidate = None
         self._good = self._fair = 0
         self._change(Event.RESTART, reason_code, reason)
 
@@ -131,7 +112,7 @@ class Track:
         self, stamp_ns: int, frame_id: str, reason: str, reason_code: str = Reason.NO_CLOUD
     ) -> TrackingUpdate:
         """Tell the tracker that no usable cloud came in time; a track becomes LOST."""
-        self._candidate = None
+        self._confirmation.candidate = None
         before = self.state
         self._change(Event.SILENCE, reason_code, reason)
         return self._finish(stamp_ns, frame_id, before, reason_code, reason, None)
@@ -140,26 +121,24 @@ class Track:
         """Where in a cloud of this stamp the spine is looked for."""
         self._stamp_ns, self._before = stamp_ns, self.state
         is_overdue = self._check_gap(stamp_ns)
-        refusal = self._search.expired(stamp_ns, self.state is State.LOST)
-        if refusal is not None:
-            return Wait(*refusal)
         if self.state in PUBLISHING_STATES:
             expected, posture = self._memory.predicted(stamp_ns), self._memory.posture
             if is_overdue:
                 return Search(Prior(expected, "last_pose", self.settings.retry_reach_m, posture), is_overdue)
             return self._follow(Prior(expected, "last_frame", LAST_FRAME_STDDEV_M, posture))
-        if self._candidate is None:
+        refusal = self._search.expired(stamp_ns, self.state is State.LOST)
+        if refusal is not None:
+            return Wait(*refusal)
+        candidate = self._confirmation.candidate
+        if candidate is None:
             start = self._search.next(stamp_ns)
             if start is None and self._needs_prior:
                 return Wait(Reason.NO_PRIOR, "waiting for a start: pick landmarks or send initial_pose")
             return Search(start)
-        known = Prior(
-            self._candidate.T_camera_model, "candidate", LAST_FRAME_STDDEV_M, self._candidate.posture
-        )
+        known = Prior(candidate.T_camera_model, "candidate", LAST_FRAME_STDDEV_M, candidate.posture)
         # The search that found it has held it against other levels: to follow it is enough, and several times as fast. The
         # first pose from a given start is searched twice, as nothing else speaks for it and nobody waits for it.
-        follows = not self._needs_prior or self._memory.last is not None
-        return self._follow(known) if follows else Search(known)
+        return self._follow(known) if self._walks else Search(known)
 
     def _follow(self, expected: Prior) -> Follow:
         return Follow(expected, Search(replace(expected, stddev_m=self.settings.retry_reach_m)))
@@ -211,8 +190,9 @@ class Track:
             shift, angle = self._memory.difference(T_looked_for, T)
             text = f"{1000 * np.linalg.norm(shift):.1f} mm and {np.degrees(angle):.1f} deg from where it was expected"
             return found.refused(Reason.JUMP, text)
-        if self._candidate is not None and self._candidate.T_anchor is not None:
-            T_looked_for = self._candidate.T_anchor  # else two short steps could make a level
+        candidate = self._confirmation.candidate
+        if candidate is not None and candidate.T_anchor is not None:
+            T_looked_for = candidate.T_anchor  # else two short steps could make a level
         moved = apply(T, self._origins) - apply(T_looked_for, self._origins)
         along = float(np.abs(moved @ (T_looked_for[:3, :3] @ self.axis)).max())
         if along > self.settings.max_axis_move_m:
@@ -232,16 +212,16 @@ class Track:
     ) -> tuple[Event, str, str]:
         """The event that a registration is, with reason code and reason."""
         if not registration.success:
-            self._candidate = None
+            self._confirmation.candidate = None
             self._search.failed(registration.reason_code)
             return Event.FAILED, registration.reason_code, registration.reason
         short = self._shortfall(registration)
         if self.state in PUBLISHING_STATES:
             return self._judge_followed(short)
         if short is not None:
-            self._candidate = None
+            self._confirmation.candidate = None
             return Event.FAILED, Reason.LOW_QUALITY, f"not good enough to start: {short}"
-        return self._confirm(registration, prior, stamp_ns)
+        return self._start(registration, prior, stamp_ns)
 
     def _shortfall(self, found: Registration) -> str | None:
         """What keeps a fit below the upper thresholds; None when nothing does."""
@@ -260,42 +240,17 @@ class Track:
             return Event.GOOD, Reason.RECOVERING, "quality is back above the upper threshold"
         return (Event.RECOVERED if degraded else Event.GOOD), Reason.OK, "tracking"
 
-    def _confirm(
-        self, registration: Registration, prior: Prior | None, stamp_ns: int
-    ) -> tuple[Event, str, str]:
-        """Count agreeing good fits before the first pose goes out."""
-        T, known = registration.T_camera_model, self._candidate
-        if known is None:
-            anchor = None if prior is None else prior.T_camera_model
-            found = Candidate(T, 1, T, anchor, registration.posture)
-        else:
-            shift, _ = self._memory.difference(known.T_camera_model, T)
-            if float(np.linalg.norm(shift)) > self.settings.confirm_distance_m:
-                return self._unconfirmed(known, registration, shift)
-            found = replace(known, T_camera_model=T, agreed=known.agreed + 1, posture=registration.posture)
-        if found.agreed >= self.settings.confirm_frames or self._resumes(registration, stamp_ns):
-            self._candidate = None
+    def _start(self, found: Registration, looked_for: Prior | None, stamp_ns: int) -> tuple[Event, str, str]:
+        """The event that a good fit is while no pose goes out: agreeing ones are counted before the first does."""
+        verdict = self._confirmation.take(found, looked_for, self._resumes(found, stamp_ns), self._walks)
+        if verdict[0] is Event.CONFIRMED:
             self._good = self._fair = 0
-            return Event.CONFIRMED, Reason.OK, "tracking"
-        self._candidate = found
-        return Event.GOOD, Reason.CONFIRMING, f"good fit {found.agreed} of {self.settings.confirm_frames}"
+        return verdict
 
-    def _unconfirmed(self, known: Candidate, newer: Registration, shift: Array) -> tuple[Event, str, str]:
-        """Two fits in a row that disagree.
-
-        A search takes so long that the spine may have moved a little meanwhile: the newer fit then takes the older one's
-        place, as long as it stays near the first. Else this would be the start of a walk from fit to fit: the next search
-        begins anew, as it does from a given start.
-        """
-        T = newer.T_camera_model
-        walked, _ = self._memory.difference(known.T_first, T)
-        near = float(np.linalg.norm(walked)) <= self.settings.max_axis_move_m
-        follows = not self._needs_prior or self._memory.last is not None
-        self._candidate = (
-            replace(known, T_camera_model=T, agreed=1, posture=newer.posture) if near and follows else None
-        )
-        text = f"two fits in a row lie {1000 * np.linalg.norm(shift):.1f} mm apart"
-        return Event.FAILED, Reason.UNCONFIRMED, text
+    @property
+    def _walks(self) -> bool:
+        """Whether a fit that the newest one disagrees with may be taken to have moved: not while a given start is tried."""
+        return not self._needs_prior or self._memory.last is not None
 
     def _resumes(self, registration: Registration, stamp_ns: int) -> bool:
         """Whether one fit is enough: a good one, just where the spine was expected, after a short loss or a slow frame."""

@@ -206,7 +206,7 @@ def test_info(end2reg: Run, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert document["weights"] == {"path": str(WEIGHTS), "source": "package", "note": ""}
     assert document["sizes"] == {
         "model": list(PROFILE.model.capacities),
-        "scene": [list(spec.capacities) for spec in PROFILE.scene_specs()],
+        "scene": [list(spec.capacities) for spec in PROFILE.scene_specs],
     }
     assert {n: g["sha256"] for n, g in document["graphs"].items()} == {
         n: g.hash for n, g in bundle().graphs.items()

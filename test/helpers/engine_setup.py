@@ -23,7 +23,7 @@ from end2reg_ros.registration.weights_path import packaged_weights
 
 WEIGHTS = packaged_weights()
 PROFILE = realtime()
-SMALL, LARGE = (spec.capacities[0] for spec in PROFILE.scene_specs())
+SMALL, LARGE = (spec.capacities[0] for spec in PROFILE.scene_specs)
 
 
 @lru_cache(maxsize=1)

@@ -46,4 +46,4 @@ def scene(small: bool = False, seed: int = 0) -> ScenePyramids:
     points, normals = surface()
     moved = points @ ROTATION.T + SHIFT + np.random.default_rng(seed).normal(0, 0.005, points.shape)
     attributes = point_attributes(len(points), None, normals @ ROTATION.T)
-    return ScenePyramids(build_pyramid(moved, attributes, PROFILE.scene_specs()[0 if small else -1]))
+    return ScenePyramids(build_pyramid(moved, attributes, PROFILE.scene_specs[0 if small else -1]))

@@ -10,8 +10,8 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.registration import CLASSICAL, LEARNED, RegistrationSettings, create_registrar
+from end2reg_ros.registration.interface import Registrar
 from end2reg_ros.registration.settings import NetworkPasses
-from end2reg_ros.registration.types import Registrar
 from end2reg_ros.registration.weights_path import choose_weights
 
 ENGINES: tuple[EngineChoice, ...] = get_args(EngineChoice)

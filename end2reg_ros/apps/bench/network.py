@@ -17,8 +17,8 @@ from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.profile import Profile
 from end2reg_ros.registration.end2reg import End2RegRegistrar
 from end2reg_ros.registration.find.network_search import around_pose
+from end2reg_ros.registration.interface import Registrar
 from end2reg_ros.registration.network import NetworkScene
-from end2reg_ros.registration.types import Registrar
 from end2reg_ros.se3 import apply, inverse
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def network_parts(
 def shown_spec(profile: Profile, scene: NetworkScene) -> PyramidSpec:
     """The padding that a scene was given."""
     capacity = len(scene.pyramids.registration.levels[0].points)
-    return next((s for s in profile.scene_specs() if s.capacities[0] == capacity), profile.scene)
+    return next((s for s in profile.scene_specs if s.capacities[0] == capacity), profile.scene)
 
 
 def onnx_parts(
@@ -99,7 +99,7 @@ def onnx_parts(
     from end2reg_ros.engine.bundle_store import load_bundle
     from end2reg_ros.engine.graph_io import scene_feed
 
-    specs = engine.profile.scene_specs()
+    specs = engine.profile.scene_specs
     small = len(specs) > 1 and shown_spec(engine.profile, scene) == specs[0]
     graph = load_bundle(weights, engine.profile.name).graphs["scene_small" if small else "scene"].data
     feed = scene_feed(scene.pyramids) | engine.encode_model(side)

@@ -19,7 +19,8 @@ from end2reg_ros.apps.bench.methods import MethodSpec, engine_options, set_up
 from end2reg_ros.apps.bench.runner import Array, Memory, MethodRunner, TimedFrame, TimedRegistration, memory
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.registration.end2reg import End2RegRegistrar
-from end2reg_ros.registration.types import Prior, Registrar
+from end2reg_ros.registration.interface import Registrar
+from end2reg_ros.registration.types import Prior
 
 SECONDS_TO_LEAVE = 5.0
 Work = Callable[[Connection, int, Path], None]

@@ -16,10 +16,11 @@ from end2reg_ros.apps.bench.network import network_parts
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.decoding import decoder
 from end2reg_ros.cloud.limits import CloudLimits
-from end2reg_ros.cloud.stream_guard import StreamGuard, StreamSettings
+from end2reg_ros.cloud.stream import StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.frame import Arrival, FrameProcess, Tracker
-from end2reg_ros.registration.types import Prior, Registrar, Registration
+from end2reg_ros.registration.interface import Registrar
+from end2reg_ros.registration.types import Prior, Registration
 from end2reg_ros.tracking import PUBLISHING_STATES, State
 from end2reg_ros.tracking.track import LAST_FRAME_STDDEV_M
 

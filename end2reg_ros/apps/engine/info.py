@@ -165,7 +165,7 @@ def sizes(profile: Profile) -> dict[str, Any]:
     """Paddings, level by level; the scene's from the smallest."""
     found: dict[str, Any] = {
         "model": list(profile.model.capacities),
-        "scene": [list(spec.capacities) for spec in profile.scene_specs()],
+        "scene": [list(spec.capacities) for spec in profile.scene_specs],
     }
     if profile.segmentation is not None:
         found["segmentation"] = list(profile.segmentation.capacities)

@@ -17,6 +17,7 @@ from end2reg_ros.cloud.pyramid import (
     PyramidSpec,
     build_pyramid,
     cells_of,
+    fit,
     point_attributes,
     tables_of,
 )
@@ -151,12 +152,12 @@ def scene_of(name: str, points: NDArray[np.floating], attributes: Floats, profil
 def smallest_pyramid(points: NDArray[np.floating], attributes: Floats, profile: Profile) -> Pyramid:
     """A scene's pyramid in the smallest padding that holds all its cells; in the largest where none does."""
     cells = cells_of(points, attributes, profile.scene)
-    return tables_of(cells, next((s for s in profile.scene_specs() if cells.fit(s)), profile.scene))
+    return tables_of(cells, next((s for s in profile.scene_specs if fit(cells, s)), profile.scene))
 
 
 def paddings(profile: Profile) -> dict[int, PyramidSpec]:
     """The scene's paddings by the rows of their level 0."""
-    return {spec.capacities[0]: spec for spec in profile.scene_specs()}
+    return {spec.capacities[0]: spec for spec in profile.scene_specs}
 
 
 def _tissue(

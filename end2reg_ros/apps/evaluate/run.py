@@ -18,7 +18,7 @@ from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import CaseError
 from end2reg_ros.evaluation.benchmark import BenchmarkSettings, CaseBench, Trial, run_benchmark
 from end2reg_ros.registration import create_registrar
-from end2reg_ros.registration.types import Registrar
+from end2reg_ros.registration.interface import Registrar
 
 
 @dataclass

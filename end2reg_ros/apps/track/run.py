@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from end2reg_ros.cloud.decoding import DepthFrame, decoder
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
-from end2reg_ros.cloud.stream_guard import StreamGuard, StreamSettings
+from end2reg_ros.cloud.stream import StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.frame import Arrival, FrameProcess, Outcome, Tracker

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros.registration.fit.posture import Posture
 from end2reg_ros.registration.fit.surface import LEVEL, NORMAL, ModelSurface, PointSurface
-from end2reg_ros.registration.thin_cloud import ThinCloud
+from end2reg_ros.registration.scene import ThinCloud
 from end2reg_ros.se3_batch import dot, in_columns, inverses, level_by_level, moved, runs
 
 Array = NDArray[np.float64]

@@ -11,9 +11,15 @@ from scipy.spatial import cKDTree
 
 from end2reg_ros.cache import Arrays, CaseEntry, Key, digest_of, digest_of_code
 from end2reg_ros.case.model import Case, Mesh
-from end2reg_ros.registration.fit import grids, surface
-from end2reg_ros.registration.fit.grids import DistanceGrid, Lattice, NearestGrid, lattice_around
-from end2reg_ros.registration.fit.surface import ModelSurface, view_directions
+from end2reg_ros.registration.fit import surface
+from end2reg_ros.registration.fit.surface import (
+    DistanceGrid,
+    Lattice,
+    ModelSurface,
+    NearestGrid,
+    lattice_around,
+    view_directions,
+)
 
 Array = NDArray[np.float64]
 
@@ -41,7 +47,7 @@ def surface_key(case: Case, spacing: float, coarse_spacing: float) -> Key:
         "meshes": mesh_digest(case),
         "spacing": spacing,
         "coarse_spacing": coarse_spacing,
-        "code": digest_of_code(surface.__file__, grids.__file__, __file__),
+        "code": digest_of_code(surface.__file__, __file__),
         # Random numbers and the last bit of a ray's hit may differ from release to release.
         **{f"{name} version": installed_version(name) for name in ("numpy", "scipy", "open3d")},
     }

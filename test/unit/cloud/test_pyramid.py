@@ -17,6 +17,8 @@ from end2reg_ros.cloud.pyramid import (
     PyramidSpec,
     build_pyramid,
     cells_of,
+    counts,
+    fit,
     nearest_rows,
     point_attributes,
     tables_of,
@@ -77,7 +79,7 @@ def test_equals_a_search_for_every_row(name: str) -> None:
     assert max(built.truncation.neighbours) > 0 or name == "paper"
     for table, cut in (("neighbours", built.truncation.neighbours), ("pool", built.truncation.pool)):
         for i, rows_expected in enumerate(expected[table]):
-            capacity, width, count = spec.capacities[i], spec.neighbours[i], cells.counts[i]
+            capacity, width, count = spec.capacities[i], spec.neighbours[i], counts(cells)[i]
             assert cut[i] == (rows_expected[:, width] < count).sum()
             found = getattr(built.levels[i], table)
             assert (found[len(rows_expected) :] == capacity).all()
@@ -93,10 +95,10 @@ def test_equals_a_search_for_every_row(name: str) -> None:
             )
             assert (np.where(there, found, count) == rows_expected[:, :width]).mean() > 0.99
     for i, rows_expected in enumerate(expected["upsample"]):
-        np.testing.assert_array_equal(built.levels[i].upsample[: cells.counts[i]], rows_expected)
-    held = np.bincount(expected["node"][0], minlength=cells.counts[-1])
+        np.testing.assert_array_equal(built.levels[i].upsample[: counts(cells)[i]], rows_expected)
+    held = np.bincount(expected["node"][0], minlength=counts(cells)[-1])
     assert built.truncation.patch_points == np.maximum(held - spec.patch_points, 0).sum()
-    for row in range(cells.counts[-1]):
+    for row in range(counts(cells)[-1]):
         members = [i for i in built.patches[row] if i < spec.capacities[spec.fine_level]]
         assert len(members) == min(held[row], spec.patch_points)
         assert (expected["node"][0][members] == row).all()
@@ -189,12 +191,12 @@ def test_cells_tell_which_sizes_are_enough() -> None:
     attributes = point_attributes(900, None, np.random.default_rng(6).normal(size=(900, 3)))
     cells = cells_of(points, attributes, SPEC)
     whole = build_pyramid(points, attributes, SPEC)
-    assert cells.counts == tuple(level.count for level in whole.levels)
-    small = replace(SPEC, capacities=tuple(count + 1 for count in cells.counts))
-    tight = replace(SPEC, capacities=cells.counts)
-    smaller = replace(SPEC, capacities=(cells.counts[0] - 1, *cells.counts[1:]))
+    assert counts(cells) == tuple(level.count for level in whole.levels)
+    small = replace(SPEC, capacities=tuple(count + 1 for count in counts(cells)))
+    tight = replace(SPEC, capacities=counts(cells))
+    smaller = replace(SPEC, capacities=(counts(cells)[0] - 1, *counts(cells)[1:]))
     other = replace(SPEC, voxels=(0.12, 0.24, 0.48))
-    assert [cells.fit(spec) for spec in (SPEC, small, tight, smaller, other)] == [
+    assert [fit(cells, spec) for spec in (SPEC, small, tight, smaller, other)] == [
         True,
         True,
         True,

@@ -112,7 +112,7 @@ def test_padding_changes_nothing(name: str) -> None:
     # Each cell is one point here: its mean is itself, its cell the same.
     pair = [
         VerifyScene("part", ScenePyramids(build_pyramid(first.points[: first.count], attributes, spec)))
-        for spec in PROFILE.scene_specs()
+        for spec in PROFILE.scene_specs
     ]
     assert [s.padding for s in pair] == [SMALL, LARGE] and pair[0].cells == pair[1].cells == small.cells
     made = engine(name)
@@ -244,7 +244,7 @@ def test_files_that_are_missing(exported: Path, tmp_path: Path) -> None:
         "these weights hold no region finder: a start is needed"
     )
     made.set_model(engine("onnxruntime").encode_model(model()))
-    assert refusal(lambda: made.run(ScenePyramids(tables(PROFILE.scene_specs()[0])))) == (
+    assert refusal(lambda: made.run(ScenePyramids(tables(PROFILE.scene_specs[0])))) == (
         f"tables are padded to {SMALL} points, the network's graphs to {LARGE}"
     )
     assert len(made.run(ScenePyramids(tables(PROFILE.scene))).mask) == 0

@@ -318,7 +318,7 @@ def test_what_the_engine_refuses(rig: Any) -> None:
         "mask 'all_ones' needs engine 'torch': an exported graph has the learned one"
     )
     wide = ScenePyramids(build_pyramid(np.zeros((0, 3)), None, engine.profile.model))
-    small, large = (spec.capacities[0] for spec in engine.profile.scene_specs())
+    small, large = (spec.capacities[0] for spec in engine.profile.scene_specs)
     assert refusal(lambda: engine.run(wide)) == (
         f"tables are padded to 3840 points, the network's graphs to {small}, {large}"
     )
@@ -368,7 +368,7 @@ def test_a_plan_that_tensorrt_refuses_is_built_anew_once(library: Library) -> No
     engine.warm_up()
     found = engine.run(posed_spine.scene())
     assert found.inliers > 200 and np.abs(found.rotation - posed_spine.ROTATION).max() < np.radians(1.5)
-    small, large = (spec.capacities[0] for spec in engine.profile.scene_specs())
+    small, large = (spec.capacities[0] for spec in engine.profile.scene_specs)
     assert refusal(lambda: engine.run(posed_spine.scene(small=True))) == (
         f"tables are padded to {small} points, the network's graphs to {large}"
     )

@@ -9,8 +9,7 @@ import trimesh
 from scipy.spatial import cKDTree
 from views import bundled_case, registrar
 
-from end2reg_ros.registration.fit.grids import lattice_around
-from end2reg_ros.registration.fit.surface import LEVEL, NORMAL, POINT, PointSurface
+from end2reg_ros.registration.fit.surface import LEVEL, NORMAL, POINT, PointSurface, lattice_around
 from end2reg_ros.registration.fit.surface_build import distance_grid, nearest_grid, sample_surface, thin
 
 

@@ -7,7 +7,7 @@ import pytest
 import small_gicp
 from scipy.spatial import cKDTree
 
-from end2reg_ros.registration.thin_cloud import ThinCloud, flattest_direction
+from end2reg_ros.registration.scene import ThinCloud, flattest_direction
 
 VOXEL_M = 0.002
 

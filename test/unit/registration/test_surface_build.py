@@ -16,7 +16,7 @@ from boxes_case import boxes_case
 from views import bundled_case
 
 from end2reg_ros.case.model import Case, Mesh
-from end2reg_ros.registration.fit import grids, surface_build
+from end2reg_ros.registration.fit import surface, surface_build
 from end2reg_ros.registration.fit.surface import ModelSurface
 from end2reg_ros.registration.fit.surface_build import (
     FILE_NAME,
@@ -112,9 +112,9 @@ def test_other_settings_and_changed_code_do_not_get_the_old_surface(
     assert_same(coarse, build_model_surface(case, 0.002))
     assert len(coarse.points) < 0.5 * len(fine.points)
     before = surface_key(case, 0.001, 0.003)
-    edited = empty / "grids.py"
-    edited.write_bytes(Path(grids.__file__).read_bytes() + b"# another comment\n")
-    monkeypatch.setattr(grids, "__file__", str(edited))
+    edited = empty / "surface.py"
+    edited.write_bytes(Path(surface.__file__).read_bytes() + b"# another comment\n")
+    monkeypatch.setattr(surface, "__file__", str(edited))
     after = surface_key(case, 0.001, 0.003)
     assert [name for name in before if before[name] != after[name]] == ["code"]
     monkeypatch.setattr(surface_build, "version", lambda name: "0.0")

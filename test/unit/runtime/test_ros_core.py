@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from end2reg_ros.cloud.period import PeriodMeter
-from end2reg_ros.cloud.stream_guard import StreamGuard, StreamSettings
+from end2reg_ros.cloud.stream import PeriodMeter, StreamGuard, StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
 from end2reg_ros.registration.find.initial_pose import (

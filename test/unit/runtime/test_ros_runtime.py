@@ -18,7 +18,7 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.ros_messages import PointCloud2, header
-from end2reg_ros.cloud.stream_guard import StreamSettings
+from end2reg_ros.cloud.stream import StreamSettings
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.frame import Tracker
 from end2reg_ros.registration.find.initial_pose import PriorRequest, PriorRules

@@ -21,17 +21,16 @@ from end2reg_ros.se3 import (
     rotation_from_vector,
 )
 from end2reg_ros.tracking import State
-from end2reg_ros.tracking.filter import (
+from end2reg_ros.tracking.constant_velocity import (
     FLOOR,
     HOLD_S,
     ConstantVelocity,
     FilterSettings,
-    NoFilter,
     PoseFilter,
-    create_filter,
     left_jacobian,
     transition,
 )
+from end2reg_ros.tracking.filter import NoFilter, create_filter
 
 CENTRE = np.array([0.15, -0.2, 1.1])  # a CT's origin may be this far away
 POINTS = CENTRE + np.array([[0.0, 0.0, 0.07], [0.0, 0.0, 0.0], [0.0, 0.0, -0.07]])
