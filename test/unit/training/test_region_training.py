@@ -23,12 +23,12 @@ from end2reg_ros.training.region.data import (  # noqa: E402
     make_sample,
     stack,
 )
+from end2reg_ros.training.region.loss import region_loss  # noqa: E402
 from end2reg_ros.training.region.split import split_by_anatomy  # noqa: E402
 from end2reg_ros.training.region.train import (  # noqa: E402
     RegionTrainer,
     RegionTraining,
     load_region_net,
-    region_loss,
     train,
     validate,
 )
