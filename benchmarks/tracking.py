@@ -11,16 +11,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from benchmarks.paper.suites import procedural_individuals
 from benchmarks.tracking_study import studies
 from benchmarks.tracking_study.bench import Bench
-from benchmarks.tracking_study.negatives import NegativeStudy
+from benchmarks.tracking_study.negatives import Arm, NegativeStudy
 from benchmarks.tracking_study.orientations import OrientationStudy
 from benchmarks.tracking_study.results import Results, write_results
 from benchmarks.tracking_study.run import RunSettings
@@ -151,11 +152,10 @@ class Negatives:
 
     def run(self) -> int:
         main, every = self.common.method.method, self.search_every
-        learned = [(main, arm, every) for arm in ("nothing", "lost", "prior")] if main != "icp" else []
-        classical = [("icp", arm, 1) for arm in ("lost", "prior", "follow")]
-        study = NegativeStudy(
-            self.recordings, self.common.seed_numbers(), (*learned, *classical), self.frames, self.rate
-        )
+        alone: tuple[Arm, ...] = ("nothing", "lost", "prior") if main != "icp" else ()
+        given: tuple[Arm, ...] = ("lost", "prior", "follow")
+        arms = (*((main, arm, every) for arm in alone), *(("icp", arm, 1) for arm in given))
+        study = NegativeStudy(self.recordings, self.common.seed_numbers(), arms, self.frames, self.rate)
         return self.common.finish(studies.negatives(self.common.bench("negatives"), study))
 
 
@@ -220,7 +220,7 @@ class Calibration:
         return self.common.finish(studies.calibrated(bench, study))
 
 
-STUDIES = {
+STUDIES: dict[str, Callable[..., Any]] = {
     "sequences": Sequences,
     "negatives": Negatives,
     "orientations": Orientations,
