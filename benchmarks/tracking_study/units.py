@@ -129,9 +129,9 @@ def code_hash(root: Path | None = None) -> str:
     """12 digits over the sources that a measurement follows from."""
     package = root or Path(end2reg_ros.__file__).parent
     digest = hashlib.sha256()
-    for folder in MEASURED:
-        for path in sorted((package / folder).rglob("*.py")):
-            digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    inside = [path for folder in MEASURED for path in sorted((package / folder).rglob("*.py"))]
+    for path in [*sorted(package.glob("*.py")), *inside]:  # frame.py, a cloud's way, lies at the root
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
