@@ -37,6 +37,7 @@ from end2reg_ros.apps.demo.settings import DemoSettings, Method
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.store import load_case
 from end2reg_ros.evaluation.host import machine, versions
+from end2reg_ros.evaluation.tables import markdown_table, number
 from end2reg_ros.reasons import Reason
 
 RESULTS = Path(__file__).resolve().parent / "results" / "startup.json"
@@ -204,18 +205,23 @@ def summary(found: list[StartTimes]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], work: list[dict[str, Any]]) -> str:
-    """Markdown."""
-    lines = [
-        "| method | start | active after s, median (least, most) | heard | CPU s | MB | own / files / shared | highest | load |",
-        "|" + "---|" * 9,
+    """Markdown: one row a method and kind, one line a method at work."""
+    heads = ["method", "start", "active after s, median (least, most)", "heard", "CPU s", "MB", "own / files / shared",
+             "highest", "load"]  # fmt: skip
+    body = [
+        [
+            r["method"],
+            r["kind"],
+            f"{r['active_s']:.2f} ({r['active_least_s']:.2f}, {r['active_most_s']:.2f})",
+            *(number(r[name]) for name in ("heard_s", "cpu_s")),
+            number(r["rss_mb"], 0),
+            " / ".join(number(r[f"{part}_mb"], 0) for part in ("own", "files", "shared")),
+            number(r["highest_mb"], 0),
+            number(r["load"], 1),
+        ]
+        for r in rows
     ]
-    for r in rows:
-        times = f"{r['active_s']:.2f} ({r['active_least_s']:.2f}, {r['active_most_s']:.2f})"
-        parts = f"{r['own_mb']:.0f} / {r['files_mb']:.0f} / {r['shared_mb']:.0f}"
-        lines.append(
-            f"| {r['method']} | {r['kind']} | {times} | {r['heard_s']:.2f} | {r['cpu_s']:.2f} | {r['rss_mb']:.0f} | {parts} "
-            f"| {r['highest_mb']:.0f} | {r['load']:.1f} |"
-        )
+    lines = markdown_table(heads, body)
     for w in work:
         seen = "; ".join(w["faults"]) or f"{w['rss_mb']:.0f} MB, {w['poses']} poses"
         lines.append(f"\n{w['method']}, {w['seconds']:g} s at work: {seen}")
