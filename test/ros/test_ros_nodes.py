@@ -168,7 +168,7 @@ def test_status_accounts_for_every_cloud_and_says_what_runs(scene: Scene) -> Non
         assert s.clouds_received == s.clouds_processed + s.clouds_dropped
         assert s.clouds_dropped == sum(s.drop_counts)
     tracked = next(s for s in reversed(scene.statuses) if s.state_name == "TRACKING")
-    assert {"wait", "decode", "refine", "publish"} <= set(tracked.stage_names)
+    assert {"wait", "decode", "crop", "refine and judge", "publish"} <= set(tracked.stage_names)
     assert 0 < tracked.latency_ms <= tracked.pose_age_ms + 5.0
     assert 0.5 < tracked.inlier_ratio <= 1.0
     assert 0 < tracked.residual_rmse < 0.003
