@@ -29,100 +29,6 @@ from end2reg_ros.tracking.transitions import History
 from end2reg_ros.tracking.types import State, TrackingUpdate
 
 
-class Tracker:
-    """A stream of clouds of one case -> a state, and a pose of every vertebra.
-
-    Not thread-safe: one worker calls it. ``history`` may be read from any thread.
-
-    Args:
-        registrar: the method, set up for the case.
-        case: what is tracked.
-        settings: when to believe what; the defaults when None.
-    """
-
-    def __init__(self, registrar: Registrar, case: Case, settings: TrackerSettings | None = None) -> None:
-        self.registrar = registrar
-        self.track = Track(case, settings or TrackerSettings(), registrar.needs_prior)
-        self.network = network_watch(registrar)
-
-    def update(self, cloud: Cloud) -> TrackingUpdate:
-        """Look at one cloud. Never raises for a bad cloud."""
-        plan = self.track.plan(
-            cloud.stamp_ns
-        )  # follow the track, search from a start or in the whole view, or wait
-        if isinstance(plan, Wait):
-            return self.track.update(cloud, plan, None)
-        found = self._follow(cloud, plan) if isinstance(plan, Follow) else self._search(cloud, plan)
-        if isinstance(plan, Follow) and not found.success:
-            first, plan = found, plan.wider
-            found = self._search(cloud, plan).after(first.timings_ms)
-        return self.track.update(cloud, plan, found)  # limits -> state, poses
-
-    def _follow(self, cloud: Cloud, plan: Follow) -> Registration:
-        began = perf_counter()
-        scene = self.registrar.crop(
-            cloud, plan.expected
-        )  # crop, thin to 2 mm: once, for network and refinement
-        crop_ms = 1000 * (perf_counter() - began)
-        seen = self.network.look(
-            scene
-        )  # pyramid -> engine -> local-to-global; of this cloud, or of an earlier one
-        found = self.registrar.follow(scene, plan.expected, seen)  # the spine, then every level; judged
-        self.network.followed(scene, found)
-        return self.track.believed(plan, found.after({"crop": crop_ms}))
-
-    def _search(self, cloud: Cloud, plan: Search) -> Registration:
-        self.network.forget()
-        return self.track.believed(plan, self.registrar.register(cloud, plan.start))
-
-    @property
-    def state(self) -> State:
-        """After the last cloud, silence or request."""
-        return self.track.state
-
-    @property
-    def history(self) -> History:
-        """Changes of state."""
-        return self.track.history
-
-    @property
-    def centre(self) -> NDArray[np.float64]:
-        """(3,) the spine's middle, model frame, metres."""
-        return self.track.centre
-
-    @property
-    def settings(self) -> TrackerSettings:
-        """When it believes what."""
-        return self.track.settings
-
-    def set_prior(self, prior: Prior) -> None:
-        """Start (again) from a prior: picked landmarks, a planner, rviz. A running track is dropped."""
-        self.track.set_prior(prior)
-
-    def relocalize(self) -> None:
-        """Forget the prior, the last pose and the candidate: nothing known of before is used again."""
-        self.track.relocalize()
-
-    def reset(
-        self, reason_code: str = Reason.RESET, reason: str = "everything is forgotten on request"
-    ) -> None:
-        """Start over; no more is kept than after ``relocalize``. The reason goes into the history."""
-        self.track.reset(reason_code, reason)
-
-    def silence(
-        self, stamp_ns: int, frame_id: str, reason: str, reason_code: str = Reason.NO_CLOUD
-    ) -> TrackingUpdate:
-        """No usable cloud came in time; a track becomes LOST."""
-        return self.track.silence(stamp_ns, frame_id, reason, reason_code)
-
-
-class TrackerLike(Protocol):
-    """What a frame asks of a ``Tracker``."""
-
-    def update(self, cloud: Cloud) -> TrackingUpdate: ...
-    def reset(self, reason_code: str, reason: str) -> None: ...
-
-
 @dataclass(frozen=True)
 class Arrival:
     """A message and when it came: ``received_s`` is monotonic (``perf_counter``)."""
@@ -150,6 +56,13 @@ class Outcome:
 
 def unheard(restart: Restart) -> None:
     """Stands in where nobody wants to know of a restart."""
+
+
+class TrackerLike(Protocol):
+    """What a frame asks of a ``Tracker``."""
+
+    def update(self, cloud: Cloud) -> TrackingUpdate: ...
+    def reset(self, reason_code: str, reason: str) -> None: ...
 
 
 class FrameProcess:
@@ -195,7 +108,7 @@ class FrameProcess:
             if restart is not None:
                 self._tracker.reset(restart.reason_code, restart.reason)
                 self._on_restart(restart)
-            cloud = self._decode(message, self.limits)
+            cloud = self._decode(message, self.limits)  # bytes -> (N, 3) metres
             self._guard.check_data(self._data(message))
         except CloudError as fault:
             return Outcome(frame_id, stamp, drop=fault, restart=restart, timings_ms=timings)
@@ -203,3 +116,82 @@ class FrameProcess:
         before_update(cloud)
         update = self._tracker.update(cloud)
         return Outcome(frame_id, stamp, update, cloud, None, restart, timings | update.timings_ms)
+
+
+class Tracker:
+    """A stream of clouds of one case -> a state, and a pose of every vertebra.
+
+    Not thread-safe: one worker calls it. ``history`` may be read from any thread.
+
+    Args:
+        registrar: the method, set up for the case.
+        case: what is tracked.
+        settings: when to believe what; the defaults when None.
+    """
+
+    def __init__(self, registrar: Registrar, case: Case, settings: TrackerSettings | None = None) -> None:
+        self.registrar = registrar
+        self.track = Track(case, settings or TrackerSettings(), registrar.needs_prior)
+        self.network = network_watch(registrar)
+
+    def update(self, cloud: Cloud) -> TrackingUpdate:
+        """Look at one cloud. Never raises for a bad cloud."""
+        plan = self.track.plan(cloud.stamp_ns)  # follow the track, search, or wait
+        if isinstance(plan, Wait):
+            return self.track.update(cloud, plan, None)
+        found = self._follow(cloud, plan) if isinstance(plan, Follow) else self._search(cloud, plan)
+        if isinstance(plan, Follow) and not found.success:
+            first, plan = found, plan.wider
+            found = self._search(cloud, plan).after(first.timings_ms)
+        return self.track.update(cloud, plan, found)  # thresholds -> state, poses
+
+    def _follow(self, cloud: Cloud, plan: Follow) -> Registration:
+        scene = self.registrar.crop(cloud, plan.expected)  # crop and thin, once for network and refinement
+        seen = self.network.look(scene)  # pyramid -> engine -> local-to-global; or an earlier look's pose
+        found = self.registrar.follow(scene, plan.expected, seen)  # the spine, then every level; judged
+        self.network.followed(scene, found)  # where the next look beside the stream begins
+        return self.track.believed(plan, found)
+
+    def _search(self, cloud: Cloud, plan: Search) -> Registration:
+        self.network.forget()
+        return self.track.believed(plan, self.registrar.register(cloud, plan.start))
+
+    @property
+    def state(self) -> State:
+        """After the last cloud, silence or request."""
+        return self.track.state
+
+    @property
+    def history(self) -> History:
+        """Changes of state."""
+        return self.track.history
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """(3,) the spine's middle, model frame, metres."""
+        return self.track.centre
+
+    @property
+    def settings(self) -> TrackerSettings:
+        """When it believes what."""
+        return self.track.settings
+
+    def set_prior(self, prior: Prior) -> None:
+        """Start (again) from a prior: picked landmarks, a planner, rviz. A running track is dropped."""
+        self.track.set_prior(prior)
+
+    def relocalize(self) -> None:
+        """Forget the prior, the last pose and the candidate: nothing known of before is used again."""
+        self.track.relocalize()
+
+    def reset(
+        self, reason_code: str = Reason.RESET, reason: str = "everything is forgotten on request"
+    ) -> None:
+        """Start over; no more is kept than after ``relocalize``. The reason goes into the history."""
+        self.track.reset(reason_code, reason)
+
+    def silence(
+        self, stamp_ns: int, frame_id: str, reason: str, reason_code: str = Reason.NO_CLOUD
+    ) -> TrackingUpdate:
+        """No usable cloud came in time; a track becomes LOST."""
+        return self.track.silence(stamp_ns, frame_id, reason, reason_code)

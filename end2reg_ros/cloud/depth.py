@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.cloud.camera import camera_from_info, pixel_rays
-from end2reg_ros.cloud.limits import CloudLimits, check_header, grid_stride, select_points
+from end2reg_ros.cloud.limits import CloudLimits, grid_stride, select_points
 from end2reg_ros.cloud.messages import CameraInfoLike, ImageLike, as_bytes, stamp_ns
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
@@ -40,10 +40,9 @@ def decode_depth(
         Cloud with (N, 3) points in metres, N >= 1.
 
     Raises:
-        CloudError: ``empty_frame``, ``wrong_frame``, ``zero_stamp``, ``empty_cloud``, ``encoding``,
+        CloudError: ``empty_cloud``, ``encoding``,
             ``size_mismatch``, ``bad_camera_info``, ``short_data``, ``all_invalid``, ``out_of_range``.
     """
-    check_header(depth, limits)
     if depth.encoding not in _DEPTH:
         raise CloudError(
             Reason.ENCODING, f"depth image has encoding '{depth.encoding}', known are {', '.join(_DEPTH)}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.cloud.limits import CloudLimits, check_header, grid_stride, select_points
+from end2reg_ros.cloud.limits import CloudLimits, grid_stride, select_points
 from end2reg_ros.cloud.messages import POINT_FIELD_TYPES, PointCloud2Like, PointFieldLike, as_bytes, stamp_ns
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError
@@ -22,7 +22,8 @@ def decode(message: PointCloud2Like, limits: CloudLimits = _DEFAULT) -> Cloud:
     """Decode one PointCloud2.
 
     A point is valid when x, y and z are finite (as float32), not all zero, and within ``limits``; the other
-    fields have no say: a packed rgb with alpha 0xFF is NaN as a float. Order of the points is kept.
+    fields have no say: a packed rgb with alpha 0xFF is NaN as a float. Order of the points is kept. The header is judged by
+    ``limits.check_header``.
 
     Args:
         message: of rclpy or of rosbags.
@@ -32,10 +33,9 @@ def decode(message: PointCloud2Like, limits: CloudLimits = _DEFAULT) -> Cloud:
         Cloud with (N, 3) points in metres, N >= 1.
 
     Raises:
-        CloudError: ``empty_frame``, ``wrong_frame``, ``zero_stamp``, ``empty_cloud``, ``no_xyz_fields``,
+        CloudError: ``empty_cloud``, ``no_xyz_fields``,
             ``bad_point_step``, ``bad_row_step``, ``short_data``, ``all_invalid``, ``out_of_range``.
     """
-    check_header(message, limits)
     layout = point_layout(message.fields, message.point_step, message.is_bigendian)
     grid = _grid(message, layout)
     rows_step, columns_step = grid_stride(grid.shape[0], grid.shape[1], limits.max_points)

@@ -61,7 +61,7 @@ class IcpRegistrar:
         clock = Stopwatch()
         found = self.local.follow(scene, expected, self.method)
         clock.lap("refine and judge")
-        return replace(found, timings_ms=clock.laps)
+        return replace(found, timings_ms={"crop": scene.crop_ms, **clock.laps})
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         """From a start, or from the middle of the view; never raises for bad clouds."""

@@ -97,7 +97,9 @@ class End2RegRegistrar:
             found = self.held_against(scene.cloud, found, word)
             clock.lap("second fit")
             clock.laps |= word.timings_ms
-        return replace(found, method=self.method, engine=self.engine, timings_ms=clock.laps)
+        return replace(
+            found, method=self.method, engine=self.engine, timings_ms={"crop": scene.crop_ms, **clock.laps}
+        )
 
     def held_against(self, cloud: Cloud, found: Registration, word: NetworkWord) -> Registration:
         """A followed pose after the network has spoken.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.cloud.voxel import cell_means, occupied_cells
 from end2reg_ros.registration.fit.surface import lattice_around
+from end2reg_ros.registration.types import Stopwatch
 from end2reg_ros.se3 import apply, inverse
 from end2reg_ros.se3_batch import dot, in_columns, moved
 
@@ -122,6 +123,7 @@ class Scene:
         dense: (M, 3) float32, those points, at the sensor's resolution.
         window: (K, 3) float32, all points in front of, within and behind the box, as the camera sees it.
         thin: the dense points, thinned.
+        crop_ms: what it took to make, milliseconds.
     """
 
     cloud: Cloud
@@ -130,6 +132,7 @@ class Scene:
     dense: NDArray[np.float32]
     window: NDArray[np.float32]
     thin: ThinCloud
+    crop_ms: float = 0.0
 
     def near(
         self, distance: Callable[[NDArray[np.float32]], NDArray[np.float32]], limit: float
@@ -154,6 +157,7 @@ def crop(
         voxel: width of the cells that are thinned to one point each, metres.
         threads: of the searches among the thinned points; they change the time only.
     """
+    clock = Stopwatch()
     index, window = direction_window(cloud.points, T_camera_box, box, margin)
     T = inverse(T_camera_box)
     R, t = T[:3, :3].astype(np.float32), T[:3, 3].astype(np.float32)
@@ -164,7 +168,9 @@ def crop(
     inside &= local < high[:, None]
     keep = np.flatnonzero(inside[0] & inside[1] & inside[2])
     dense = taken(window, keep)
-    return Scene(cloud, T_camera_box, index[keep], dense, window, ThinCloud(dense, voxel, threads))
+    thin = ThinCloud(dense, voxel, threads)
+    clock.lap("crop")
+    return Scene(cloud, T_camera_box, index[keep], dense, window, thin, clock.laps["crop"])
 
 
 def taken(points: NDArray[np.float32], index: NDArray[np.int64]) -> NDArray[np.float32]:

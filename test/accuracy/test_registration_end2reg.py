@@ -256,7 +256,7 @@ def test_in_the_background_the_network_speaks_of_an_earlier_cloud(make: Make) ->
     watch, expected = Background(registrar.network, 0.0), expected_at(truth())
     first = follow(registrar, at_ms(1), expected, watch)
     assert first.success and first.network is None
-    assert list(first.timings_ms) == ["refine and judge", "waiting for the network"]
+    assert list(first.timings_ms) == ["crop", "refine and judge", "waiting for the network"]
     settled(watch)
     second = follow(registrar, at_ms(2), expected, watch)
     assert second.success and second.network is not None

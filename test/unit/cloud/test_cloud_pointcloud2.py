@@ -12,7 +12,7 @@ import pytest
 from cloud_reference import decode_reference
 from messages import point_field
 
-from end2reg_ros.cloud.limits import CloudLimits, grid_stride
+from end2reg_ros.cloud.limits import CloudLimits, check_header, grid_stride
 from end2reg_ros.cloud.pointcloud2 import decode
 from end2reg_ros.cloud.recording import POINT_CLOUD, Recording
 from end2reg_ros.cloud.ros_messages import Header, PointCloud2, Time
@@ -185,8 +185,6 @@ def good() -> PointCloud2:
 NAN = {axis: (7, np.full(4, np.nan, np.float32)) for axis in "xyz"}
 # ruff: noqa: E501 (one fault a line)
 FAULTS = [
-    (replace(good(), header=Header(Time(1, 0), "")), "empty_frame", "frame_id is empty: the camera's driver must name its optical frame"),
-    (replace(good(), header=Header(Time(0, 0), "cam")), "zero_stamp", "stamp is zero: a pose needs the time of the image"),
     (replace(good(), width=0, data=b""), "empty_cloud", "the cloud has no points (width 0, height 2)"),
     (replace(good(), fields=[point_field("x", 0), point_field("intensity", 4)]), "no_xyz_fields", "the cloud has no x, y, z fields (its fields: x, intensity)"),
     (replace(good(), fields=[]), "no_xyz_fields", "the cloud has no x, y, z fields (its fields: none)"),
@@ -208,11 +206,23 @@ def test_faults(message: PointCloud2, code: str, text: str) -> None:
     assert (caught.value.code, str(caught.value)) == (code, text)
 
 
-def test_wrong_frame_and_out_of_range() -> None:
+@pytest.mark.parametrize(
+    ("frame_id", "seconds", "code", "text"),
+    [
+        ("", 1, "empty_frame", "frame_id is empty: the camera's driver must name its optical frame"),
+        ("cam", 0, "zero_stamp", "stamp is zero: a pose needs the time of the image"),
+        ("dog", 1, "wrong_frame", "frame_id is 'dog', expected 'cam'"),
+    ],
+)
+def test_headers(frame_id: str, seconds: int, code: str, text: str) -> None:
+    message = replace(good(), header=Header(Time(seconds, 0), frame_id))
     with pytest.raises(CloudError) as caught:
-        decode(good(), CloudLimits(expected_frame="other"))
-    assert caught.value.code == "wrong_frame"
-    assert str(caught.value) == "frame_id is 'camera_depth_optical_frame', expected 'other'"
+        check_header(message, CloudLimits(expected_frame="cam" if frame_id else ""))
+    assert (caught.value.code, str(caught.value)) == (code, text)
+    check_header(message, CloudLimits(require_header=False))
+
+
+def test_out_of_range() -> None:
     columns = xyz(2)
     columns["z"] = (7, np.array([400.0, 600.0], np.float32))
     with pytest.raises(CloudError) as caught:
@@ -221,11 +231,6 @@ def test_wrong_frame_and_out_of_range() -> None:
     assert str(caught.value) == (
         "none of the 2 valid points is within z 0.05 to 10 m; their z is 400 to 600 (is this an optical frame, in metres?)"
     )
-
-
-def test_header_checks_can_be_waived_for_files() -> None:
-    message = replace(good(), header=Header(Time(0, 0), ""))
-    assert len(decode(message, CloudLimits(require_header=False)).points) == 6
 
 
 def test_limits_are_checked() -> None:
