@@ -1,7 +1,7 @@
 """Tables of near points: who lies within a radius, and whose nearest point somebody is.
 
 All pairs within the radius come from one walk through the tree; one sort of 64-bit keys (owner, distance, member) then
-orders every row at once: 0.7 of the cost of a sorted search of the tree for every row (``benchmarks/tables_speed.py``).
+orders every row at once: 0.7 of the cost of a sorted search of the tree for every row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Slow, obvious twin of ``pyramid``: one point at a time, for the test that holds the two together.
 
-``tables_by_query`` is the middle way, a sorted search of a k-d tree for every row: for tests with a whole cloud, and what
-``benchmarks/tables_speed.py`` compares with.
+``tables_by_query`` is the middle way, a sorted search of a k-d tree for every row: for tests with a whole cloud.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from register_pair import register_clouds
 
-from benchmarks.register_pair import register_clouds
 from end2reg_ros.cloud.files import read_cloud
 from end2reg_ros.se3 import apply, from_rotation_translation, inverse, rotation_angle
 

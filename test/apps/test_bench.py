@@ -39,7 +39,7 @@ from end2reg_ros.apps.bench.figures import (
 from end2reg_ros.apps.bench.input import StoredFrame, StoredStream, StreamPlan, render_stream, sensor_of
 from end2reg_ros.apps.bench.methods import MethodSpec, engine_options, parse_method
 from end2reg_ros.apps.bench.network import part_of, profile_parts
-from end2reg_ros.apps.bench.plots import Dot, write_accuracy_speed, write_speed_plots
+from end2reg_ros.apps.bench.plots import write_speed_plots
 from end2reg_ros.apps.bench.process import MethodProcess
 from end2reg_ros.apps.bench.runner import MethodRunner, TimedFrame, TimedRegistration, memory, settle
 from end2reg_ros.apps.bench.scaling import ScalingPlan
@@ -556,8 +556,6 @@ def test_pictures(document: dict[str, Any], tmp_path: Path) -> None:
     silent = {**method, "accuracy": {**method["accuracy"], "tre_median_mm": None}}
     empty = {**document, "methods": [silent], "scaling": {"cloud": [], "threads": []}}
     assert [path.name for path in write_speed_plots(tmp_path, empty)] == ["stages.png"]
-    dots = [Dot("a", 10.0, 1.0, 0.5, 2.0, "x"), Dot("b", 11.0, 1.1, 1.0, 1.2, "y")]
-    assert write_accuracy_speed(tmp_path / "dots.png", dots, "standard").stat().st_size > 1000
 
 
 def test_a_method_that_cannot_be_run_and_one_that_dies(tmp_path: Path) -> None:

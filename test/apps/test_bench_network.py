@@ -1,4 +1,4 @@
-"""Parts inside the network, measured on both CPU engines; other sizes of the matching."""
+"""Parts inside the network, measured on both CPU engines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 from views import bundled_case, cloud_of, frame
 
-from benchmarks.accuracy_speed import Engines, Variant, change_matching
 from end2reg_ros.apps.bench.methods import parse_method
 from end2reg_ros.apps.bench.network import network_parts, onnx_parts, shown_spec
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine
-from end2reg_ros.errors import EngineError
 from end2reg_ros.registration.classical import IcpRegistrar
 from end2reg_ros.registration.end2reg import End2RegRegistrar
 from end2reg_ros.registration.find.network_search import around_pose
@@ -99,27 +97,6 @@ def test_the_profile_is_of_the_padding_that_is_run(
     onnx_parts(loaded, packaged_weights(), side.pyramid, scene, 1)
     assert sizes == [shown_spec(loaded.profile, scene).capacities[0]]
     assert sizes == [len(scene.pyramids.registration.levels[0].points)]
-
-
-def test_other_sizes_of_the_matching(side: ModelSide, scene: NetworkScene) -> None:
-    case, engines = bundled_case(), Engines()
-    spec = parse_method("end2reg:torch", 1)
-    shipped = engines.of(Variant("shipped", "end2reg:torch"), spec, case)
-    fewer = engines.of(Variant("fewer", "end2reg:torch", pairs=32), spec, case)
-    quicker = engines.of(Variant("quicker", "end2reg:torch", iterations=1), spec, case)
-    assert engines.of(Variant("again", "end2reg_alone:torch", pairs=32), spec, case) is fewer
-    found = []
-    for one in (shipped, fewer, quicker):
-        one.set_model(side.pyramid)
-        found.append(one.run(scene.pyramids))
-    assert [len(output.support) for output in found] == [64, 32, 64]
-    # The same learned numbers: what comes before the matching is untouched.
-    for output in found[1:]:
-        np.testing.assert_array_equal(output.mask, found[0].mask)
-    assert found[2].total != found[0].total
-    with pytest.raises(EngineError) as caught:
-        change_matching(engine("onnxruntime"), Variant("few pairs", "end2reg:onnxruntime", pairs=32))
-    assert str(caught.value) == "few pairs: engine onnxruntime runs a graph of fixed sizes"
 
 
 def test_weights_for_the_parts_are_those_of_the_case(tmp_path: Path) -> None:

@@ -32,14 +32,13 @@ SPARE_COLOURS = ("tab:pink", "gold", "lightgreen")
 
 @dataclass(frozen=True)
 class Dot:
-    """One method or variant on the accuracy-speed picture: median with quartiles of TRE (mm) against ms p50."""
+    """One method on the accuracy-speed picture: median with quartiles of TRE (mm) against ms p50."""
 
     label: str
     ms: float
     tre_mm: float
     q1_mm: float
     q3_mm: float
-    group: str = ""
 
 
 def write_speed_plots(folder: Path, document: Mapping[str, Any]) -> list[Path]:
@@ -50,7 +49,7 @@ def write_speed_plots(folder: Path, document: Mapping[str, Any]) -> list[Path]:
         written.append(_cloud_sizes(folder / SCALING_PICTURE, document["scaling"]["cloud"]))
     dots = dots_of(methods)
     if dots:
-        written.append(write_accuracy_speed(folder / ACCURACY_PICTURE, dots))
+        written.append(_accuracy_speed(folder / ACCURACY_PICTURE, dots))
     return written
 
 
@@ -69,20 +68,18 @@ def dots_of(methods: Sequence[Mapping[str, Any]]) -> list[Dot]:
 
 
 @styled
-def write_accuracy_speed(path: Path, dots: Sequence[Dot], title: str = "") -> Path:
-    """TRE against time, both logarithmic; one colour a group, every dot with a number that the list beside it explains."""
+def _accuracy_speed(path: Path, dots: Sequence[Dot]) -> Path:
+    """TRE against time, both logarithmic; every dot with a number that the list beside it explains."""
     figure, (axes,) = new_figure(10.5, 5.5)
-    groups = list(dict.fromkeys(dot.group for dot in dots))
     for number, dot in enumerate(sorted(dots, key=lambda dot: (dot.ms, dot.tre_mm)), 1):
-        # Without groups every dot has its own colour.
-        colour = f"C{(groups.index(dot.group) if any(groups) else number - 1) % 10}"
+        colour = f"C{(number - 1) % 10}"
         spread = [[max(0.0, dot.tre_mm - dot.q1_mm)], [max(0.0, dot.q3_mm - dot.tre_mm)]]
         text = f"{number}: {dot.label} ({dot.ms:.0f} ms, {dot.tre_mm:.2f} mm)"
         axes.errorbar(
             [dot.ms], [dot.tre_mm], spread, fmt="o", color=colour, capsize=2, linewidth=0.8, label=text
         )
         axes.annotate(str(number), (dot.ms, dot.tre_mm), (5, 4), textcoords="offset points", fontsize=9)
-    axes.set(xlabel="time (ms, p50)", ylabel="TRE (mm): median, quartiles", title=title)
+    axes.set(xlabel="time (ms, p50)", ylabel="TRE (mm): median, quartiles")
     log_axes(axes)
     figure.legend(loc="outside right upper", fontsize=8)
     return save_png(figure, path)
