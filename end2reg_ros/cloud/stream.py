@@ -111,8 +111,8 @@ class PeriodMeter:
         self._last_s: float | None = None
         self.period_s = self.latest_s = self.longest_s = float("nan")
 
-    def came(self, at_s: float) -> None:
-        """It came at this moment; one that does not advance is passed over."""
+    def add(self, at_s: float) -> None:
+        """Something came at this moment; one that does not advance is passed over."""
         before, self._last_s = self._last_s, at_s
         if before is None or at_s <= before:
             return

@@ -94,14 +94,14 @@ class End2RegRegistrar:
             return self._fault(expected.T_camera_model, fault)
         clock.lap("waiting for the network")
         if word is not None:
-            found = self.held_against(scene.cloud, found, word)
+            found = self.checked_by_network(scene.cloud, found, word)
             clock.lap("second fit")
             clock.laps |= word.timings_ms
         return replace(
             found, method=self.method, engine=self.engine, timings_ms={"crop": scene.crop_ms, **clock.laps}
         )
 
-    def held_against(self, cloud: Cloud, found: Registration, word: NetworkWord) -> Registration:
+    def checked_by_network(self, cloud: Cloud, found: Registration, word: NetworkWord) -> Registration:
         """A followed pose after the network has spoken.
 
         What it sees elsewhere in an earlier cloud is carried to this one by the motion between the two.

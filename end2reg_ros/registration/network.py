@@ -22,7 +22,7 @@ from end2reg_ros.engine.types import Engine, MaskChoice, NetworkOutput, ScenePyr
 from end2reg_ros.profile import Profile
 from end2reg_ros.registration.fit.surface import ModelSurface
 from end2reg_ros.registration.scene import Box, Scene
-from end2reg_ros.registration.types import Later, NetworkEstimate, Registration, Stopwatch
+from end2reg_ros.registration.types import LazyIndices, NetworkEstimate, Registration, Stopwatch
 from end2reg_ros.se3 import apply, inverse
 
 Array = NDArray[np.float64]
@@ -195,6 +195,6 @@ def with_network(found: Registration, pose: NetworkPose, stamp_ns: int) -> Regis
     return replace(
         found,
         quality=replace(found.quality, mask_fraction=fraction),
-        used=Later(pose.relevant),
+        used=LazyIndices(pose.relevant),
         network=NetworkEstimate(pose.T_camera_model, pose.inliers, pose.cells_truncated, stamp_ns),
     )

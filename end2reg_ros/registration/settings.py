@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 NetworkPasses = Literal["auto", "every_frame", "background"]
 # Of a running track, of a start, of a start whose vertebrae may stand far from where they are looked for.
-Way = Literal["following", "start", "bent"]
+FitMode = Literal["following", "start", "flexed"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class ArticulationSettings:
             much it is taken up within two frames; where an instrument covers most of a level, that level stays as it was.
         point_stddev: error of one scene point, metres; ``correlation_points`` of them share one.
         min_level_points: scene points on a level's surface from which they have a say in its pose.
-        iterations: of each way, look-ups with loose springs; one with the final ones follows.
-        bent_gates: as ``RefineSettings.gates``, where levels may lie far from where they are looked for.
+        iterations: of each mode, look-ups with loose springs; one with the final ones follows.
+        flexed_gates: as ``RefineSettings.gates``, where levels may lie far from where they are looked for.
     """
 
     loose_turn_stddev_deg: float = 5.0
@@ -43,10 +43,10 @@ class ArticulationSettings:
     point_stddev: float = 0.0008
     correlation_points: float = 12.0
     min_level_points: int = 60
-    iterations: Mapping[Way, int] = field(
-        default_factory=lambda: MappingProxyType({"following": 1, "start": 2, "bent": 9})
+    iterations: Mapping[FitMode, int] = field(
+        default_factory=lambda: MappingProxyType({"following": 1, "start": 2, "flexed": 9})
     )
-    bent_gates: tuple[float, ...] = (0.006, 0.006, 0.005, 0.005, 0.004, 0.004, 0.003)
+    flexed_gates: tuple[float, ...] = (0.006, 0.006, 0.005, 0.005, 0.004, 0.004, 0.003)
 
 
 @dataclass(frozen=True)

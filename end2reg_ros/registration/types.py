@@ -89,7 +89,7 @@ class LevelResult:
     held: bool
 
 
-class Later:
+class LazyIndices:
     """Indices that are worked out when somebody asks: for most clouds nobody does."""
 
     def __init__(self, make: Callable[[], NDArray[np.int64]]) -> None:
@@ -130,7 +130,7 @@ class Registration:
     engine: str
     timings_ms: dict[str, float] = field(default_factory=dict)
     levels: tuple[LevelResult, ...] = ()
-    used: Later | None = None
+    used: LazyIndices | None = None
     network: NetworkEstimate | None = None
     posture: Posture | None = None
     position_stddev_m: float = float("nan")

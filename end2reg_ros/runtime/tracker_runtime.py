@@ -131,7 +131,7 @@ class TrackerRuntime:
         now_s = perf_counter()
         self._counters.receive()
         self._watchdog.arrived(now_s)
-        self._stamps.came(1e-9 * stamp_ns(message))
+        self._stamps.add(1e-9 * stamp_ns(message))
         self.reporter.frame_budget_ms = 1e3 * self._stamps.period_s
         self._worker.submit(Arrival(message, now_s))
 

@@ -65,7 +65,7 @@ class Watchdog:
         """A cloud arrived, whatever it is worth."""
         with self._lock:
             self._arrived_s = now_s
-            self._period.came(now_s)
+            self._period.add(now_s)
 
     def used(self, now_s: float) -> None:
         """A cloud went through the registration."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bent_spine import View, level_errors, look
 from fake_engine import NO_REGION, Array, FakeEngine, cloud, local, region, region_output, truth, turned
+from flexed_spine import View, level_errors, look
 from numpy.typing import NDArray
 from views import bundled_case, frame, shifted, tre_mm
 
@@ -20,7 +20,7 @@ from end2reg_ros.engine.types import MaskChoice, NetworkOutput
 from end2reg_ros.registration import end2reg, network
 from end2reg_ros.registration.end2reg import End2RegAloneRegistrar, End2RegRegistrar
 from end2reg_ros.registration.find import network_search
-from end2reg_ros.registration.find.hypotheses import FAILURES_OF_A_BENT_SPINE
+from end2reg_ros.registration.find.hypotheses import FAILURES_OF_A_FLEXED_SPINE
 from end2reg_ros.registration.find.network_search import SearchSettings, around_pose, mask_source
 from end2reg_ros.registration.fit.rivals import every_other_pose
 from end2reg_ros.registration.network import NetworkPose, NetworkScene, NetworkWord
@@ -128,14 +128,16 @@ def test_two_poses_that_pass_every_check_are_no_pose(make: Make, monkeypatch: py
     right = registrar.register(cloud(), None)
     assert right.success
     slipped = replace(right, T_camera_model=mistaken("level"))
-    monkeypatch.setattr(registrar.search, "elsewhere", lambda *_: [slipped])
+    monkeypatch.setattr(registrar.search, "other_placements", lambda *_: [slipped])
     found = registrar.register(cloud(), None)
     assert (found.success, found.reason_code) == (False, "ambiguous_level")
     assert found.reason == (
         "two poses pass every check: this may be another level, or head and feet exchanged"
     )
     near = replace(right, T_camera_model=shifted(right.T_camera_model, x_mm=1.0))
-    monkeypatch.setattr(registrar.search, "elsewhere", lambda *_: [near, replace(slipped, success=False)])
+    monkeypatch.setattr(
+        registrar.search, "other_placements", lambda *_: [near, replace(slipped, success=False)]
+    )
     assert registrar.register(cloud(), None).success
 
 
@@ -332,11 +334,11 @@ def test_in_the_background_what_the_network_sees_is_carried_to_the_newest_cloud(
     pose = NetworkPose(seen, replace(RESULT, inliers=400), shown)
     few = replace(pose, output=replace(RESULT, inliers=200))
     close = replace(pose, T_camera_model=shifted(before, x_mm=5.0))
-    registrar.held_against(cloud(), found, NetworkWord(pose, before, 1, {}))
+    registrar.checked_by_network(cloud(), found, NetworkWord(pose, before, 1, {}))
     assert np.allclose(asked[0], found.T_camera_model @ inverse(before) @ seen)
     # Too few correspondences, or close enough: nothing is fitted again.
     for other in (few, close):
-        registrar.held_against(cloud(), found, NetworkWord(other, before, 1, {}))
+        registrar.checked_by_network(cloud(), found, NetworkWord(other, before, 1, {}))
     assert len(asked) == 1
 
 
@@ -437,13 +439,13 @@ def test_a_pose_a_level_away_from_the_start_is_refused(make: Make) -> None:
     assert found.reason == "the spine lies 34 mm from the start (limit 22 mm)"
 
 
-def much_bent() -> View:
+def much_flexed() -> View:
     """4 degrees and 2 mm at every segment: no one rigid pose passes the checks."""
     return look(4.0, 2.0, 1)
 
 
-def bent_region() -> NDArray[np.float32]:
-    view = much_bent()
+def flexed_region() -> NDArray[np.float32]:
+    view = much_flexed()
     bone = (view.level >= 0)[:, None].astype(np.float32)
     return region_output(view_grid(view.cloud().points, None, bone), view.T_camera_model)
 
@@ -455,7 +457,7 @@ class NarrowView(FakeEngine):
 
     def region_map(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         self.looks += 1
-        return bent_region() if self.looks == 1 else NO_REGION
+        return flexed_region() if self.looks == 1 else NO_REGION
 
 
 def slipped_by_a_level(T: Array) -> Array:
@@ -464,26 +466,26 @@ def slipped_by_a_level(T: Array) -> Array:
 
 
 @pytest.mark.parametrize("start", ["prior", "nothing"])
-def test_a_bent_spine_is_found_with_a_pose_for_each_vertebra(make: Make, start: str) -> None:
-    view = much_bent()
+def test_a_flexed_spine_is_found_with_a_pose_for_each_vertebra(make: Make, start: str) -> None:
+    view = much_flexed()
     registrar, _ = make(NarrowView(view.T_camera_model))
     rigid = registrar.search.from_pose(view.cloud(), view.T_camera_model)
-    assert not rigid.success and rigid.reason_code in FAILURES_OF_A_BENT_SPINE
+    assert not rigid.success and rigid.reason_code in FAILURES_OF_A_FLEXED_SPINE
     prior = Prior(view.T_camera_model, "test") if start == "prior" else None
     found = registrar.register(view.cloud(), prior)
     assert found.success, found.reason
     assert level_errors(found, view)[:, 0].max() < 0.4
-    assert found.posture is not None and "bent spine" in found.timings_ms
+    assert found.posture is not None and "flexed spine" in found.timings_ms
 
 
-def test_what_passes_as_one_body_is_not_looked_for_bent(make: Make) -> None:
+def test_what_passes_as_one_body_is_not_looked_for_flexed(make: Make) -> None:
     registrar, _ = make(FakeEngine(truth(), region()))
-    assert "bent spine" not in registrar.register(cloud(), None).timings_ms
+    assert "flexed spine" not in registrar.register(cloud(), None).timings_ms
 
 
-def test_an_unsure_network_leads_to_no_bent_spine(make: Make) -> None:
+def test_an_unsure_network_leads_to_no_flexed_spine(make: Make) -> None:
     """Levels that may move fit wrong places better, too: it must be sure of the place."""
-    view = much_bent()
+    view = much_flexed()
     registrar, _ = make(FakeEngine(view.T_camera_model, found=(120,)))
     found = registrar.register(view.cloud(), Prior(view.T_camera_model, "test"))
     assert (found.success, found.reason_code) == (False, "level_disagrees")
@@ -491,8 +493,8 @@ def test_an_unsure_network_leads_to_no_bent_spine(make: Make) -> None:
 
 
 @pytest.mark.parametrize("start", ["prior", "nothing"])
-def test_a_bent_spine_seen_a_level_off_is_put_right_or_refused(make: Make, start: str) -> None:
-    view = much_bent()
+def test_a_flexed_spine_seen_a_level_off_is_put_right_or_refused(make: Make, start: str) -> None:
+    view = much_flexed()
     wrong = slipped_by_a_level(view.T_camera_model)
     registrar, _ = make(NarrowView(wrong))
     found = registrar.register(view.cloud(), Prior(wrong, "test") if start == "prior" else None)
@@ -500,25 +502,25 @@ def test_a_bent_spine_seen_a_level_off_is_put_right_or_refused(make: Make, start
     assert start == "nothing" or not found.success
 
 
-def test_two_bent_spines_that_pass_are_no_pose(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    view = much_bent()
+def test_two_flexed_spines_that_pass_are_no_pose(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = much_flexed()
     registrar, _ = make(NarrowView(view.T_camera_model))
-    original = registrar.search.bent
+    original = registrar.search.flexed
 
     def with_another_level(cloud: Cloud, fits: Any, everywhere: bool) -> Any:
         (found, pose), *rest = original(cloud, fits, everywhere)
         other = replace(found, T_camera_model=slipped_by_a_level(found.T_camera_model))
         return [(found, pose), *rest, (other, pose)]
 
-    monkeypatch.setattr(registrar.search, "bent", with_another_level)
+    monkeypatch.setattr(registrar.search, "flexed", with_another_level)
     found = registrar.register(view.cloud(), None)
     assert (found.success, found.reason_code) == (False, "ambiguous_level")
 
 
-def test_a_bent_spine_is_held_against_every_other_level_when_nothing_else_tells_where_it_is(
+def test_a_flexed_spine_is_held_against_every_other_level_when_nothing_else_tells_where_it_is(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = much_bent()
+    view = much_flexed()
     for prior, everywhere in ((None, True), (Prior(view.T_camera_model, "test"), False)):
         registrar, _ = make(NarrowView(view.T_camera_model))
         asked: list[bool] = []
@@ -527,17 +529,17 @@ def test_a_bent_spine_is_held_against_every_other_level_when_nothing_else_tells_
             asked.append(everywhere)
             return []
 
-        monkeypatch.setattr(registrar.search, "bent", remembered)
+        monkeypatch.setattr(registrar.search, "flexed", remembered)
         assert not registrar.register(view.cloud(), prior).success
         assert asked == [everywhere]
 
 
 def test_the_posture_before_is_where_a_track_and_a_search_begin(make: Make) -> None:
     """As one body in that posture the spine passes the checks at once."""
-    view = much_bent()
+    view = much_flexed()
     registrar, _ = make(FakeEngine(view.T_camera_model))
     prior = Prior(view.T_camera_model, "last_frame", 0.002, view.posture)
     for found in (follow(registrar, view.cloud(), prior), registrar.register(view.cloud(), prior)):
         assert found.success, found.reason
         assert level_errors(found, view)[:, 0].max() < 0.4
-        assert "bent spine" not in found.timings_ms or found.timings_ms["bent spine"] < 1.0
+        assert "flexed spine" not in found.timings_ms or found.timings_ms["flexed spine"] < 1.0

@@ -16,7 +16,7 @@ from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case, Screw
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.find.initial_pose import matrix_from_pose
-from end2reg_ros.registration.types import Later, LevelResult, Quality, Registration
+from end2reg_ros.registration.types import LazyIndices, LevelResult, Quality, Registration
 from end2reg_ros.runtime.poses import level_poses, sound_covariance
 from end2reg_ros.runtime.status import Counts, Identity, NodeStatus, TrackingReport
 from end2reg_ros.tracking import State
@@ -42,7 +42,7 @@ def transform(seed: int = 0) -> np.ndarray:
 def registration(T: np.ndarray, levels: tuple[LevelResult, ...] = ()) -> Registration:
     quality = Quality(0.9, 0.0006, 0.5, 0.2, 0.01, 800, 0.81)
     covariance = np.diag([1e-6, 4e-6, 1e-6, 1e-5, 4e-5, 1e-5])
-    used = Later(lambda: np.array([1], dtype=np.int64))
+    used = LazyIndices(lambda: np.array([1], dtype=np.int64))
     return Registration(T, True, "ok", "", quality, covariance, "icp", "cpu", {}, levels=levels, used=used)
 
 

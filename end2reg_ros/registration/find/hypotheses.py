@@ -26,8 +26,8 @@ NETWORK_ERROR_M = 0.004  # what the refinement allows the network to be off by
 START_MOVE_M = (
     0.015  # of the spine's middle away from a start, on top of what the start's own uncertainty allows
 )
-# What a bent spine fails by when it is taken as one body.
-FAILURES_OF_A_BENT_SPINE = (
+# What a flexed spine fails by when it is taken as one body.
+FAILURES_OF_A_FLEXED_SPINE = (
     Reason.LEVEL_DISAGREES, Reason.LOW_INLIER_RATIO, Reason.SEE_THROUGH, Reason.HIGH_RESIDUAL, Reason.NORMALS_DISAGREE,
 )  # fmt: skip
 SEE_THROUGH = 0.04  # share of the surface before what the camera sees from which a fit counts half
@@ -58,11 +58,11 @@ class HypothesisSearch:
         clock.lap("refine and judge")
         if prior is None:
             for fit, pose in fits[:SEEDS]:
-                fits += [(other, pose) for other in self.elsewhere(cloud, pose, fit)]
+                fits += [(other, pose) for other in self.other_placements(cloud, pose, fit)]
             clock.lap("other levels and ends")
         if not any(fit.success for fit, _ in fits):
-            fits += self.bent(cloud, fits, everywhere=prior is None)
-            clock.lap("bent spine")
+            fits += self.flexed(cloud, fits, everywhere=prior is None)
+            clock.lap("flexed spine")
         found, pose = max(fits, key=lambda pair: (pair[0].success, plausibility(pair[0])))
         others = [
             fit
@@ -98,7 +98,7 @@ class HypothesisSearch:
         reason = f"the spine lies {1000 * moved:.0f} mm from the start (limit {1000 * limit:.0f} mm)"
         return found.refused(Reason.FAR_FROM_PRIOR, reason)
 
-    def elsewhere(self, cloud: Cloud, pose: NetworkPose, fit: Registration) -> list[Registration]:
+    def other_placements(self, cloud: Cloud, pose: NetworkPose, fit: Registration) -> list[Registration]:
         """Fits from every other level and the other end up: what the network may have mistaken the scene for.
 
         Those that a quick look tells off are left out: they would fail.
@@ -108,7 +108,7 @@ class HypothesisSearch:
         others = every_other_pose(self.local.case, pose.T_camera_model, support)
         return [self.starts.fit(cloud, self.request(T)) for T in others if screen.may_fit(T)]
 
-    def bent(
+    def flexed(
         self, cloud: Cloud, fits: Sequence[tuple[Registration, NetworkPose]], everywhere: bool
     ) -> list[tuple[Registration, NetworkPose]]:
         """Fits of a spine whose vertebrae stand otherwise than in the CT, from the likeliest of those that failed as one body.
@@ -119,16 +119,16 @@ class HypothesisSearch:
         fit, pose = max(fits, key=lambda pair: plausibility(pair[0]))
         if (
             pose.inliers < self.network.settings.sure_inliers
-            or fit.reason_code not in FAILURES_OF_A_BENT_SPINE
+            or fit.reason_code not in FAILURES_OF_A_FLEXED_SPINE
         ):
             return []
-        found = self.starts.fit(cloud, replace(self.request(fit.T_camera_model), bent=True))
+        found = self.starts.fit(cloud, replace(self.request(fit.T_camera_model), flexed=True))
         others = []
         if found.success and everywhere:
             support = np.array([level.quality.inliers for level in found.levels])
             screen = Screen(self.local, cloud, found.T_camera_model)
             poses = every_other_pose(self.local.case, found.T_camera_model, support)
-            requests = [replace(self.request(T), bent=True) for T in poses if screen.may_fit(T)]
+            requests = [replace(self.request(T), flexed=True) for T in poses if screen.may_fit(T)]
             others = [self.starts.fit(cloud, request) for request in requests]
         return [(found, pose), *((other, pose) for other in others)]
 

@@ -21,7 +21,7 @@ from end2reg_ros.se3 import from_rotation_translation, rotation_from_vector
 
 Array = NDArray[np.float64]
 
-BENT_MARGIN_M = 0.008  # how much further than the start's error a level of a bent spine may lie
+FLEXED_MARGIN_M = 0.008  # how much further than the start's error a level of a flexed spine may lie
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FitRequest:
         margin: how far (metres) the starts may lie from the truth; widens the crop.
         around: pose that the cloud is cropped around; the first start when None.
         posture: how the vertebrae stand; None: as in the CT.
-        bent: the vertebrae may stand far from ``posture``: they are looked for one from the other.
+        flexed: the vertebrae may stand far from ``posture``: they are looked for one from the other.
     """
 
     starts: Sequence[Array]
@@ -42,7 +42,7 @@ class FitRequest:
     margin: float = 0.0
     around: Array | None = None
     posture: Posture | None = None
-    bent: bool = False
+    flexed: bool = False
 
 
 class StartFitter:
@@ -56,7 +56,7 @@ class StartFitter:
         """Refine every start, keep the best by score, judge it, and hold it against the neighbouring levels."""
         clock, local, starts = Stopwatch(), self.local, request.starts
         around = starts[0] if request.around is None else request.around
-        margin = request.margin + (BENT_MARGIN_M if request.bent else 0.0)
+        margin = request.margin + (FLEXED_MARGIN_M if request.flexed else 0.0)
         region = self.region(cloud, around, request.posture, margin)
         clock.lap("crop")
         if local.is_empty(region):
@@ -69,7 +69,7 @@ class StartFitter:
             rival = self.rival_of(cloud, fit, request)
             found = found if rival is None else found.refused(Reason.AMBIGUOUS_LEVEL, rival)
             clock.lap("rivals")
-        if found.success and not request.bent and self.fitter.articulation is not None:
+        if found.success and not request.flexed and self.fitter.articulation is not None:
             # Judged as one body first: levels that may move fit a wrong place better, too.
             fit = self.fitter.fit(region, found.T_camera_model, request.posture, "start")
             loose = local.judge(fit, region, request.method, continues=True)
@@ -79,8 +79,8 @@ class StartFitter:
 
     def begun(self, region: Region, start: Array, request: FitRequest) -> Fit:
         """The fit that a request asks for, from one start."""
-        if request.bent:
-            return self.fitter.bent(region, start, request.posture)
+        if request.flexed:
+            return self.fitter.flexed(region, start, request.posture)
         return self.fitter.rigid(region, start, request.posture)
 
     def region(self, cloud: Cloud, around: Array, posture: Posture | None, margin: float) -> Region:
@@ -97,7 +97,7 @@ class StartFitter:
         levels = self.local.surface.level_index[fit.agreement.samples[fit.agreement.supported]]
         support = np.bincount(levels, minlength=len(self.local.case.vertebrae))
         for name, start in neighbouring_poses(self.local.case, mine.T_camera_model, support):
-            region = self.region(cloud, start, None, BENT_MARGIN_M if request.bent else 0.0)
+            region = self.region(cloud, start, None, FLEXED_MARGIN_M if request.flexed else 0.0)
             if self.local.is_empty(region):
                 continue
             # What the fit was free to do, its rivals are.

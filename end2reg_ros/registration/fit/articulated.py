@@ -22,7 +22,7 @@ from end2reg_ros.registration.fit.refine import (
     weights,
 )
 from end2reg_ros.registration.fit.surface import ModelSurface
-from end2reg_ros.registration.settings import ArticulationSettings, RefineSettings, Way
+from end2reg_ros.registration.settings import ArticulationSettings, FitMode, RefineSettings
 from end2reg_ros.se3 import inverse
 from end2reg_ros.se3_batch import (
     each_applied,
@@ -74,7 +74,7 @@ def refine_levels(
     posture: Posture,
     settings: RefineSettings,
     articulation: ArticulationSettings,
-    way: Way = "start",
+    mode: FitMode = "start",
     every: int = 1,
 ) -> Articulated | None:
     """Let every level move by itself, the spine pose stays.
@@ -83,16 +83,16 @@ def refine_levels(
         scene: points near the posed surface.
         T_camera_model: (4, 4) the spine's pose.
         posture: where the levels are looked for.
-        way: how far the levels may lie from there.
+        mode: how far the levels may lie from there.
         every: the scene holds every so many-th point: each speaks for as many.
 
     Returns:
         None where fewer than 6 points lie on the surface.
     """
     T = inverse(T_camera_model)
-    bent, iterations = way == "bent", articulation.iterations[way]
-    gates = articulation.bent_gates if bent else (settings.gates[-1],)
-    if not bent:
+    flexed, iterations = mode == "flexed", articulation.iterations[mode]
+    gates = articulation.flexed_gates if flexed else (settings.gates[-1],)
+    if not flexed:
         scene = PostureMatcher(surface, posture).assigned(scene, T)
     before, uncertainty = posture, None
     for k in range(iterations + 1):
@@ -111,10 +111,10 @@ def refine_levels(
         else:
             system.weighings = settings.weighings
             system.hold(motion, system.tightly(motion, uncertainty))
-            if way == "following":
+            if mode == "following":
                 system.hold(since, np.tile(system.from_frame_to_frame(), (len(motion), 1)))
         # While levels are still far from their place, what lies outside of them is not film.
-        far = bent and k < iterations - 2
+        far = flexed and k < iterations - 2
         posture = system.moved(system.solve(1.0 if far else settings.outside_weight))
         uncertainty = system.uncertainty()
     used = np.zeros(len(scene.points), dtype=bool)

@@ -25,7 +25,7 @@ from end2reg_ros.registration.fit.quality import Agreement, agreement
 from end2reg_ros.registration.fit.refine import Refined, pose_covariance, refine, settle, solve
 from end2reg_ros.registration.fit.surface import ModelSurface
 from end2reg_ros.registration.scene import Scene
-from end2reg_ros.registration.settings import RegistrationSettings, Way
+from end2reg_ros.registration.settings import FitMode, RegistrationSettings
 from end2reg_ros.se3 import best_rotation, from_rotation_translation, inverse, unknown_covariance
 from end2reg_ros.se3_batch import each_applied
 
@@ -115,42 +115,42 @@ class Fitter:
         refined = refine(near.points, near.normals, self.surface, start, self.settings.refine, matcher)
         return Fit(refined, agreement(self.surface, refined.T_camera_model, region.scene, posture), posture)
 
-    def fit(self, region: Region, start: Array, posture: Posture | None, way: Way) -> Fit:
+    def fit(self, region: Region, start: Array, posture: Posture | None, mode: FitMode) -> Fit:
         """Refine a start with all levels as one body, then each level by itself, and classify the surface at the result.
 
         Args:
             region: scene points around it.
             start: (4, 4) T_camera_model.
             posture: how the levels stand; None: as in the CT.
-            way: how far the result may lie from where it is looked for.
+            mode: how far the result may lie from where it is looked for.
         """
         if self.articulation is None:
             return self.rigid(region, start)
         settings, count = self.settings.refine, len(region.points)
         # Neighbouring points err together: of a followed frame half of them tell nearly as much.
-        every = max(1, count // FOLLOWED_POINTS) if way == "following" else 1
+        every = max(1, count // FOLLOWED_POINTS) if mode == "following" else 1
         scene = region.points.every(every)
         few, matcher = scene.every(len(scene) // settings.settle_points), self.matcher(posture)
         if isinstance(matcher, PostureMatcher):
             few = matcher.assigned(few, inverse(start))
-        settling = replace(settings, gates=FOLLOWING_GATES_M) if way == "following" else settings
+        settling = replace(settings, gates=FOLLOWING_GATES_M) if mode == "following" else settings
         T_model_camera, _ = settle(few, matcher, inverse(start), settling)
         T = inverse(T_model_camera)
         levels = refine_levels(
             scene, self.surface, self.skeleton, T, posture or straight(len(self.origins)),
-            settings, self.articulation, way, every,
+            settings, self.articulation, mode, every,
         )  # fmt: skip
         if levels is None:
             nothing = Refined(start, unknown_covariance(), float("nan"), np.zeros(count, bool), 0.0, 0)
             return Fit(nothing, agreement(self.surface, start, region.scene, posture), posture)
         return self._articulated(T, levels, region)
 
-    def bent(self, region: Region, start: Array, posture: Posture | None) -> Fit:
+    def flexed(self, region: Region, start: Array, posture: Posture | None) -> Fit:
         """A fit of vertebrae that may stand far from ``posture``; looked at again twice, as frames of a track would be.
 
         The first look leaves a level up to a few millimetres off where its neighbours have turned much.
         """
-        fit = self.fit(region, start, posture, "bent")
+        fit = self.fit(region, start, posture, "flexed")
         for _ in range(2):
             if fit.posture is None or fit.level_points is None:
                 return fit

@@ -12,7 +12,7 @@ from end2reg_ros.registration.fit.posture import implausible_segment, segment_ce
 from end2reg_ros.registration.fit.quality import Agreement, quality_of, quality_of_counts
 from end2reg_ros.registration.fit.surface import LEVEL, ModelSurface
 from end2reg_ros.registration.settings import AcceptSettings, QualityLimits, RegistrationSettings
-from end2reg_ros.registration.types import Later, LevelResult, Quality, Registration
+from end2reg_ros.registration.types import LazyIndices, LevelResult, Quality, Registration
 from end2reg_ros.se3 import covariance_at, inverse, largest_stddev
 from end2reg_ros.se3_batch import in_columns, moved
 
@@ -57,7 +57,7 @@ class Judge:
             position_stddev_m=stddevs[0],
             rotation_stddev_rad=stddevs[1],
             levels=self.levels(fit, inliers),
-            used=Later(lambda: self.on_bone(fit, region)),
+            used=LazyIndices(lambda: self.on_bone(fit, region)),
             posture=fit.posture,
         )
 

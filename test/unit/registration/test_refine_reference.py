@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bent_spine import local, look
+from flexed_spine import local, look
 from views import tre_mm
 
 from end2reg_ros.registration.fit.refine import refine

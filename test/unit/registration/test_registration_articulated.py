@@ -1,4 +1,4 @@
-"""Each vertebra's own pose: found in millimetres and degrees where the spine has bent, left alone where it has not."""
+"""Each vertebra's own pose: found in millimetres and degrees where the spine has flexed, left alone where it has not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bent_spine import fitted, level_errors, local, look, own_error, registered, rigid_errors
+from flexed_spine import fitted, level_errors, local, look, own_error, registered, rigid_errors
 from views import bundled_case, tre_mm
 
 from end2reg_ros.cloud.types import Cloud
@@ -23,7 +23,7 @@ SEEN = [(2.0, 1.0), (4.0, 2.0), (8.0, 4.0)]
 
 @pytest.mark.parametrize(("deg", "mm"), SEEN)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_bent_spine_is_followed_level_by_level(deg: float, mm: float, seed: int) -> None:
+def test_a_flexed_spine_is_followed_level_by_level(deg: float, mm: float, seed: int) -> None:
     """From the posture before: every own pose right, while no one rigid pose fits them all."""
     view = look(deg, mm, seed)
     found = fitted(view, posture=view.posture)
@@ -35,10 +35,10 @@ def test_a_bent_spine_is_followed_level_by_level(deg: float, mm: float, seed: in
 
 
 @pytest.mark.parametrize(("deg", "mm"), SEEN)
-def test_a_bent_spine_is_found_as_a_bent_start(deg: float, mm: float) -> None:
+def test_a_flexed_spine_is_found_as_a_flexed_start(deg: float, mm: float) -> None:
     """Nothing is known of the posture: levels are looked for one from the other."""
     view = look(deg, mm)
-    found = fitted(view, continues=False, bent=True)
+    found = fitted(view, continues=False, flexed=True)
     assert found.success, found.reason
     assert found.posture is not None
     own = level_errors(found, view)
@@ -48,7 +48,7 @@ def test_a_bent_spine_is_found_as_a_bent_start(deg: float, mm: float) -> None:
     np.testing.assert_allclose(1000 * moved[:, 1], mm, atol=0.3)
 
 
-def test_a_little_bent_spine_is_found_as_any_start() -> None:
+def test_a_little_flexed_spine_is_found_as_any_start() -> None:
     """Judged as one body first, then its levels are let loose: 2 degrees and 1 mm between neighbours."""
     view = look(2.0, 1.0)
     found = fitted(view, continues=False)
@@ -58,13 +58,13 @@ def test_a_little_bent_spine_is_found_as_any_start() -> None:
     assert rigid[:, 0].max() > 1.4
 
 
-def test_a_much_bent_spine_taken_as_one_body_is_refused_with_the_level_that_tells() -> None:
+def test_a_much_flexed_spine_taken_as_one_body_is_refused_with_the_level_that_tells() -> None:
     found = fitted(look(4.0, 2.0, 1), continues=False)
     assert (found.success, found.reason_code) == (False, "level_disagrees")
     assert found.reason.startswith("L1: inlier ratio 0.7") and found.reason.endswith(" below 0.95")
 
 
-@pytest.mark.parametrize("request_", [{}, {"continues": False}, {"continues": False, "bent": True}])
+@pytest.mark.parametrize("request_", [{}, {"continues": False}, {"continues": False, "flexed": True}])
 def test_levels_that_have_not_moved_keep_to_the_rigid_pose(request_: dict[str, bool]) -> None:
     view = look()
     found = fitted(view, **request_)
@@ -147,12 +147,12 @@ def slipped(by: int, of: int = 2) -> Array:
 def test_a_slip_by_one_level_is_refused_however_freely_levels_may_move(
     covered: tuple[int, ...], by: int
 ) -> None:
-    """Starts one level off, of a spine that stands as in the CT and of a bent one; few levels and all of them seen."""
+    """Starts one level off, of a spine that stands as in the CT and of a flexed one; few levels and all of them seen."""
     for deg in (0.0, 4.0):
         view = look(deg, deg / 2).without(covered)
         right = fitted(view, continues=False, posture=view.posture)
         assert right.success, right.reason
-        for request in ({}, {"bent": True}, {"posture": view.posture}):
+        for request in ({}, {"flexed": True}, {"posture": view.posture}):
             assert not fitted(view, slipped(by), continues=False, **request).success, (deg, request)
 
 
@@ -181,8 +181,8 @@ def test_points_off_the_surface_lead_to_a_refusal_not_to_an_error() -> None:
     far, _ = surface.tree.query(apply(inverse(view.T_camera_model), off))
     cloud = Cloud(off[far > 0.0068].astype(np.float32), None, "camera", 1)
     assert len(cloud.points) > 3000
-    for continues, bent in ((True, False), (False, True), (False, False)):
-        found = registered(local(), cloud, view.T_camera_model, continues, straight(5), bent)
-        assert not found.success and found.reason, (continues, bent)
+    for continues, flexed in ((True, False), (False, True), (False, False)):
+        found = registered(local(), cloud, view.T_camera_model, continues, straight(5), flexed)
+        assert not found.success and found.reason, (continues, flexed)
         assert np.isfinite(found.T_camera_model).all() and np.isfinite(found.covariance).all()
     assert tre_mm(found.T_camera_model, view.T_camera_model) < 10.0

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bent_spine import View, fitted, level_errors, local, look, own_error
+from flexed_spine import View, fitted, level_errors, local, look, own_error
 
 from end2reg_ros.registration.fit.articulated import refine_levels
 from end2reg_ros.registration.fit.posture import Posture, segment_motions
@@ -59,7 +59,7 @@ def test_a_covered_level_of_which_nothing_was_known_stands_as_in_the_ct(
 @pytest.mark.parametrize("continues", [True, False])
 @pytest.mark.parametrize("covered", [(0,), (2,), (0, 1)])
 def test_a_covered_level_keeps_its_last_posture(continues: bool, covered: tuple[int, ...]) -> None:
-    """Of a spine bent by 4 degrees and 2 mm; also where a lost track is looked for anew."""
+    """Of a spine flexed by 4 degrees and 2 mm; also where a lost track is looked for anew."""
     view = look(4.0, 2.0)
     seen = view.without(covered)
     found = fitted(seen, posture=view.posture, continues=continues)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bent_spine import View, bent, local, look
+from flexed_spine import View, flexed, local, look
 from scipy.spatial import cKDTree
 
 from end2reg_ros.registration.fit.matching import (
@@ -104,7 +104,7 @@ def between_two_levels(posture: Posture) -> tuple[Array, Array, Array]:
 
 def test_points_between_two_levels_speak_for_the_nearer_one_only() -> None:
     """Where the facets of two levels meet: each point is looked up once, on the level that it is nearer to."""
-    posture, T = bent(3.0, 1.0, 2), look().T_camera_model
+    posture, T = flexed(3.0, 1.0, 2), look().T_camera_model
     points, upper, lower = between_two_levels(posture)
     assert len(points) > 100
     matcher = PostureMatcher(local().surface, posture)

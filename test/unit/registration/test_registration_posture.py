@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bent_spine import T_true, bent, fitted, level_errors, local, look
 from boxes_case import boxes_case
+from flexed_spine import T_true, fitted, flexed, level_errors, local, look
 
 from end2reg_ros.registration.fit import posture as module
 from end2reg_ros.registration.fit.posture import (
@@ -37,7 +37,7 @@ def test_segment_centres_lie_between_the_vertebra_frames() -> None:
 
 
 def test_points_normals_and_poses_move_with_their_level() -> None:
-    rng, posture = np.random.default_rng(0), bent(5.0, 3.0, 1, CASE)
+    rng, posture = np.random.default_rng(0), flexed(5.0, 3.0, 1, CASE)
     points, directions = rng.normal(size=(2, 40, 3))
     level = rng.integers(0, 3, 40)
     moved, turned = posture.posed(points, level), posture.turned(directions, level)
@@ -59,7 +59,7 @@ def test_straight_is_the_posture_of_the_ct() -> None:
 
 @pytest.mark.parametrize(("deg", "mm"), [(2.0, 1.0), (8.0, 4.0), (0.0, 2.0), (5.0, 0.0)])
 def test_motions_between_neighbours_are_told_whatever_the_whole_does(deg: float, mm: float) -> None:
-    posture = bent(deg, mm, 3, CASE)
+    posture = flexed(deg, mm, 3, CASE)
     np.testing.assert_allclose(in_deg_mm(posture), [[deg, mm], [deg, mm]], atol=1e-6)
     carried = Posture(ANYWHERE @ posture.motions)
     np.testing.assert_allclose(in_deg_mm(carried), [[deg, mm], [deg, mm]], atol=1e-6)
@@ -76,11 +76,11 @@ def test_a_pure_turn_about_a_segments_centre_is_no_shift() -> None:
 
 def test_a_spine_moves_by_8_degrees_and_4_mm_and_no_posture_beyond_11_and_6_is_believed() -> None:
     for seed in range(5):
-        assert implausible_segment(bent(8.0, 4.0, seed, CASE), CASE, CENTRES) is None
-    assert implausible_segment(bent(12.0, 1.0, 0, CASE), CASE, CENTRES) == (
+        assert implausible_segment(flexed(8.0, 4.0, seed, CASE), CASE, CENTRES) is None
+    assert implausible_segment(flexed(12.0, 1.0, 0, CASE), CASE, CENTRES) == (
         "L1 is turned by 12.0 deg against L2 (limit 11.0 deg)"
     )
-    lower = bent(1.0, 7.0, 0, CASE).motions
+    lower = flexed(1.0, 7.0, 0, CASE).motions
     lower[0] = lower[1]  # L1 moves with L2
     assert implausible_segment(Posture(lower), CASE, CENTRES) == (
         "L2 is shifted by 7.0 mm against L3 (limit 6.0 mm)"

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from bent_spine import View, bent, local, look
+from flexed_spine import View, flexed, local, look
 from scipy.optimize import least_squares
 
 from end2reg_ros.registration.fit.articulated import ArticulationSettings, System, level_covariance
@@ -47,7 +47,7 @@ class Pairs:
 
 @lru_cache(maxsize=4)
 def pairs(most: int = 700, without: tuple[int, ...] = ()) -> Pairs:
-    """Pairs of a spine bent by 2 degrees and 1 mm, with the right planes."""
+    """Pairs of a spine flexed by 2 degrees and 1 mm, with the right planes."""
     view = look(2.0, 1.0)
     scene = view.scene(most, [k for k in range(LEVELS) if k not in without])
     found = PostureMatcher(local().surface, view.posture).match(
@@ -79,7 +79,7 @@ def spring_terms(given: Pairs, posture: Posture) -> Array:
 @pytest.mark.parametrize(("deg", "tolerance"), [(0.0, 5e-6), (0.4, 1e-4)])
 def test_a_step_is_that_of_numerically_differentiated_terms(deg: float, tolerance: float) -> None:
     """Every number of the Jacobian by central differences, all in one dense system. Exact where the springs rest."""
-    given, posture = pairs(), bent(deg, deg / 2, 7)
+    given, posture = pairs(), flexed(deg, deg / 2, 7)
     system = system_of(given, posture)
 
     def terms(step: Array) -> Array:

@@ -356,15 +356,15 @@ def test_the_second_frozen_cloud_in_a_row_is_told() -> None:
 def test_a_period_is_the_median_of_the_last_gaps() -> None:
     meter = PeriodMeter()
     for k, at_s in enumerate((1.0, 1.1, 1.2)):
-        meter.came(at_s)
+        meter.add(at_s)
         assert math.isnan(meter.period_s), k
     for at_s in (1.3, 1.3, 1.2, 1.3, 1.9, 12.0, 12.1):  # stood still, went back, lost clouds, stopped
-        meter.came(at_s)
+        meter.add(at_s)
     assert meter.period_s == pytest.approx(0.1)
     assert meter.latest_s == pytest.approx(0.1)
     assert meter.longest_s == pytest.approx(0.1)  # 0.6 s, once, is an accident
     for k in range(30):
-        meter.came(13.0 + k)
+        meter.add(13.0 + k)
     assert meter.period_s == pytest.approx(1.0)
 
 

@@ -40,7 +40,7 @@ def T_true() -> Array:
     return unguided_start(local().centre, np.array([0.02, -0.01, 0.55])) @ centre @ tilt @ inverse(centre)
 
 
-def bent(deg: float, mm: float, seed: int = 0, case: Case | None = None) -> Posture:
+def flexed(deg: float, mm: float, seed: int = 0, case: Case | None = None) -> Posture:
     """Each level turned and shifted by so much against the next one, in random directions; the middle one stays."""
     case, rng = case or bundled_case(), np.random.default_rng(seed)
     centres, count = segment_centres(case), len(case.vertebrae)
@@ -98,10 +98,10 @@ class View:
 
 @lru_cache(maxsize=8)
 def look(deg: float = 0.0, mm: float = 0.0, seed: int = 0, noise_m: float = 0.0003) -> View:
-    """A depth camera's view of the spine in ``bent(deg, mm, seed)``, with noise along the line of sight."""
+    """A depth camera's view of the spine in ``flexed(deg, mm, seed)``, with noise along the line of sight."""
     import open3d as o3d
 
-    posture, T = bent(deg, mm, seed), T_true()
+    posture, T = flexed(deg, mm, seed), T_true()
     world, first = o3d.t.geometry.RaycastingScene(), []
     for k, vertebra in enumerate(bundled_case().vertebrae):
         posed = apply(posture.level_pose(T, k), vertebra.mesh.vertices)
@@ -131,11 +131,11 @@ def fitted(
     start: Array | None = None,
     continues: bool = True,
     posture: Posture | None = None,
-    bent: bool = False,
+    flexed: bool = False,
 ) -> Registration:
     """The local registration of a view: followed from the truth of the middle level, or from there as a start."""
     T = view.T_camera_model if start is None else start
-    return registered(local(), view.cloud(), T, continues, posture, bent)
+    return registered(local(), view.cloud(), T, continues, posture, flexed)
 
 
 def registered(
@@ -144,13 +144,13 @@ def registered(
     T: Array,
     continues: bool,
     posture: Posture | None = None,
-    bent: bool = False,
+    flexed: bool = False,
 ) -> Registration:
     """A cloud followed from a pose, which may be any distance off, or fitted from there as a start."""
     if continues:
         expected = Prior(T, "test", 1.0, posture)
         return local.follow(local.crop(cloud, T, posture), expected, "icp")
-    return StartFitter(local).fit(cloud, FitRequest([T], "icp", posture=posture, bent=bent))
+    return StartFitter(local).fit(cloud, FitRequest([T], "icp", posture=posture, flexed=flexed))
 
 
 def level_errors(found: Registration, view: View) -> Array:
