@@ -2,13 +2,15 @@
 
 Topics without a leading slash are relative: they lie in the node's namespace and can be remapped. How frames hang
 together: ``camera -> spine -> L1, L2, ... -> L1/screw_left, ...``, each with the node's ``frame_prefix``; what is true
-in a simulation has the same chain under ``TRUTH_PREFIX``.
+in a simulation has the same chain under ``TRUTH_PREFIX``. Without a pose ``spine`` hangs on ``UNTRACKED``, which hangs on
+nothing.
 """
 
 from __future__ import annotations
 
 # Frames.
 SPINE = "spine"
+UNTRACKED = "untracked"
 TRUTH_PREFIX = "ground_truth/"
 CAMERA_FRAME = "camera_depth_optical_frame"  # of the simulated camera, as RealSense drivers name it
 

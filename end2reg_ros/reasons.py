@@ -179,6 +179,11 @@ class Reason(str, Enum):
 
     # The node.
     NO_CLOUD = "no_cloud", Origin.NODE, "The camera is silent: LOST."
+    STALLED = (
+        "stalled",
+        Origin.NODE,
+        "Clouds come, but the one in hand is judged for too long (three periods and `watchdog_gap_s`): LOST.",
+    )
     WAITING = "waiting", Origin.NODE, "Active; no cloud has come yet."
     DISABLED = "disabled", Origin.NODE, "Stopped on request; clouds are dropped and counted."
     INACTIVE = "inactive", Origin.NODE, "The node is not active; clouds are dropped and counted."

@@ -87,6 +87,9 @@ class SoakOutput:
         self.wrong += not worst <= WRONG_MM
         self.blind += seen.visible_fraction <= NOTHING_IN_VIEW
 
+    def detach(self) -> None:
+        """Nobody looks."""
+
     def segmentation(self, cloud: Cloud, registration: Registration | None) -> None:
         """Nobody looks."""
 

@@ -45,6 +45,7 @@ class Listener(Node):
         prefix = str(self.declare_parameter("frame_prefix", "").value)
         truth = str(self.declare_parameter("truth_prefix", names.TRUTH_PREFIX).value)
         self._matcher = FrameMatcher(load_case(case), MatcherSettings(prefix, truth))
+        self._untracked = prefix + names.UNTRACKED
         # Deep queues: this process must not lose a message that it would then count against the tracker.
         latched = DurabilityPolicy.TRANSIENT_LOCAL
         status_qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=latched)
@@ -57,7 +58,8 @@ class Listener(Node):
 
     def _on_tf(self, message: TFMessage) -> None:
         now_ns = time.time_ns()
-        self._matcher.add_transforms([_transform(t) for t in message.transforms], now_ns)
+        poses = [t for t in message.transforms if t.header.frame_id != self._untracked]
+        self._matcher.add_transforms([_transform(t) for t in poses], now_ns)
 
     def _on_network(self, message: PoseStamped) -> None:
         T, stamp_ns = matrix_from_pose(message.pose), ns_from_stamp(message.header.stamp)

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from rclpy.clock import ROSClock
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
@@ -22,16 +23,15 @@ from end2reg_ros.ros.conversions import (
     pose_stamped,
     pose_with_covariance,
     pose_with_covariance_stamped,
-    spine_transforms,
 )
 from end2reg_ros.ros.markers import MarkerPublisher
 from end2reg_ros.ros.segmentation import segmentation_message
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.ros.status import StatusPublisher
-from end2reg_ros.ros.tf import static_transforms
+from end2reg_ros.ros.tf import TrackedChain, static_transforms
 from end2reg_ros.runtime.poses import LevelPose, level_poses, sound_covariance
 from end2reg_ros.runtime.status import NodeStatus
-from end2reg_ros.tracking import State
+from end2reg_ros.tracking import PUBLISHING_STATES, State
 
 WARN_PERIOD_S = 10.0
 
@@ -51,9 +51,12 @@ class TopicOutput:
         self._prefix = parameters.frame_prefix
         self._filter = parameters.pose_filter(case)
         self._made: list[Any] = []
-        self._tf = self._static = self._filtered = None
+        self._chain: TrackedChain | None = None
+        self._static = self._filtered = None
         if parameters.publish_tf:
-            self._tf = self._publisher(TFMessage, names.TF, qos.tf())
+            tf = self._publisher(TFMessage, names.TF, qos.tf())
+            detaches = parameters.tf_on_loss == "detach"
+            self._chain = TrackedChain(tf.publish, self._prefix, detaches, self._simulated_now_ns)
             self._static = self._publisher(TFMessage, names.TF_STATIC, qos.tf_static())
         if parameters.filter != "none":
             self._filtered = self._publisher(PoseWithCovarianceStamped, names.FILTERED_POSE, qos.result())
@@ -86,6 +89,10 @@ class TopicOutput:
         """ROS time (simulated where ``use_sim_time`` is set), nanoseconds."""
         return int(self._node.get_clock().now().nanoseconds)
 
+    def _simulated_now_ns(self) -> int | None:
+        clock = self._node.get_clock()
+        return self.now_ns() if isinstance(clock, ROSClock) and clock.ros_time_is_active else None
+
     def result(self, cloud: Cloud, registration: Registration) -> None:
         """A pose that may be used: raw, and as the filter shows it (the raw one where nothing filters)."""
         shown = self._filter.smooth(cloud.stamp_ns, registration)
@@ -97,10 +104,8 @@ class TopicOutput:
     def _publish_shown(self, cloud: Cloud, shown: Registration, levels: list[LevelPose]) -> None:
         """TF and CRTK's measured poses; where a filter is on, its spine pose with covariance, too."""
         frame_id, stamp_ns, T = cloud.frame_id, cloud.stamp_ns, shown.T_camera_model
-        if self._tf is not None:
-            poses = {pose.level: pose.T_camera_level for pose in levels}
-            transforms = spine_transforms(self._prefix, frame_id, stamp_ns, T, poses)
-            self._tf.publish(TFMessage(transforms=transforms))
+        if self._chain is not None:
+            self._chain.attach(frame_id, stamp_ns, T, {pose.level: pose.T_camera_level for pose in levels})
         self._measured_cp[names.SPINE].publish(pose_stamped(frame_id, stamp_ns, T))
         for pose in levels:
             self._measured_cp[pose.level].publish(pose_stamped(frame_id, stamp_ns, pose.T_camera_level))
@@ -124,8 +129,15 @@ class TopicOutput:
         if self._segmentation.get_subscription_count() > 0:
             self._segmentation.publish(segmentation_message(cloud, registration))
 
+    def detach(self) -> None:
+        """TF no longer tells where the spine is; from any thread."""
+        if self._chain is not None:
+            self._chain.detach()
+
     def show(self, state: State) -> None:
-        """A new state: markers as it allows; the filter forgets a track that was lost."""
+        """A new state: markers and TF as it allows; the filter forgets a track that was lost."""
+        if state not in PUBLISHING_STATES:
+            self.detach()
         self._filter.show(state)
         if self._markers is not None:
             self._markers.publish(state)

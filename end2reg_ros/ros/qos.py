@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.duration import Duration
+from rclpy.qos import (
+    QoSDurabilityPolicy,
+    QoSHistoryPolicy,
+    QoSLivelinessPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
+
+# A status older than this is void: one goes out every second.
+STATUS_LIMIT_S = 1.5
 
 
 def sensor_input(reliability: str) -> QoSProfile:
@@ -21,8 +31,17 @@ def result() -> QoSProfile:
 
 
 def latched() -> QoSProfile:
-    """Status and markers: reliable, depth 1, transient local. A late joiner gets the newest at once."""
+    """Markers and the truth's status: reliable, depth 1, transient local. A late joiner gets the newest at once."""
     return _profile(1, reliable=True, latched_=True)
+
+
+def status() -> QoSProfile:
+    """Latched; offers a client to be told by the middleware that the tracker speaks no longer, or has died."""
+    profile = latched()
+    profile.deadline = Duration(seconds=STATUS_LIMIT_S)
+    profile.liveliness = QoSLivelinessPolicy.AUTOMATIC
+    profile.liveliness_lease_duration = Duration(seconds=STATUS_LIMIT_S)
+    return profile
 
 
 def claims() -> QoSProfile:

@@ -143,6 +143,12 @@ class TrackerParameters:
         maximum=1000.0,
     )
     publish_tf: bool = parameter(True, "Publish on /tf and /tf_static.")
+    tf_on_loss: str = parameter(
+        "detach",
+        "TF where there is no pose any more. detach: the spine hangs on a frame 'untracked', so every lookup from the camera "
+        "fails until the track is back; keep: TF answers with the last pose for ever, and between poses.",
+        choices=("detach", "keep"),
+    )
     publish_markers: bool = parameter(True, "Publish meshes and screws for rviz.")
     marker_triangles: int = parameter(600, "Triangles of each vertebra's marker.", minimum=50, maximum=20_000)
     tracking: TrackerSettings = group(TrackerSettings(), without=("silence_s",))  # noqa: RUF009

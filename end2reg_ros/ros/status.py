@@ -14,7 +14,7 @@ from end2reg_ros.registration.types import Quality
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.conversions import header, stamp_from_ns
 from end2reg_ros.runtime.status import NodeStatus
-from end2reg_ros.tracking import State
+from end2reg_ros.tracking import PUBLISHING_STATES, State
 
 _LEVEL = {
     State.SEARCHING: DiagnosticStatus.WARN,
@@ -27,9 +27,9 @@ NO_QUALITY = Quality(NAN, NAN, NAN, NAN, NAN, 0, normal_agreement=NAN)
 
 
 def status_message(status: NodeStatus) -> TrackingStatus:
-    """The status of one moment; stamp and frame of the last cloud registered."""
+    """The status of one moment; stamp and frame of the last cloud registered, figures where its pose went out."""
     report, identity, counts = status.report, status.identity, status.counts
-    fit = report.registration
+    fit = report.registration if report.state in PUBLISHING_STATES else None
     quality = NO_QUALITY if fit is None else fit.quality
     message = TrackingStatus(
         header=header(report.frame_id, report.stamp_ns),
@@ -85,6 +85,8 @@ def diagnostic_array(name: str, stamp: Time, status: NodeStatus) -> DiagnosticAr
     level = _LEVEL[report.state]
     if report.reason_code == Reason.NO_CLOUD and counts.received:
         level = DiagnosticStatus.ERROR  # a camera that sent clouds and stopped, whatever was tracked
+    if report.reason_code == Reason.STALLED:
+        level = DiagnosticStatus.ERROR
     values = {
         "state": report.state.name,
         "reason_code": report.reason_code,
@@ -127,7 +129,7 @@ class StatusPublisher:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._status = node.create_publisher(TrackingStatus, names.STATUS, qos.latched())
+        self._status = node.create_publisher(TrackingStatus, names.STATUS, qos.status())
         self._diagnostics = node.create_publisher(DiagnosticArray, names.DIAGNOSTICS, qos.diagnostics())
 
     def publish(self, status: NodeStatus) -> None:

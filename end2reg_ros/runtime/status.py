@@ -176,7 +176,7 @@ class StatusOutput(Protocol):
 
 
 class StatusReporter:
-    """Keeps the newest report and publishes it with all that is counted; ``publish`` belongs to the working thread.
+    """Keeps the newest report and publishes it with all that is counted, from one thread at a time.
 
     Args:
         identity: what runs.
@@ -200,18 +200,20 @@ class StatusReporter:
         self._output = output
         self._since_cloud_s = since_cloud_s
         self._history = history
+        self._lock = threading.Lock()
         self._shown: State | None = None
         self._published_s = 0.0
 
     def publish(self, report: TrackingReport | None = None) -> None:
         """Publish a new report; None: the last one again, with the counters of now."""
-        if report is not None:
-            self.report = report
-        if self._shown is not self.report.state:
-            self._shown = self.report.state
-            self._output.show(self._shown)
-        self._published_s = perf_counter()
-        self._output.status(self.status())
+        with self._lock:
+            if report is not None:
+                self.report = report
+            if self._shown is not self.report.state:
+                self._shown = self.report.state
+                self._output.show(self._shown)
+            self._published_s = perf_counter()
+            self._output.status(self.status())
 
     def is_due(self, now_s: float) -> bool:
         """Whether nothing has been published for a second."""

@@ -1,7 +1,8 @@
 """The tracker at work between configure and clean-up. Free of ROS: what goes out goes through ``Output``.
 
 Two threads meet here. The receiving one calls ``receive``, ``tick`` and the requests, and never waits; the
-working one owns the tracker and everything that is published. A cloud's way there: ``run -> publish -> report``.
+working one owns the tracker and publishes. A cloud's way there: ``run -> publish -> report``. Silence needs no working
+thread: the receiving one detaches TF itself, and speaks where the other hangs.
 """
 
 from __future__ import annotations
@@ -26,17 +27,23 @@ from end2reg_ros.runtime.priors import PriorQueue
 from end2reg_ros.runtime.status import Identity, StatusOutput, StatusReporter, TrackingReport
 from end2reg_ros.runtime.watchdog import Silence, Watchdog, WatchdogSettings
 from end2reg_ros.runtime.worker import Worker
-from end2reg_ros.tracking import PUBLISHING_STATES, TrackingUpdate
+from end2reg_ros.tracking import PUBLISHING_STATES, State, TrackingUpdate
 
+# A search of the whole view may take so long on a busy machine.
+STALLED_SEARCH_S = 5.0
 # Faults in a row that could not be reported.
 MAX_UNREPORTED = 3
 
 
 class Output(StatusOutput, Protocol):
-    """Where results go. All calls but ``now_ns`` and ``warn`` come from the working thread."""
+    """Where results go. ``result`` and ``segmentation`` come from the working thread alone, the rest from any.
+
+    ``detach`` ends what outlives its pose (TF); ``result`` begins it anew. It may be called again and again.
+    """
 
     def now_ns(self) -> int: ...
     def result(self, cloud: Cloud, registration: Registration) -> None: ...
+    def detach(self) -> None: ...
     def segmentation(self, cloud: Cloud, registration: Registration | None) -> None: ...
     def warn(self, reason_code: str, text: str) -> None: ...
 
@@ -79,7 +86,10 @@ class TrackerRuntime:
         self._active = False
         self._enabled = True
         self._reported_silence: str | None = None  # its code; None once a cloud was registered
-        self._silence_is_pending = False  # the working thread is yet to report one
+        # What the working thread is yet to do: one of each, however long it is busy.
+        self._silence_is_pending = False
+        self._status_is_pending = False
+        self._judging_since_s: float | None = None  # the cloud in hand was taken up then
         self._worker: Worker[Arrival] = Worker(self._work, self._superseded, self._fault)
         self._worker.start()
 
@@ -104,12 +114,14 @@ class TrackerRuntime:
         """No pose leaves after this call has returned."""
         with self._gate:
             self._active = False
+            self._output.detach()
         self._worker.call(partial(self._begin, Reason.INACTIVE, "the node is not active"))
 
     def enable(self, enabled: bool) -> None:
         """Stop or start the work; a stopped track is LOST. A start that was offered meanwhile is not used."""
         with self._gate:
             self._enabled = enabled
+            self._output.detach()
             self._watchdog = Watchdog(self._settings.watchdog, perf_counter())
         silence = Silence(Reason.WAITING, "enabled, waiting for a cloud")
         if not enabled:
@@ -171,15 +183,49 @@ class TrackerRuntime:
         self._worker.call(lambda: self._report_and_warn(Reason.PRIOR_REFUSED, self._priors.refuse(why)))
 
     def tick(self) -> None:
-        """Some forty times a second: has the camera fallen silent, is a status due?"""
+        """Some forty times a second: does the working thread hang, has the camera fallen silent, is a status due?"""
         now_s = perf_counter()
         self._watchdog.tick(now_s)
+        if self._works and self._stall(now_s) is not None:
+            self._tell_stall(now_s)
+            return
         silence = self._watchdog.check(now_s) if self._works else None
         if silence is not None and self._is_new(silence) and not self._silence_is_pending:
             self._silence_is_pending = True
             self._worker.call(self._check_silence)
-        elif self.reporter.is_due(now_s):
-            self._worker.call(self.reporter.publish)
+        elif self.reporter.is_due(now_s) and not self._status_is_pending:
+            self._status_is_pending = True
+            self._worker.call(self._repeat)
+
+    def _stall(self, now_s: float) -> Silence | None:
+        """What to say of a cloud that is judged for too long; None while none is."""
+        since_s = self._judging_since_s
+        if since_s is None:
+            return None
+        is_out = self.reporter.report.state in PUBLISHING_STATES
+        patience_s = self._watchdog.judging_patience_s() if is_out else STALLED_SEARCH_S
+        waited_s = now_s - since_s
+        if waited_s <= patience_s and self.reporter.report.reason_code != Reason.STALLED:
+            return None
+        text = f"no cloud was judged for {waited_s:.1f} s: the registration hangs, or the machine is too busy"
+        return Silence(Reason.STALLED, text)
+
+    def _tell_stall(self, now_s: float) -> None:
+        """In the receiving thread, in place of the working one. The tracker is left as it is: the next pose ends this."""
+        with (
+            self._gate
+        ):  # no pose goes out meanwhile, and none has since: the cloud in hand is not judged yet
+            stall, last = self._stall(now_s), self.reporter.report
+            is_told = last.reason_code == Reason.STALLED
+            if stall is None or (is_told and not self.reporter.is_due(now_s)):
+                return
+            self._output.detach()
+            if not is_told:
+                self._output.warn(stall.reason_code, stall.reason)
+            state = State.LOST if last.state in PUBLISHING_STATES else last.state
+            self.reporter.publish(
+                TrackingReport(state, stall.reason_code, stall.reason, last.frame_id, last.stamp_ns)
+            )
 
     def count_lost(self, total: int) -> None:
         """The middleware lost this many messages so far."""
@@ -194,11 +240,15 @@ class TrackerRuntime:
         if not self._works:
             self._counters.drop(Reason.DISABLED if self._active else Reason.INACTIVE)
             return
+        self._judging_since_s = perf_counter()
         try:
             outcome = self._frames.run(arrival, self._use_prior)
         except Exception:
             self._counters.drop(Reason.INTERNAL_ERROR)
             raise
+        finally:
+            with self._gate:
+                self._judging_since_s = None
         if outcome.drop is not None:
             self._refuse(outcome.drop, outcome.timings_ms)
             return
@@ -219,6 +269,8 @@ class TrackerRuntime:
         self._counters.drop(fault.code)
         self._watchdog.refused(fault.code, str(fault))
         self._output.warn(fault.code, str(fault))
+        if self.reporter.report.reason_code == Reason.STALLED:  # only a pose ends what was told
+            self._lose(Silence(Reason.STALLED, self.reporter.report.reason))
         silence = self._watchdog.check(perf_counter())
         if silence is not None and silence.reason_code == fault.code:
             self._reported_silence = fault.code
@@ -240,6 +292,7 @@ class TrackerRuntime:
             if not self._works:
                 return None
             if not update.published or update.registration is None:
+                self._output.detach()
                 return float("nan")
             self._output.result(cloud, update.registration)
             return 1e-6 * (self._output.now_ns() - cloud.stamp_ns)
@@ -296,6 +349,11 @@ class TrackerRuntime:
         self._reported_silence = None
         self._lose(silence)
         self._report(silence.reason_code, silence.reason)
+
+    def _repeat(self) -> None:
+        self._status_is_pending = False
+        if self.reporter.is_due(perf_counter()):
+            self.reporter.publish()
 
     def _is_new(self, silence: Silence) -> bool:
         """Whether a silence is yet to be reported: also where a cloud that still waited took the track up again since."""

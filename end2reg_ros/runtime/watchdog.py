@@ -14,6 +14,8 @@ PATIENCE_PERIODS = 2.5
 # Of the longest gap but one of the last fifteen: a camera on a busy machine is irregular.
 PATIENCE_LONGEST = 1.5
 SHORTEST_GAP_S = 0.1
+# For how many periods a cloud may be worked on while a pose is out.
+JUDGING_PERIODS = 3.0
 # The second picture in a row that repeats the one before is no accident.
 FROZEN_CLOUDS = 2
 # Ticks further apart than this: the receiving thread itself stood still, and clouds may lie there unread.
@@ -46,7 +48,8 @@ class Silence:
 class Watchdog:
     """Fed with arrivals and usable clouds; asked whether there is something to complain about.
 
-    It is the arrivals that count, not the results: a cloud that is worked on for a second is no silence of the camera.
+    It is the arrivals that count, not the results: a cloud that is worked on for a second is no silence of the camera
+    (whoever owns the working thread asks ``judging_patience_s``).
     """
 
     def __init__(self, settings: WatchdogSettings, now_s: float) -> None:
@@ -91,6 +94,16 @@ class Watchdog:
         """Seconds since the newest cloud; -1 before the first."""
         with self._lock:
             return -1.0 if self._arrived_s is None else now_s - self._arrived_s
+
+    def judging_patience_s(self) -> float:
+        """For how long a pose may stay the newest while a cloud is worked on: three periods, at least ``gap_s``."""
+        with self._lock:
+            period_s = self._period.period_s
+            return (
+                self._settings.gap_s
+                if isnan(period_s)
+                else max(JUDGING_PERIODS * period_s, self._settings.gap_s)
+            )
 
     def check(self, now_s: float) -> Silence | None:
         """None while usable clouds keep coming."""

@@ -96,6 +96,7 @@ class Ear:
         self.heard: dict[str, list[Any]] = defaultdict(list)
         self.transforms: dict[int, dict[str, tuple[str, Array]]] = defaultdict(dict)
         self.tf_messages: list[list[tuple[int, str]]] = []
+        self.detached: list[int] = []  # stamps at which TF was told that there is no pose
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
@@ -118,8 +119,12 @@ class Ear:
         self.node.create_subscription(TFMessage, "/tf", self._on_tf, qos.tf())
 
     def _on_tf(self, message: Any) -> None:
+        from end2reg_ros import names
         from end2reg_ros.ros.conversions import matrix_from_transform, ns_from_stamp
 
+        if [t.header.frame_id for t in message.transforms] == [names.UNTRACKED]:
+            self.detached.append(ns_from_stamp(message.transforms[0].header.stamp))
+            return
         entries = []
         for t in message.transforms:
             stamp_ns = ns_from_stamp(t.header.stamp)

@@ -189,6 +189,12 @@ def test_status_of_a_moment(case: Case) -> None:
     assert math.isnan(empty.position_stddev) and math.isnan(empty.rotation_stddev)
     assert empty.inliers == 0
     assert math.isnan(empty.pose_age_ms)
+    refused = replace(told, state=State.LOST, reason_code="few_inliers")
+    lost = status_message(NodeStatus(IDENTITY, refused, counts, 0.02))
+    figures = ("inlier_ratio", "residual_rmse", "visible_fraction", "mask_fraction", "free_space_violation")
+    figures += ("normal_agreement", "position_stddev", "rotation_stddev")
+    assert [name for name in figures if not math.isnan(getattr(lost, name))] == []
+    assert lost.inliers == 0
     assert (empty.header.stamp.sec, empty.header.frame_id) == (0, "")
     assert empty.since_last_cloud == -1.0
     assert math.isnan(empty.frame_budget_ms)
@@ -202,6 +208,7 @@ def test_status_of_a_moment(case: Case) -> None:
         (State.DEGRADED, "low_quality", 5, b"\1"),
         (State.SEARCHING, "no_prior", 5, b"\1"),
         (State.SEARCHING, "no_cloud", 5, b"\2"),
+        (State.SEARCHING, "stalled", 5, b"\2"),
         (State.LOST, "few_inliers", 5, b"\2"),
     ],
 )

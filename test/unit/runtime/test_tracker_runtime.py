@@ -26,7 +26,7 @@ from end2reg_ros.registration.types import Prior, Quality, Registration
 from end2reg_ros.runtime.status import Identity, NodeStatus
 from end2reg_ros.runtime.tracker_runtime import RuntimeSettings, TrackerRuntime
 from end2reg_ros.runtime.watchdog import WatchdogSettings
-from end2reg_ros.tracking import State
+from end2reg_ros.tracking import PUBLISHING_STATES, State
 
 SECOND = 1_000_000_000
 FIELDS = tuple(point_field(name, 4 * k) for k, name in enumerate("xyz"))
@@ -69,6 +69,7 @@ class Ear:
 
     def __init__(self) -> None:
         self.poses: list[int] = []
+        self.tf: list[int | None] = []  # stamps of poses; None where they were detached
         self.statuses: list[NodeStatus] = []
         self.shown: list[State] = []
         self.warned: list[tuple[str, str]] = []
@@ -79,12 +80,19 @@ class Ear:
 
     def result(self, cloud: Cloud, registration: Registration) -> None:
         self.poses.append(cloud.stamp_ns)
+        self.tf.append(cloud.stamp_ns)
+
+    def detach(self) -> None:
+        if self.tf and self.tf[-1] is not None:
+            self.tf.append(None)
 
     def segmentation(self, cloud: Cloud, registration: Registration | None) -> None:
         pass
 
     def show(self, state: State) -> None:
         self.shown.append(state)
+        if state not in PUBLISHING_STATES:
+            self.detach()
 
     def status(self, status: NodeStatus) -> None:
         if self.broken:
@@ -531,3 +539,102 @@ def test_a_cloud_of_ten_million_points_is_bounded_in_time(bench: Bench) -> None:
     assert time.monotonic() - began < 2.0
     assert status.counts.points_truncated >= 9_900_000
     assert status.counts.dropped == {}
+
+
+# --- TF is detached where there is no pose ---------------------------------------------------------------------------
+
+
+def test_the_first_refused_cloud_detaches_and_the_next_pose_attaches(bench: Bench) -> None:
+    bench.track()
+    bench.registrar.success = False
+    for _ in range(3):
+        bench.send()
+    assert bench.ear.tf[-1] is None
+    assert bench.ear.tf.count(None) == 1
+    bench.registrar.success = True
+    bench.wait(lambda: bench.send().report.state == State.TRACKING)
+    assert bench.ear.tf[-1] == bench.stamp_ns
+
+
+@pytest.mark.parametrize("action", ["deactivate", "disable", "close"])
+def test_requests_detach_before_they_return_even_while_a_cloud_is_worked_on(
+    bench: Bench, action: str
+) -> None:
+    bench.track()
+    bench.registrar.wait_s = 0.3
+    bench.runtime.receive(bench.cloud())
+    time.sleep(0.05)
+    {
+        "deactivate": bench.runtime.deactivate,
+        "disable": lambda: bench.runtime.enable(False),
+        "close": lambda: bench.runtime.close(0.0),
+    }[action]()
+    assert bench.ear.tf[-1] is None
+    time.sleep(0.4)
+    assert bench.ear.tf[-1] is None
+
+
+@pytest.mark.parametrize("action", ["relocalize", "reset"])
+def test_a_track_that_is_given_up_is_detached(bench: Bench, action: str) -> None:
+    bench.track()
+    getattr(bench.runtime, action)()
+    bench.wait(lambda: bench.ear.last.report.reason_code == action)
+    assert bench.ear.tf[-1] is None
+
+
+def test_a_silent_camera_detaches(bench: Bench) -> None:
+    bench.track()
+    bench.tick_until(lambda: bench.ear.last.report.reason_code == "no_cloud")
+    assert bench.ear.tf[-1] is None
+
+
+# --- a registration that hangs ---------------------------------------------------------------------------------------
+
+
+def test_a_registration_that_hangs_is_told_without_it_and_its_pose_ends_that(bench: Bench) -> None:
+    bench.track()
+    history = bench.runtime.reporter.status().history
+    bench.registrar.wait_s = 1.5
+    bench.runtime.receive(bench.cloud())
+    began = time.monotonic()
+    bench.tick_until(lambda: bench.ear.last.report.reason_code == "stalled")
+    assert time.monotonic() - began < 0.5  # patience here: 0.2 s
+    report = bench.ear.last.report
+    assert report.state == State.LOST
+    assert report.reason.startswith("no cloud was judged for 0.2 s: the registration hangs, or")
+    assert bench.ear.tf[-1] is None
+    assert [code for code, _ in bench.ear.warned] == ["stalled"]
+    said = len(bench.ear.statuses)
+    bench.tick_until(lambda: len(bench.ear.statuses) > said)  # once a second, and no more often
+    assert (len(bench.ear.statuses), bench.ear.last.report.reason_code) == (said + 1, "stalled")
+    bench.registrar.wait_s = 0.0
+    bench.wait(lambda: bench.ear.last.report.state == State.TRACKING)
+    assert bench.ear.tf[-1] == bench.stamp_ns
+    assert bench.runtime.reporter.status().history is history
+    bench.send()
+    assert bench.ear.tf[-2:] == [bench.stamp_ns - 66_000_000, bench.stamp_ns]
+
+
+def test_a_search_is_given_more_time_than_a_track(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("end2reg_ros.runtime.tracker_runtime.STALLED_SEARCH_S", 0.5)
+    bench.runtime.offer_prior(PriorRequest("camera", bench.stamp_ns, np.eye(4), np.zeros((6, 6))))
+    bench.registrar.wait_s = 0.9
+    bench.runtime.receive(bench.cloud())
+    bench.tick_until(lambda: bench.ear.last.report.reason_code == "stalled")
+    report = bench.ear.last.report
+    assert report.state == State.SEARCHING
+    assert report.reason.startswith("no cloud was judged for 0.5 s")
+    bench.registrar.wait_s = 0.0
+    bench.wait(lambda: "confirming" in {status.report.reason_code for status in bench.ear.statuses})
+
+
+def test_a_busy_thread_is_not_handed_one_status_a_tick(bench: Bench) -> None:
+    go_on = threading.Event()
+    bench.runtime.run_before_next_cloud(go_on.wait)
+    said = len(bench.ear.statuses)
+    for _ in range(60):  # 1.5 s as the node ticks
+        bench.runtime.tick()
+        time.sleep(0.025)
+    go_on.set()
+    time.sleep(0.2)
+    assert 1 <= len(bench.ear.statuses) - said <= 2  # what the watchdog says, and one that was due
