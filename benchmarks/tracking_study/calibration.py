@@ -4,18 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.tracking_study.figures import rows_of
 from benchmarks.tracking_study.observer import SPINE, unpacked
+from benchmarks.tracking_study.runner import Kept, Line, Report, Study, code_hash
+from benchmarks.tracking_study.sequences import Sequences
+from end2reg_ros.errors import End2RegError
+from end2reg_ros.evaluation.plot_style import cumulative, new_figure
 from end2reg_ros.evaluation.rows import CloudRow
 from end2reg_ros.evaluation.spread import Spread, share, spread
+from end2reg_ros.evaluation.tables import number, percent, table_of
 
 Array = NDArray[np.float64]
 AXES = ("left-right", "anterior", "along", "about left-right", "about anterior", "about along")
 INSIDE = {0.68: 7.0092, 0.95: 12.5916}  # squared radius of the ellipsoid of 6 degrees of freedom
 LEVER_M = 0.1  # turns a rotation's bias into metres, as the refinement does
+
+
+@dataclass(frozen=True)
+class Calibrations(Study):
+    """Errors against covariances, over the sequences' poses in the work folder (all lengths and postures there)."""
+
+    name = "calibration"
+    scenario: str | None = None
+    """Only sequences of this scenario."""
+    held: Literal["all", "yes", "no"] = "all"
+    """Levels marked as held: all levels, only held ones, only the others."""
+
+    def lines(self) -> list[Line]:
+        """The sequences of these cases, seeds and scenario that are there already.
+
+        Raises:
+            End2RegError: none is there.
+        """
+        kept = Kept(self.work / f"{Sequences.name}.jsonl", code_hash())
+        names, seeds = {case.name for case in self.case_folders()}, self.seed_numbers()
+        keys = [(line, line["key"]) for line in kept.lines()]
+        found = [line for line, key in keys if key["case"] in names and key["seed"] in seeds]
+        found = [line for line in found if self.scenario in (None, line["key"]["scenario"])]
+        if not found:
+            why = "no poses of these cases, seeds and scenario: run the sequences first"
+            raise End2RegError(f"{kept.path}: {why}")
+        return found[: self.limit]
+
+    def report(self, lines: Sequence[Line]) -> Report:
+        """Normalised errors, ratios along the spine's axes, shares inside."""
+        held = {"all": None, "yes": True, "no": False}[self.held]
+        told = told_by([rows_of(line) for line in lines], held)
+        found = {name: calibration(one) for name, one in told.items()}
+        text = [
+            "e^T C^-1 e / 6 of the poses, 1 on average where the covariance is right; root mean square error / told standard "
+            "deviation = ratio, along the spine's axes:",
+            "",
+            *calibration_lines(found),
+        ]
+        notes = [
+            f"{len(lines)} sequences; poses of one sequence share view and film: they are not independent."
+        ]
+        summary = {"reported": calibration_plain(found), "held": held}
+        picture = draw_calibration(told)
+        return Report("Calibration of the covariances", summary, text, notes, {"shares": picture})
 
 
 @dataclass(frozen=True)
@@ -59,14 +111,14 @@ def told_by(runs: Sequence[Sequence[CloudRow]], held: bool | None = None) -> dic
         held: only levels that were (not) marked as held; None for all.
     """
     found: dict[str, list[tuple[Array, Array, int]]] = {}
-    for number, run in enumerate(runs):
+    for k, run in enumerate(runs):
         for row in run:
             for name, numbers in row.uncertain.items():
                 if name != SPINE and held is not None and (name in row.held) != held:
                     continue
                 error, covariance = unpacked(numbers)
                 if np.isfinite(error).all() and np.isfinite(covariance).all():
-                    found.setdefault(name, []).append((error, covariance, number))
+                    found.setdefault(name, []).append((error, covariance, k))
     return {
         name: Told(
             np.stack([e for e, _, _ in members]),
@@ -111,68 +163,6 @@ def calibration(told: Told) -> Calibration:
     )
 
 
-def calibrations(runs: Sequence[Sequence[CloudRow]], held: bool | None = None) -> dict[str, Calibration]:
-    """``spine`` and levels -> their figures."""
-    return {name: calibration(told) for name, told in told_by(runs, held).items()}
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """Settings of the refinement's covariance that would have told the spine's errors best.
-
-    Attributes:
-        factor: on ``correlation_points``; ``bias_stddev``: metres.
-        log_likelihood: mean of a pose, against ``before`` as it was.
-        mean: of the normalised error with them.
-    """
-
-    factor: float
-    bias_stddev: float
-    log_likelihood: float
-    before: float
-    mean: float
-
-
-FACTORS = tuple(float(f) for f in np.geomspace(0.1, 30.0, 25))
-BIASES_M = tuple(float(b) for b in np.linspace(0.0, 0.0015, 31))
-
-
-def tune(told: Told, bias_stddev: float) -> Tuned:
-    """The likeliest factor and bias on a grid, each run weighing the same.
-
-    The told covariance is taken as noise + bias^2 B, with B = diag(1, 1, 1, 1/0.1^2, ...) about the spine's centre; the
-    refinement puts B about the middle of what it sees, which is near. An error is taken as normally distributed: large ones, few
-    as they are, speak loudest.
-
-    Args:
-        told: of the spine.
-        bias_stddev: with which it was told, metres.
-    """
-    B = np.diag([1.0] * 3 + [1 / LEVER_M**2] * 3)
-    values, vectors = np.linalg.eigh(told.covariances - bias_stddev**2 * B)
-    noise = np.einsum("nij,nj,nkj->nik", vectors, np.clip(values, 1e-16, None), vectors)
-    weights = np.array([1.0 / np.count_nonzero(told.run == run) for run in told.run])
-    weights /= weights.sum()
-    best: tuple[float, float, float] | None = None
-    for factor in FACTORS:
-        for bias in BIASES_M:
-            fits = _log_likelihood(told.errors, factor * noise + bias**2 * B, weights)
-            if best is None or fits > best[0]:
-                best = (fits, factor, bias)
-    assert best is not None
-    after = Told(told.errors, best[1] * noise + best[2] ** 2 * B, told.run)
-    before = _log_likelihood(told.errors, told.covariances, weights)
-    return Tuned(best[1], best[2], best[0], before, float(normalised_errors(after).mean()))
-
-
-def _log_likelihood(errors: Array, covariances: Array, weights: Array) -> float:
-    sign, logdet = np.linalg.slogdet(covariances)
-    solved = np.linalg.solve(covariances, errors[..., None])[..., 0]
-    squares = np.einsum("ni,ni->n", errors, solved)
-    fits = np.where(sign > 0, -0.5 * (squares + logdet), -np.inf)
-    return float((weights * fits).sum())
-
-
 def calibration_plain(found: Mapping[str, Calibration]) -> dict[str, dict[str, object]]:
     """For JSON, four digits."""
 
@@ -188,3 +178,34 @@ def calibration_plain(found: Mapping[str, Calibration]) -> dict[str, dict[str, o
         }
         for name, c in found.items()
     }  # fmt: skip
+
+
+def calibration_lines(found: Mapping[str, Calibration]) -> list[str]:
+    """One row a pose (spine, levels): normalised error, shares inside, ratio error / told along each axis."""
+    heads = [f"{axis} {unit}" for axis, unit in zip(AXES, ["mm"] * 3 + ["deg"] * 3, strict=True)]
+    rows = []
+    for name, c in found.items():
+        told = [f"{e:.2f} / {s:.2f} = {r:.2f}" for e, s, r in zip(c.error, c.told, c.ratio, strict=True)]
+        rows.append(
+            {
+                "": name, "poses (runs)": f"{c.poses} ({c.runs})", "mean": number(c.mean),
+                "median of the runs' means": number(c.run_mean), "in 68 %": percent(c.inside[0.68]),
+                "in 95 %": percent(c.inside[0.95]), **dict(zip(heads, told, strict=True)),
+            }
+        )  # fmt: skip
+    return table_of(rows)
+
+
+def draw_calibration(told: Mapping[str, Told]) -> Any:
+    """Share of the poses inside an ellipsoid against the share that ought to be."""
+    from scipy.stats import chi2
+
+    figure, (axes,) = new_figure(5.5, 5)
+    for name, one in told.items():
+        inside = chi2.cdf(6.0 * normalised_errors(one), 6)
+        cumulative(axes, inside, f"{name} (n = {len(inside)})")
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
+    axes.set(xlabel="ellipsoid that ought to hold this share", ylabel="share of the poses inside")
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.legend(fontsize=8)
+    return figure

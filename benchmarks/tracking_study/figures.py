@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 
-from end2reg_ros.evaluation.figures import StreamFigures, stream_figures
-from end2reg_ros.evaluation.rows import CloudRow, mean_mm
+from end2reg_ros.evaluation.figures import FORBIDDEN, StreamFigures, stream_figures
+from end2reg_ros.evaluation.rows import CloudRow, from_plain, mean_mm
 from end2reg_ros.evaluation.spread import Spread, share, spread
+from end2reg_ros.evaluation.tables import NOTHING, number
 
 MOST_GAPS = 60  # listed; all are counted
 
@@ -115,7 +117,7 @@ def counted(codes: Iterable[str]) -> dict[str, int]:
 def gaps(runs: Sequence[Run]) -> list[Gap]:
     """All stretches of frames in view without a pose, the longest first."""
     found = []
-    for number, run in enumerate(runs):
+    for k, run in enumerate(runs):
         for missing, members in groupby(run, key=lambda row: row.in_view and not row.published):
             rows = list(members)
             if missing:
@@ -123,7 +125,7 @@ def gaps(runs: Sequence[Run]) -> list[Gap]:
                 text = next((row.reason for row in rows if row.judged), rows[0].reason)
                 found.append(
                     Gap(
-                        number, round(rows[0].t, 3), len(rows), counted(_code(row) for row in rows),
+                        k, round(rows[0].t, 3), len(rows), counted(_code(row) for row in rows),
                         (round(min(visible), 3), round(max(visible), 3)), text,
                     )
                 )  # fmt: skip
@@ -157,3 +159,53 @@ def note_of(figures: TrackFigures) -> str:
         f"{stream.published} poses of {stream.in_view} in view, TRE {figures.spine_tre_mm.text()} mm, "
         f"false {stream.false_poses}, blind {stream.blind_poses}, slips {stream.level_slips}"
     )
+
+
+def rows_of(line: Mapping[str, Any]) -> list[CloudRow]:
+    """The rows of a finished unit."""
+    return [from_plain(plain) for plain in line["result"]["rows"]]
+
+
+def figures_of(lines: Sequence[Mapping[str, Any]]) -> TrackFigures:
+    """Figures of some finished units."""
+    return track_figures(*map(rows_of, lines))
+
+
+def bad_runs(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The runs with a wrong or blind pose or a slip, by what names them."""
+    found = []
+    for line in lines:
+        figures = stream_figures(rows_of(line))
+        if not figures.clean:
+            named = {name: line["key"][name] for name in ("case", "seed", "value") if name in line["key"]}
+            found.append({**named, **{name: getattr(figures, name) for name in FORBIDDEN}})
+    return found
+
+
+def plain(value: Any, *without: str) -> Any:
+    """For JSON: a dataclass of figures without some of them, spreads shortened; the stream's figures beside the others."""
+    if isinstance(value, Spread):
+        return value.plain()
+    if is_dataclass(value) and not isinstance(value, type):
+        told = {each.name: getattr(value, each.name) for each in fields(value) if each.name not in without}
+        stream = plain(told.pop("stream", {}))
+        return stream | {name: plain(item) for name, item in told.items()}
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def worst(value: Spread, digits: int = 2) -> str:
+    """``p50 / p95 / max``, or a dash."""
+    if value.count == 0:
+        return NOTHING
+    return " / ".join(number(v, digits) for v in (value.median, value.p95, value.maximum))
+
+
+def counts(values: Mapping[str, int], most: int = 5) -> str:
+    """``code 12, other 3``, the most frequent ones."""
+    listed = list(values.items())
+    more = f", {len(listed) - most} more" if len(listed) > most else ""
+    return (", ".join(f"{name} {count}" for name, count in listed[:most]) or NOTHING) + more

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.tracking_study.figures import counts
 from benchmarks.tracking_study.run import NodePath, cloud_of_frame, message_of, stamp_of
-from benchmarks.tracking_study.setup import (
-    FIRST_SEED,
-    Cases,
-    Methods,
-    SequencePlan,
-    case_key,
-)
-from benchmarks.tracking_study.units import Unit
+from benchmarks.tracking_study.runner import Line, Report, Study, Unit, grouped
+from benchmarks.tracking_study.setup import FIRST_SEED, Methods, SequencePlan, case_key
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.decoding import DepthFrame, decoder
@@ -28,6 +24,7 @@ from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.recording import CAMERA_INFO, IMAGE, POINT_CLOUD, Recording
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import CloudError, End2RegError
+from end2reg_ros.evaluation.tables import table_of
 from end2reg_ros.frame import Tracker
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
@@ -42,77 +39,111 @@ Array = NDArray[np.float64]
 # nothing: a tracker that knows nothing. lost: one that tracked a spine for 2 s before. prior: one that is given a start on
 # what is there. follow: the registrar alone, as if a track led there: the accepted fits are counted.
 Arm = Literal["nothing", "lost", "prior", "follow"]
-ARMS: tuple[Arm, ...] = get_args(Arm)
+LeadIn = tuple[tuple[Cloud, Array], ...]
+"""Clouds of a spine, and T_camera_model of each."""
 LEAD_IN, LEAD_IN_HZ = "leave", 6.0  # that scenario is calm for its first seconds
 LEAD_IN_S = 2.0
 PRIOR_EVERY_S = 1.0  # a new start
 EMPTY = "empty"
+NOTES = (
+    "nothing: a tracker that knows nothing; lost: one that tracked a spine for 2 s before; prior: one that is given a start "
+    "on what is there each second; follow: accepted fits of the registration alone, as if a track led there.",
+    "The recordings hold a few real clouds: each is shown as it is, then turned, tilted, shifted and with 0.5 mm of noise.",
+)
 
 
 @dataclass(frozen=True)
-class NegativeStudy:
-    """What is run on every case.
+class Negatives(Study):
+    """Recordings without a spine and empty tables: from nothing, lost, with a wrong start, and followed."""
 
-    Attributes:
-        recordings: rosbag2 folders without a spine; a few real clouds, each seen again from nearby places.
-        seeds: of empty tables, moving as a table does.
-        frames: of each source, a recording or a seed; ``rate_hz`` of their stamps.
-        arms: (method, arm, of how many frames one is judged).
-    """
-
-    recordings: tuple[Path, ...]
-    seeds: tuple[int, ...]
-    arms: tuple[tuple[str, Arm, int], ...]
+    name = "negatives"
+    recordings: tuple[Path, ...] = ()
+    """rosbag2 folders with clouds or depth images."""
     frames: int = 50
-    rate_hz: float = 5.0
+    """Clouds of each recording and of each seed."""
+    rate: float = 5.0
+    """Hz, of their stamps."""
+    search_every: int = 5
+    """The learned method searches for 0.3-1 s a cloud: it judges one of so many. The classical one judges all."""
+
+    def units(self, cases: Iterable[Case], methods: Methods) -> Iterator[Unit]:
+        """One for each case, source (a recording, or an empty table of a seed) and arm."""
+        main, every = self.method.method, self.search_every
+        alone: tuple[Arm, ...] = ("nothing", "lost", "prior") if main != "icp" else ()
+        given: tuple[Arm, ...] = ("lost", "prior", "follow")
+        arms = (*((main, arm, every) for arm in alone), *(("icp", arm, 1) for arm in given))
+        for case in cases:
+            lead_in = lru_cache(maxsize=1)(partial(calm_spine, case))
+            sources = {
+                (path.name, 0): partial(recorded_clouds, path, self.frames, self.rate)
+                for path in self.recordings
+            }
+            for seed in self.seed_numbers():
+                sources[EMPTY, seed] = partial(empty_clouds, case, seed, self.frames, self.rate)
+            for (source, seed), clouds in sources.items():
+                for method, arm, judged_every in arms:
+                    key = {
+                        "kind": "negative", **case_key(case), "source": source, "seed": seed, "arm": arm,
+                        "every": judged_every, "frames": self.frames, "rate_hz": self.rate,
+                        **replace(self.method, method=method).plain(case),
+                    }  # fmt: skip
+
+                    def work(
+                        case: Case = case, clouds: Any = clouds, method: str = method, arm: Arm = arm,
+                        every: int = judged_every, lead_in: Any = lead_in,
+                    ) -> dict[str, Any]:  # fmt: skip
+                        thinned = (cloud for k, cloud in enumerate(clouds()) if k % every == 0)
+                        if arm == "follow":
+                            return followed(methods.registrar(case, method), thinned, case)
+                        before = lead_in() if arm == "lost" else ()
+                        return judged(methods.tracker(case, method), thinned, case, before, arm == "prior")
+
+                    yield key, work
+
+    def report(self, lines: Sequence[Line]) -> Report:
+        """How many poses came of clouds without a spine: none."""
+        rows = [summary_of(*each) for each in grouped(lines, "method", "arm", "source", "every").items()]
+        total, false = sum(row["frames"] for row in rows), sum(row["false"] for row in rows)
+        table = table_of(
+            [
+                {
+                    "method": row["method"], "arm": row["arm"], "source": row["source"],
+                    "judged": f"1 of {row['judged_every']}", "clouds": str(row["frames"]), "poses": str(row["false"]),
+                    "reasons": counts(row["reasons"]),
+                }
+                for row in rows
+            ]
+        )  # fmt: skip
+        summary = {"poses": false, "clouds": total, "rows": rows}
+        text = [f"{false} poses of {total} clouds without a spine.", "", *table]
+        return Report("Clouds without a spine", summary, text, NOTES, good=false == 0)
 
 
-def negative_units(study: NegativeStudy, cases: Cases, methods: Methods) -> Iterator[Unit]:
-    """One unit for each case, source and arm."""
-    lead = LeadIn()
-    for case in cases:
-        sources: list[tuple[str, int]] = [(path.name, 0) for path in study.recordings]
-        sources += [(EMPTY, seed) for seed in study.seeds]
-        for number, (source, seed) in enumerate(sources):
-            path = study.recordings[number] if number < len(study.recordings) else None
-            for method, arm, every in study.arms:
-                key = {
-                    "kind": "negative", **case_key(case), "source": source, "seed": seed, "arm": arm, "every": every,
-                    "frames": study.frames, "rate_hz": study.rate_hz, **replace(methods.settings, method=method).plain(case),
-                }  # fmt: skip
-                yield Unit(key, _work(study, case, methods, (path, seed, lead), (method, arm, every)))
-
-
-def _work(
-    study: NegativeStudy,
-    case: Case,
-    methods: Methods,
-    source: tuple[Path | None, int, LeadIn],
-    chosen: tuple[str, Arm, int],
-) -> Callable[[], dict[str, Any]]:
-    path, seed, lead = source
-    method, arm, every = chosen
-
-    def work() -> dict[str, Any]:
-        if path is None:
-            clouds = empty_clouds(case, seed, study.frames, study.rate_hz)
-        else:
-            clouds = recorded_clouds(path, study.frames, study.rate_hz)
-        thinned = (cloud for k, cloud in enumerate(clouds) if k % every == 0)
-        if arm == "follow":
-            return followed(methods.registrar(case, method), thinned, case)
-        tracker = methods.tracker(case, method)
-        lead_in = lead.of(case) if arm == "lost" else ()
-        return judged(tracker, thinned, case, lead_in, starts=arm == "prior")
-
-    return work
+def summary_of(named: tuple[Any, ...], lines: Sequence[Line]) -> dict[str, Any]:
+    """What became of the units of one (method, arm, source, every)."""
+    method, arm, source, every = named
+    results = [line["result"] for line in lines]
+    reasons: Counter[str] = Counter()
+    for result in results:
+        reasons.update(result.get("reasons", {}))
+    return {
+        "method": method, "arm": arm, "source": source, "judged_every": every, "units": len(lines),
+        "units_not_counted": sum(result["frames"] == 0 for result in results),
+        "frames": sum(result["frames"] for result in results),
+        "false": sum(len(result["false"]) for result in results),
+        "reasons": dict(reasons.most_common()),
+        "wrong": [
+            {"case": line["key"]["case"], "seed": line["key"]["seed"], **one}
+            for line in lines for one in line["result"]["false"]
+        ],
+    }  # fmt: skip
 
 
 def judged(
     tracker: Tracker,
     clouds: Iterator[Cloud],
     case: Case,
-    lead_in: Sequence[tuple[Cloud, Array]],
+    lead_in: LeadIn,
     starts: bool,
 ) -> dict[str, Any]:
     """Clouds without a spine through a tracker.
@@ -186,27 +217,12 @@ def start_on(cloud: Cloud, centre: Array, number: int) -> Array:
     return se3.from_rotation_translation(turn, place - turn @ place) @ T
 
 
-class LeadIn:
-    """Two calm seconds of a spine with the truth, ending at time zero; the last case's are kept."""
-
-    def __init__(self) -> None:
-        self._case = ""
-        self._seen: tuple[tuple[Cloud, Array], ...] = ()
-
-    def of(self, case: Case) -> tuple[tuple[Cloud, Array], ...]:
-        """Clouds and T_camera_model."""
-        if case.hash != self._case:
-            sequence = SequencePlan(FIRST_SEED, LEAD_IN).sequence(case)
-            frames = [sequence.frame(k / LEAD_IN_HZ) for k in range(round(LEAD_IN_S * LEAD_IN_HZ))]
-            self._seen = tuple(
-                (
-                    replace(cloud_of_frame(frame), stamp_ns=stamp_of(frame.t_s - LEAD_IN_S)),
-                    frame.T_camera_model,
-                )
-                for frame in frames
-            )
-            self._case = case.hash
-        return self._seen
+def calm_spine(case: Case) -> LeadIn:
+    """Two calm seconds of a spine, ending at time zero."""
+    sequence = SequencePlan(FIRST_SEED, LEAD_IN).sequence(case)
+    frames = [sequence.frame(k / LEAD_IN_HZ) for k in range(round(LEAD_IN_S * LEAD_IN_HZ))]
+    clouds = [replace(cloud_of_frame(f), stamp_ns=stamp_of(f.t_s - LEAD_IN_S)) for f in frames]
+    return tuple(zip(clouds, (frame.T_camera_model for frame in frames), strict=True))
 
 
 def empty_clouds(case: Case, seed: int, frames: int, rate_hz: float) -> Iterator[Cloud]:
@@ -266,30 +282,3 @@ def moved_view(cloud: Cloud, turn: int, stamp_ns: int) -> Cloud:
         moved = points.astype(np.float64) @ R.T + shift
         points = (moved + rng.normal(0, 0.0005, moved.shape)).astype(np.float32)
     return Cloud(points, cloud.colours, CAMERA_FRAME, stamp_ns, received=len(points))
-
-
-def negative_summary(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each method, arm and source."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for line in lines:
-        key = line["key"]
-        groups.setdefault((key["method"], key["arm"], key["source"], str(key["every"])), []).append(line)
-    rows = []
-    for (method, arm, source, every), members in groups.items():
-        reasons: Counter[str] = Counter()
-        for line in members:
-            reasons.update(line["result"].get("reasons", {}))
-        rows.append(
-            {
-                "method": method, "arm": arm, "source": source, "judged_every": int(every), "units": len(members),
-                "units_not_counted": sum(line["result"]["frames"] == 0 for line in members),
-                "frames": sum(line["result"]["frames"] for line in members),
-                "false": sum(len(line["result"]["false"]) for line in members),
-                "reasons": dict(reasons.most_common()),
-                "wrong": [
-                    {"case": line["key"]["case"], "seed": line["key"]["seed"], **one}
-                    for line in members for one in line["result"]["false"]
-                ],
-            }
-        )  # fmt: skip
-    return rows

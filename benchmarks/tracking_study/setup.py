@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from end2reg_ros.case import load_case
 from end2reg_ros.case.model import Case
 from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.options import EngineChoice, EngineOptions
@@ -19,6 +17,7 @@ from end2reg_ros.registration import LEARNED, RegistrationSettings, create_regis
 from end2reg_ros.registration.interface import Registrar
 from end2reg_ros.registration.settings import NetworkPasses
 from end2reg_ros.registration.weights_path import choose_weights
+from end2reg_ros.simulation.articulation import Articulation
 from end2reg_ros.simulation.camera.sensor import CameraPlacement
 from end2reg_ros.simulation.field.settings import Suite, draw_field_settings
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
@@ -58,7 +57,7 @@ def file_hash(path: Path) -> str:
 
 
 class Methods:
-    """Registrars, set up when they are first asked for; only the last case's are kept.
+    """Registrars of the case that is measured, set up when they are first asked for; engines are kept over the cases.
 
     Args:
         settings: of the main method.
@@ -81,42 +80,25 @@ class Methods:
             self._registrars, self._case = {}, case.hash
         name = method or self.settings.method
         if name not in self._registrars:
-            found = self._create(name, case)
+            s = self.settings
+            settings = RegistrationSettings(threads=s.threads, network_passes=s.network_passes)
+            engine = self._engine(case) if name in LEARNED else None
+            found = self._registrars[name] = create_registrar(name, case, settings, engine=engine)
             found.warm_up()
-            self._registrars[name] = found
             self.engine_text = found.engine_text or self.engine_text
         return self._registrars[name]
 
-    def _create(self, name: str, case: Case) -> Registrar:
-        settings = RegistrationSettings(
-            threads=self.settings.threads, network_passes=self.settings.network_passes
-        )
-        if name not in LEARNED:
-            return create_registrar(name, case, settings)
-        # By way of the engine: reading the network anew for each case takes seconds.
-        from end2reg_ros.registration.end2reg import End2RegAloneRegistrar, End2RegRegistrar
-
+    def _engine(self, case: Case) -> Engine:
+        """Loaded once for all cases with the same weights: reading the network takes seconds."""
         weights = choose_weights(case, self.settings.weights).path
         options = EngineOptions(self.settings.engine, weights, threads=self.settings.threads)
         if options not in self._engines:
             self._engines[options] = load_engine(options)
-        kind = End2RegAloneRegistrar if name == End2RegAloneRegistrar.method else End2RegRegistrar
-        return kind(case, self._engines[options], settings)
+        return self._engines[options]
 
     def tracker(self, case: Case, method: str | None = None) -> Tracker:
         """A tracker that knows nothing yet."""
         return Tracker(self.registrar(case, method), case)
-
-
-class Cases:
-    """Case folders, read when they are first asked for; at most a few are kept."""
-
-    def __init__(self, paths: tuple[Path, ...]) -> None:
-        self.paths = paths
-        self._load: Callable[[Path], Case] = lru_cache(maxsize=4)(load_case)
-
-    def __iter__(self) -> Any:
-        return (self._load(path) for path in self.paths)
 
 
 @dataclass(frozen=True)
@@ -143,8 +125,6 @@ class SequencePlan:
         Raises:
             End2RegError: the simulation does not know it.
         """
-        from end2reg_ros.simulation.articulation import Articulation
-
         field = draw_field_settings(case, self.suite, self.seed)
         if self.exposed_levels is not None:
             field = replace(field, exposed_levels=self.exposed_levels)
@@ -159,20 +139,6 @@ class SequencePlan:
                 articulation=Articulation(self.deg, self.shift_m, self.seed, exact=True) if moved else None,
             ),
         )
-
-
-class LastSequence:
-    """Builds sequences; the last one is kept, for units that differ by less than a field."""
-
-    def __init__(self) -> None:
-        self._what: tuple[str, SequencePlan] | None = None
-        self._sequence: SimulatedSequence | None = None
-
-    def of(self, case: Case, plan: SequencePlan) -> SimulatedSequence:
-        """The sequence of a plan, as ``SequencePlan.sequence``."""
-        if self._sequence is None or self._what != (case.hash, plan):
-            self._sequence, self._what = plan.sequence(case), (case.hash, plan)
-        return self._sequence
 
 
 def case_key(case: Case) -> dict[str, Any]:

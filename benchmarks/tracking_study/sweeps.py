@@ -2,95 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
 from benchmarks.tracking_study.cover import steady_cover
-from benchmarks.tracking_study.figures import TrackFigures
-from benchmarks.tracking_study.observer import Observer
+from benchmarks.tracking_study.figures import TrackFigures, bad_runs, counts, figures_of, plain, worst
 from benchmarks.tracking_study.run import Camera, RunSettings
-from benchmarks.tracking_study.sequences import figures_by, measured, rows_of, started
-from benchmarks.tracking_study.setup import Cases, LastSequence, Methods, SequencePlan, case_key
-from benchmarks.tracking_study.units import Unit
+from benchmarks.tracking_study.runner import Line, Report, Study, Unit, grouped
+from benchmarks.tracking_study.sequences import IN_STEP, START, measured
+from benchmarks.tracking_study.setup import Methods, SequencePlan, case_key
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.figures import FORBIDDEN, stream_figures
+from end2reg_ros.evaluation.plot_style import mark_wrong, new_figure
+from end2reg_ros.evaluation.tables import percent, table_of
 
-SweepName = Literal["occlusion", "exposure", "articulation"]
 SCENARIO = "leave"  # the spine breathes and drifts; nothing passes, the camera is steady for 6 s
-VALUES: dict[SweepName, tuple[float, ...]] = {
-    "occlusion": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
-    "exposure": (1.0, 2.0, 3.0, 4.0, 5.0),
-    "articulation": (0.0, 2.0, 4.0, 6.0, 8.0),
-}
-AXES: dict[SweepName, str] = {
-    "occlusion": "covered share of the exposed bone",
-    "exposure": "exposed levels",
-    "articulation": "rotation between neighbours (deg), with half as many mm",
-}
-MM_PER_DEG = 0.5  # of the articulation: 8 degrees and 4 mm
 
 
 @dataclass(frozen=True)
-class SweepStudy:
-    """What is run: every value on every case and seed.
+class Sweep(Study):
+    """Every value on every case and seed, a few seconds each; all values of a seed share place, wound and colours."""
 
-    Attributes:
-        values: None for all of ``VALUES``; more exposed levels than a case has are left out.
-        run: short: a steady view.
-    """
-
-    sweep: SweepName
-    seeds: tuple[int, ...]
+    axis: ClassVar[str]
+    every: ClassVar[tuple[float, ...]]
     values: tuple[float, ...] | None = None
-    run: RunSettings = field(default_factory=lambda: RunSettings(10.0, 3.0))
+    """Of the axis; default: all of it."""
+    rate: float = 10.0
+    """Hz."""
+    duration: float = 3.0
+    """Seconds."""
+
+    def camera(self, case: Case, seed: int, value: float) -> Camera:
+        """The camera of one value.
+
+        Raises:
+            End2RegError: the scene cannot be made.
+        """
+        raise NotImplementedError
+
+    def values_for(self, case: Case) -> Sequence[float]:
+        """Those that can be had of a case."""
+        return self.every if self.values is None else self.values
+
+    def units(self, cases: Iterable[Case], methods: Methods) -> Iterator[Unit]:
+        """One for each case, seed and value."""
+        run = RunSettings(self.rate, self.duration)
+        for case in cases:
+            for seed in self.seed_numbers():
+                for value in self.values_for(case):
+                    key = {"kind": self.name, **case_key(case), "seed": seed, "value": value, **asdict(run)}
+                    work = partial(
+                        measured, methods, case, partial(self.camera, case, seed, value), run, seed
+                    )
+                    yield {**key, **methods.settings.plain(case)}, work
+
+    def report(self, lines: Sequence[Line]) -> Report:
+        """Figures against the value."""
+        points, bad = points_of(lines), bad_runs(lines)
+        text = [*self.table(points), "", f"Runs with a wrong or blind pose or a slip: {bad or 'none'}"]
+        cases = grouped(lines, "case")
+        for (case,), members in sorted(cases.items()) if len(cases) > 1 else ():
+            text += ["", f"{case}:", "", *self.table(points_of(members))]
+        told = [{"value": value, **plain(f, "gaps")} for value, f in points.items()]
+        return Report(
+            f"Tracking against {self.name}, {self.duration:g} s at {self.rate:g} Hz",
+            {"axis": self.axis, "points": told, "bad_runs": bad},
+            text,
+            [START, "The first cloud never has a pose: it takes two that agree.", IN_STEP],
+            {"curves": draw_sweep(points, self.axis)},
+            not bad,
+        )
+
+    def table(self, points: Mapping[float, TrackFigures]) -> list[str]:
+        """One row a value; ``rigid``: what the spine's rigid pose gives at each vertebra in the same run."""
+        return table_of(
+            [
+                {
+                    self.axis: f"{value:g}", "runs": str(f.stream.runs), "with a pose": percent(f.stream.found),
+                    "frames with a pose": percent(f.stream.availability_from_start), "spine TRE mm": worst(f.spine_tre_mm),
+                    "levels' own poses mm": worst(f.levels_tre_mm),
+                    "rigid pose at the levels mm": worst(f.rigid_levels_tre_mm), "levels held": percent(held_share(f)),
+                    "> 10 mm": str(f.stream.false_poses), "level slips": str(f.stream.level_slips),
+                    "without a pose": counts(f.missed, 3),
+                }
+                for value, f in points.items()
+            ]
+        )  # fmt: skip
 
 
-def sweep_units(study: SweepStudy, cases: Cases, methods: Methods) -> Iterator[Unit]:
-    """One unit for each case, seed and value."""
-    values = VALUES[study.sweep] if study.values is None else study.values
-    last = LastSequence()
-    for case in cases:
-        for seed in study.seeds:
-            for value in values:
-                if study.sweep == "exposure" and value > len(case.levels):
-                    continue
-                key = {
-                    "kind": study.sweep, **case_key(case), "seed": seed, "value": value, **asdict(study.run),
-                    **methods.settings.plain(case),
-                }  # fmt: skip
-                yield Unit(key, _work(study, case, methods, (seed, value, last)))
+@dataclass(frozen=True)
+class Occlusion(Sweep):
+    """0-70 % of the exposed bone covered, steadily."""
+
+    name = "occlusion"
+    axis = "covered share of the exposed bone"
+    every = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+    def camera(self, case: Case, seed: int, value: float) -> Camera:
+        """With a cloth over a share of the bone."""
+        sequence = SequencePlan(seed, SCENARIO).sequence(case)
+        return sequence.seen_from(sequence.placement, steady_cover(sequence, value, seed))
 
 
-def _work(
-    study: SweepStudy, case: Case, methods: Methods, chosen: tuple[int, float, LastSequence]
-) -> Callable[[], dict[str, Any]]:
-    seed, value, last = chosen
+@dataclass(frozen=True)
+class Exposure(Sweep):
+    """1-5 exposed levels; more than a case has are left out."""
 
-    def work() -> dict[str, Any]:
-        camera = sweep_camera(study.sweep, case, seed, value, last)
-        tracker = started(methods.tracker(case), case, camera, study.run, seed)
-        return measured(camera, tracker, Observer(case), study.run)
+    name = "exposure"
+    axis = "exposed levels"
+    every = (1.0, 2.0, 3.0, 4.0, 5.0)
 
-    return work
+    def values_for(self, case: Case) -> Sequence[float]:
+        return [value for value in super().values_for(case) if value <= len(case.levels)]
+
+    def camera(self, case: Case, seed: int, value: float) -> Camera:
+        """With so many levels exposed."""
+        return SequencePlan(seed, SCENARIO, exposed_levels=exposed(case, seed, int(value))).sequence(case)
 
 
-def sweep_camera(sweep: SweepName, case: Case, seed: int, value: float, last: LastSequence) -> Camera:
-    """The camera of one value; all values of a seed share place, wound and colours.
+@dataclass(frozen=True)
+class Articulation(Sweep):
+    """0-8 degrees and 0-4 mm between neighbours: the levels' own poses against the spine's rigid one."""
 
-    Raises:
-        End2RegError: the scene cannot be made.
-    """
-    plan = SequencePlan(seed, SCENARIO)
-    if sweep == "exposure":
-        return replace(plan, exposed_levels=exposed(case, seed, int(value))).sequence(case)
-    if sweep == "articulation":
-        return replace(plan, deg=value, shift_m=1e-3 * MM_PER_DEG * value).sequence(case)
-    sequence = last.of(case, plan)
-    # With nothing on it as well: the last one is kept, and has seen other covers.
-    return sequence.seen_from(sequence.placement, steady_cover(sequence, value, seed))
+    name = "articulation"
+    axis = "rotation between neighbours (deg), with half as many mm"
+    every = (0.0, 2.0, 4.0, 6.0, 8.0)
+
+    def camera(self, case: Case, seed: int, value: float) -> Camera:
+        """With neighbours turned against each other."""
+        return SequencePlan(seed, SCENARIO, deg=value, shift_m=5e-4 * value).sequence(case)
 
 
 def exposed(case: Case, seed: int, count: int) -> tuple[str, ...]:
@@ -99,29 +142,42 @@ def exposed(case: Case, seed: int, count: int) -> tuple[str, ...]:
     return case.levels[first : first + count]
 
 
-@dataclass(frozen=True)
-class SweepPoint:
-    """One value of a sweep: its figures, and the runs that published what they must not."""
-
-    value: float
-    figures: TrackFigures
-    bad: tuple[dict[str, Any], ...]
+def points_of(lines: Sequence[Line]) -> dict[float, TrackFigures]:
+    """Value -> figures, in order."""
+    return {
+        float(value): figures_of(members) for (value,), members in sorted(grouped(lines, "value").items())
+    }
 
 
-def sweep_points(lines: Sequence[Mapping[str, Any]]) -> list[SweepPoint]:
-    """All values in order."""
-    return [
-        SweepPoint(float(value), figures, tuple(bad_runs(members)))
-        for (value,), (figures, members) in sorted(figures_by(lines, "value").items())
-    ]
+def held_share(figures: TrackFigures) -> float:
+    """Share of the levels' poses that were held; NaN without a pose."""
+    return figures.held_tre_mm.count / (figures.levels_tre_mm.count or float("nan"))
 
 
-def bad_runs(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The runs with a wrong or blind pose or a slip, by what names them."""
-    found = []
-    for line in lines:
-        figures = stream_figures(rows_of(line))
-        if not figures.clean:
-            named = {name: line["key"][name] for name in ("case", "seed", "value") if name in line["key"]}
-            found.append({**named, **{name: getattr(figures, name) for name in FORBIDDEN}})
-    return found
+def draw_sweep(points: Mapping[float, TrackFigures], axis: str) -> Any:
+    """Error (median, 95th percentile) and availability against the value."""
+    figure, (left, right) = new_figure(11, 4, columns=2)
+    for name, attribute, colour in (
+        ("spine, rigid", "spine_tre_mm", "black"),
+        ("levels, own poses", "levels_tre_mm", "tab:blue"),
+        ("levels, rigid pose", "rigid_levels_tre_mm", "tab:orange"),
+    ):
+        spreads = {value: getattr(f, attribute) for value, f in points.items()}
+        known = {value: s for value, s in spreads.items() if s.count}
+        medians, p95 = [s.median for s in known.values()], [s.p95 for s in known.values()]
+        left.plot(list(known), medians, "o-", color=colour, markersize=4, label=f"{name}: median")
+        left.plot(list(known), p95, "o--", color=colour, markersize=3, linewidth=0.8, label="95 %")
+    mark_wrong(left)
+    left.set(yscale="log", xlabel=axis, ylabel="TRE (mm)")
+    left.legend(fontsize=8)
+    streams = [f.stream for f in points.values()]
+    for label, values in (
+        ("frames with a pose", [s.availability_from_start for s in streams]),
+        ("from the first pose on", [s.availability for s in streams]),
+        ("runs with a pose", [s.found for s in streams]),
+    ):
+        right.plot(list(points), values, "o-", markersize=4, label=label)
+    right.plot(list(points), [held_share(f) for f in points.values()], "x:", color="0.5", label="levels held")
+    right.set(xlabel=axis, ylabel="share", ylim=(-0.03, 1.03))
+    right.legend(fontsize=8)
+    return figure

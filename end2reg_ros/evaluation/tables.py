@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -16,6 +16,11 @@ def markdown_table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[
     plain = {"disable_numparse": True, "stralign": None, "numalign": None}
     text: str = tabulate(body, heads, tablefmt="github", **plain)
     return text.splitlines()
+
+
+def table_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """``markdown_table`` of rows that hold the same heads in the same order; no lines of no rows."""
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else []
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -10,9 +10,8 @@ from views import bundled_case
 from benchmarks.tracking_study.calibration import (
     Told,
     calibration,
-    calibrations,
     normalised_errors,
-    tune,
+    told_by,
 )
 from benchmarks.tracking_study.observer import packed, pose_error, spine_axes, unpacked
 from end2reg_ros import se3
@@ -46,17 +45,6 @@ def test_a_covariance_that_is_not_positive_is_an_infinite_error() -> None:
     assert np.isfinite(normalised_errors(told)).tolist() == [True, False, True]
 
 
-def test_tuning_finds_the_noise_and_the_bias_that_the_errors_have() -> None:
-    rng = np.random.default_rng(1)
-    noise, bias = np.diag([4e-4, 1e-4, 8e-4, 4e-3, 8e-3, 2e-3]) ** 2, 0.0005
-    B = np.diag([1.0] * 3 + [100.0] * 3)
-    errors = rng.multivariate_normal(np.zeros(6), 2.0 * noise + bias**2 * B, 3000)
-    told = Told(errors, np.repeat((noise + 0.0003**2 * B)[None], 3000, axis=0), np.zeros(3000, np.int64))
-    best = tune(told, 0.0003)
-    assert best.factor == pytest.approx(2.0, rel=0.35) and best.bias_stddev == pytest.approx(bias, abs=6e-5)
-    assert best.mean == pytest.approx(1.0, abs=0.08) and best.log_likelihood > best.before
-
-
 def test_errors_are_told_in_the_spines_axes() -> None:
     case = bundled_case()
     axes = spine_axes(case)
@@ -70,9 +58,9 @@ def test_errors_are_told_in_the_spines_axes() -> None:
         error, covariance = unpacked(rows[0].uncertain[name])
         assert error == pytest.approx([0, 0, 0.002, 0, 0, 0], abs=1e-9)
         assert covariance[0, 0] > 0 and np.allclose(covariance, covariance.T)
-    found = calibrations([rows], held=False)
-    assert "L1" not in found and found["L2"].ratio[2] == pytest.approx(2.0)
-    assert calibrations([rows], held=True).keys() == {"spine", "L1"}
+    told = told_by([rows], held=False)
+    assert "L1" not in told and calibration(told["L2"]).ratio[2] == pytest.approx(2.0)
+    assert told_by([rows], held=True).keys() == {"spine", "L1"}
 
 
 def test_the_normalised_error_does_not_depend_on_the_point() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,31 @@ from stand_in import StandInRegistrar
 from views import bundled_case
 
 from benchmarks.tracking_study import run as tracking_run
-from benchmarks.tracking_study import studies as tracking_studies
-from benchmarks.tracking_study.bench import Bench
+from benchmarks.tracking_study.calibration import Calibrations
 from benchmarks.tracking_study.figures import rigid_tre_mm, track_figures
 from benchmarks.tracking_study.negatives import followed, judged, moved_view, read_clouds, start_on
-from benchmarks.tracking_study.orientations import first_pose, orientation_figures, placement_of
-from benchmarks.tracking_study.results import Results, ranges, write_results
+from benchmarks.tracking_study.orientations import first_pose, placement_of, starts_of
 from benchmarks.tracking_study.run import NodePath, RunSettings, cloud_of_frame, message_of, stamp_of
-from benchmarks.tracking_study.setup import Cases, MethodSettings, SequencePlan
-from benchmarks.tracking_study.sweeps import SweepStudy, exposed
-from benchmarks.tracking_study.units import Unit, UnitStore, parse_seeds, run_units
+from benchmarks.tracking_study.runner import (
+    Kept,
+    Report,
+    Study,
+    Unit,
+    made_with,
+    page_lines,
+    parse_seeds,
+    ranges,
+    run_study,
+)
+from benchmarks.tracking_study.sequences import Reacquisition, Sequences
+from benchmarks.tracking_study.setup import MethodSettings, SequencePlan
+from benchmarks.tracking_study.sweeps import Exposure, exposed
 from end2reg_ros import se3
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.figures import losses
+from end2reg_ros.evaluation.plot_style import new_figure
 from end2reg_ros.evaluation.rows import CloudRow, from_plain, mean_mm, to_plain
 from end2reg_ros.registration.types import NetworkEstimate, Prior, Quality, Registration
 from end2reg_ros.tracking.types import State
@@ -167,39 +176,28 @@ def unit(k: int, made: list[int]) -> Unit:
         made.append(k)
         return {"note": f"unit {k}", "value": float("nan")}
 
-    return Unit({"kind": "test", "seed": k}, work)
+    return {"kind": "test", "seed": k}, work
 
 
 def test_finished_units_are_not_run_again(tmp_path: Path) -> None:
     made: list[int] = []
     path = tmp_path / "work" / "units.jsonl"
-    run_units(UnitStore(path, "one"), [unit(k, made) for k in range(3)], limit=2)
+    Kept(path, "one").run([unit(k, made) for k in range(2)])
     assert made == [0, 1]
     with path.open("a") as file:
         file.write('{"key": {"kind": "te')  # killed while writing
-    lines = run_units(UnitStore(path, "two"), [unit(k, made) for k in range(3)])
+    lines = Kept(path, "two").run([unit(k, made) for k in range(3)])
     assert made == [0, 1, 2] and [line["code"] for line in lines] == ["one", "one", "two"]
     assert lines[0]["result"]["value"] is None
     assert len(path.read_text().splitlines()) == 3
-    assert [line["key"]["seed"] for line in UnitStore(path, "two").lines()] == [0, 1, 2]
-
-
-def test_units_of_another_version_are_run_again_on_request(tmp_path: Path) -> None:
-    made: list[int] = []
-    path = tmp_path / "units.jsonl"
-    run_units(UnitStore(path, "one"), [unit(k, made) for k in range(2)])
-    store = UnitStore(path, "two", same_code=True)
-    assert store.lines() == []
-    lines = run_units(store, [unit(1, made)])
-    assert made == [0, 1, 1] and lines[0]["code"] == "two" and store.lines() == lines
-    assert [line["code"] for line in UnitStore(path, "two").lines()] == ["one", "two"]
+    assert [line["key"]["seed"] for line in Kept(path, "two").lines()] == [0, 1, 2]
 
 
 def test_a_work_file_of_other_things_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "units.jsonl"
     path.write_text('{"other": 1}\n{"key": {}}\n')
     with pytest.raises(End2RegError, match="line 1 is no finished unit"):
-        UnitStore(path, "one")
+        Kept(path, "one")
 
 
 def test_seeds_are_read() -> None:
@@ -296,9 +294,7 @@ def start(roll: int, found: bool, tre_mm: float = 0.3, worst_mm: float = 0.5) ->
 
 
 def test_starts_from_nothing_are_told_by_success() -> None:
-    figures = orientation_figures(
-        [start(0, True), start(30, True, 12.0, 36.0), start(60, False), start(90, True)]
-    )
+    figures = starts_of([start(0, True), start(30, True, 12.0, 36.0), start(60, False), start(90, True)])
     assert figures.success == 0.5 and figures.starts == 4 and figures.seconds.count == 3
     assert [(one["roll_deg"], one["worst_mm"]) for one in figures.wrong] == [(30, 36.0)]
     assert [(one["roll_deg"], one["said"]) for one in figures.missed] == [(60, ["confirming"])]
@@ -313,44 +309,77 @@ def test_placements_follow_from_the_seed() -> None:
     assert all(exposed(bundled_case(), seed, 2) in list(pairwise(levels)) for seed in range(9))
 
 
-def test_a_summary_names_no_folder_and_stays_small(tmp_path: Path) -> None:
-    units = [
-        {"key": {"case": "spine", "case_hash": "abc", "seed": s}, "code": "c", "seconds": 2.0, "load": 1.5, "result": {}}
-        for s in (900_000, 900_001, 900_003)
-    ]  # fmt: skip
-    command = ["sequences", "--cases", "/home/somebody/cases/spine"]
-    picture = tmp_path / "run_picture.png"
-    results = Results("run", "A run", {"value": float("nan")}, ["| a |"], ["a note"], [picture], units)
-    json_path, page_path = write_results(tmp_path, results, command)
-    told = json.loads(json_path.read_text())
+@dataclass(frozen=True)
+class Told(Study):
+    """A study of units that are done."""
+
+    name = "told"
+
+    def lines(self) -> list[Any]:
+        return [
+            {"key": {"case": "spine", "case_hash": "abc", "seed": s}, "code": "c", "engine": "", "seconds": 2.0, "load": 1.5}
+            for s in (900_000, 900_001, 900_003)
+        ]  # fmt: skip
+
+    def report(self, lines: Any) -> Report:
+        figure, _ = new_figure(2, 2)
+        return Report(
+            "A run", {"value": float("nan")}, ["| a |"], ["a note"], {"picture": figure}, good=False
+        )
+
+
+def test_a_summary_names_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["tracking.py", "sequences", "--cases", "/home/somebody/cases/spine"])
+    assert run_study(Told(tmp_path, tmp_path, suffix="_2")) == 1
+    told = json.loads((tmp_path / "told_2.json").read_text())
     assert told["command"] == "sequences --cases spine" and told["cases"] == {"spine": "abc"}
-    assert told["value"] is None
-    page = page_path.read_text()
-    assert "seeds 900000-900001, 900003." in page and "![run_picture](run_picture.png)" in page
-    assert "somebody" not in page + json_path.read_text()
+    assert told["value"] is None and told["code_sha256"] == {"c": 3}
+    page = (tmp_path / "told_2.md").read_text()
+    assert "seeds 900000-900001, 900003." in page and "![told_2_picture](told_2_picture.png)" in page
+    assert "somebody" not in page + json.dumps(told) and (tmp_path / "told_2_picture.png").is_file()
     assert ranges([]) == "–"
-    with pytest.raises(End2RegError, match=r"a summary of 4\d\d kB, at most 300"):
-        write_results(tmp_path, replace(results, summary={"text": "x" * 400_000}), command)
 
 
 def test_a_sweep_runs_from_scene_to_summary_and_goes_on(tmp_path: Path) -> None:
     """Classical, from picked landmarks: three clouds, two poses; a rerun makes nothing anew."""
-
-    def bench() -> Bench:
-        store = UnitStore(tmp_path / "exposure.jsonl", "code")
-        return Bench(
-            store, Cases((bundled_case_path(),)), MethodSettings("icp"), tmp_path / "out", "exposure"
-        )
-
-    study = SweepStudy("exposure", (900_000,), (5.0,), RunSettings(10.0, 0.3))
-    done = tracking_studies.sweep(bench(), study)
-    [point] = done.summary["points"]
-    assert done.good and (point["frames"], point["published"]) == (3, 2)
+    study = Exposure(
+        tmp_path, tmp_path / "out", seeds="0", method=MethodSettings("icp"), values=(5.0,), duration=0.3
+    )
+    assert run_study(study) == 0
+    [point] = json.loads((tmp_path / "out" / "exposure.json").read_text())["points"]
+    assert (point["frames"], point["published"]) == (3, 2)
     assert point["spine_tre_mm"]["max"] < 1.0 and (tmp_path / "out" / "exposure_curves.png").is_file()
-    kept = (tmp_path / "exposure.jsonl").read_text()
-    again = tracking_studies.sweep(bench(), study)
+    kept, page = (
+        path.read_text() for path in (tmp_path / "exposure.jsonl", tmp_path / "out" / "exposure.md")
+    )
+    assert run_study(study) == 0
     assert (tmp_path / "exposure.jsonl").read_text() == kept
-    assert again.lines == done.lines
+    assert (tmp_path / "out" / "exposure.md").read_text() == page
+
+
+def test_tables_and_pictures_of_runs(tmp_path: Path) -> None:
+    """Sequences, re-acquisition and calibration from two short runs that are there already."""
+    run = [row(0, True), row(1, False), row(2, True)]
+    told = rows_of_run([(State.TRACKING, fit(shift(0.5)))] * 3, with_uncertainty=True)
+    kept = Kept(tmp_path / "sequences.jsonl", "code")
+    case = bundled_case()
+    for seed, rows in ((900_000, run), (900_001, told)):
+        key = {"case": case.name, "case_hash": case.hash[:12], "seed": seed, "scenario": "theatre"}
+        plain = {"rows": [to_plain(one) for one in rows]}
+        kept.run([(key, lambda plain=plain: plain)])
+    lines = kept.lines()
+    for study in (
+        Sequences(tmp_path, seeds="0-1"),
+        Reacquisition(tmp_path),
+        Calibrations(tmp_path, seeds="0-1"),
+    ):
+        report = study.report(lines)
+        assert report.good and report.pictures
+        page = "\n".join(page_lines(report, made_with(lines, []), []))
+        assert "nan" not in page
+    assert len(study.lines()) == 2
+    with pytest.raises(End2RegError, match="no poses of these cases, seeds and scenario: run the sequences"):
+        Calibrations(tmp_path, seeds="7").lines()
 
 
 def test_plans_tell_articulation_exactly() -> None:

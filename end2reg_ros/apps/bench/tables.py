@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from end2reg_ros.evaluation.tables import NOTHING, markdown_table, number, percent
+from end2reg_ros.evaluation.tables import NOTHING, markdown_table, number, percent, table_of
 
 Document = Mapping[str, Any]
 
@@ -73,7 +73,7 @@ def main_table(methods: Sequence[Document]) -> list[str]:
                 "set-up + warm-up s": f"{number(up['load'], 1)} + {number(up['warm_up'], 1)}",
             }
         )
-    return _table_of(rows)
+    return table_of(rows)
 
 
 def stage_table(methods: Sequence[Document]) -> list[str]:
@@ -121,13 +121,13 @@ def network_table(methods: Sequence[Document]) -> list[str]:
                 "crop, tables and network, ms": three(n["total_ms"]),
             }
         )
-    return ["Before and after refinement:", "", *_table_of(rows)]
+    return ["Before and after refinement:", "", *table_of(rows)]
 
 
 def starts_table(methods: Sequence[Document]) -> list[str]:
     """One row a method."""
     starts = [(m["label"], m["from_nothing"]) for m in methods]
-    return _table_of(
+    return table_of(
         [
             {
                 "method": label,
@@ -161,11 +161,6 @@ def thread_table(rows: Sequence[Document]) -> list[str]:
         text = f"{number(ms['p50'], 1)} / {number(ms['p95'], 1)}"
         cells[row["label"], (row["threads"], row["cores"])] = text
     return _grid(cells, lambda count: f"threads {count[0]}, cores {count[1]}")
-
-
-def _table_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """A table of rows that have the same columns, each named by its head."""
-    return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _grid(cells: Mapping[tuple[str, Any], str], head: Callable[[Any], str]) -> list[str]:
