@@ -12,7 +12,7 @@ from time import perf_counter
 
 import tyro
 
-from benchmarks.paper.suites import Individual, procedural_individuals, write_suite
+from benchmarks.paper.suites import SuiteIndividual, procedural_individuals, write_suite
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.simulation.field.settings import SUITES, Suite
 
@@ -36,7 +36,7 @@ def main(
         suites: kinds of scenes.
     """
     try:
-        individuals = [Individual(path, per_case) for path in cases]
+        individuals = [SuiteIndividual(path, per_case) for path in cases]
         individuals += procedural_individuals(out / "cases", procedural, per_procedural)
         for suite in suites:
             began = perf_counter()

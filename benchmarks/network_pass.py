@@ -1,4 +1,4 @@
-"""Size and speed of an untrained network on the bundled case: ``python -m end2reg_ros.network --profile realtime``."""
+"""Size and speed of an untrained network on the bundled case: ``python -m benchmarks.network_pass --profile realtime``."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Options:
+class ParityOptions:
     """What is compared."""
 
     scenes: int = 60
@@ -69,7 +69,7 @@ class Options:
     """File of the results."""
 
 
-def main(options: Options) -> int:
+def main(options: ParityOptions) -> int:
     """Run it; returns the exit code: 0 when all that was run is within its tolerances."""
     case = load_case(options.case or bundled_case_path())
     weights = choose_weights(case, options.weights).path
@@ -212,7 +212,7 @@ def versions() -> dict[str, str]:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(tyro.cli(Options, description=__doc__)))
+        sys.exit(main(tyro.cli(ParityOptions, description=__doc__)))
     except End2RegError as error:
         print(f"parity: {error}", file=sys.stderr)
         sys.exit(1)

@@ -38,7 +38,7 @@ MOST_VIEWS = 150
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ViewOutcome:
     """One view with a spine; angles in degrees, None when nothing was found.
 
     Attributes:
@@ -67,17 +67,17 @@ def find(
     return found, time.process_time() - start
 
 
-def judge(network: RegionNet, view: LabelledView, colourless: bool = False) -> Outcome:
+def judge(network: RegionNet, view: LabelledView, colourless: bool = False) -> ViewOutcome:
     """Find the spine in a view that shows one."""
     assert view.T_camera_model is not None
     truth, bone = view.T_camera_model[:3, :3], view.points[view.bone]
     found, seconds = find(network, view.points, None if colourless else view.colours)
     if not found:
-        return Outcome(view.suite, 0.0, None, None, None, False, 0, 0.0, seconds)
+        return ViewOutcome(view.suite, 0.0, None, None, None, False, 0, 0.0, seconds)
     inside = [_share(c, bone) for c in found]
     turned = [float(np.degrees(rotation_angle(c.T_camera_local[:3, :3].T @ truth))) for c in found]
     first = found[0]
-    return Outcome(
+    return ViewOutcome(
         view.suite,
         inside[0],
         turned[0],
@@ -99,7 +99,7 @@ def _between(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.degrees(np.arccos(np.clip(a @ b, -1.0, 1.0))))
 
 
-def summary(outcomes: list[Outcome]) -> dict[str, Any]:
+def summary(outcomes: list[ViewOutcome]) -> dict[str, Any]:
     """Figures of a group of views."""
     held = np.array([o.share >= SHARE for o in outcomes])
     angle = np.array([180.0 if o.angle is None else o.angle for o in outcomes])
@@ -174,7 +174,7 @@ def main(
     """
     torch.set_num_threads(1)
     network, _ = load_region_net(weights)
-    groups: dict[str, list[Outcome]] = {}
+    groups: dict[str, list[ViewOutcome]] = {}
     empty: list[tuple[int, float]] = []
     for folder, everything in [(f, False) for f in shards] + [(f, True) for f in all_views]:
         files = scene_files(folder)

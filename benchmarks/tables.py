@@ -33,7 +33,7 @@ from end2reg_ros.simulation.field.settings import SUITES, Suite
 
 
 @dataclass(frozen=True)
-class Options:
+class TableOptions:
     """What is run."""
 
     suites: Path
@@ -60,7 +60,7 @@ class Options:
     """Views per value and case."""
 
 
-def main(options: Options) -> int:
+def main(options: TableOptions) -> int:
     """Run what is missing and write the tables; returns the exit code."""
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def main(options: Options) -> int:
     return 0
 
 
-def _document(suite: str, options: Options) -> dict[str, Any]:
+def _document(suite: str, options: TableOptions) -> dict[str, Any]:
     """A suite's evaluation.json, made where it is missing."""
     path = options.out / suite / "evaluation.json"
     if not path.is_file():
@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _comparisons(documents: dict[str, Any], two_step: Path, options: Options) -> dict[str, Comparison]:
+def _comparisons(documents: dict[str, Any], two_step: Path, options: TableOptions) -> dict[str, Comparison]:
     """End-to-end against two-step on every suite."""
     found = {}
     for suite, document in documents.items():
@@ -126,7 +126,7 @@ def _comparisons(documents: dict[str, Any], two_step: Path, options: Options) ->
     return found
 
 
-def _sweeps(options: Options) -> list[SweepRow]:
+def _sweeps(options: TableOptions) -> list[SweepRow]:
     region = options.regions[0]
     settings = SweepSettings(options.sweeps, options.sweep_seeds, options.methods, region)
 
@@ -158,4 +158,4 @@ def _markdown(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tyro.cli(Options, description=__doc__)))
+    raise SystemExit(main(tyro.cli(TableOptions, description=__doc__)))

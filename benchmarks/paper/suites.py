@@ -28,7 +28,7 @@ SUITE_FILE = "suite.json"
 
 
 @dataclass(frozen=True)
-class Individual:
+class SuiteIndividual:
     """One case of a suite.
 
     Attributes:
@@ -55,7 +55,7 @@ class PlannedScene:
     seed: int
 
 
-def plan_suite(suite: Suite, individuals: Sequence[Individual]) -> list[PlannedScene]:
+def plan_suite(suite: Suite, individuals: Sequence[SuiteIndividual]) -> list[PlannedScene]:
     """All scenes of a suite. The individuals take turns by their shares, so that the first N are a fair mix as well.
 
     Raises:
@@ -91,7 +91,7 @@ def scene_seed(suite: Suite, individual: int, scene: int) -> int:
 def write_suite(
     folder: Path,
     suite: Suite,
-    individuals: Sequence[Individual],
+    individuals: Sequence[SuiteIndividual],
     done: Callable[[int, int], None] = lambda number, total: None,
 ) -> list[Path]:
     """Write a suite's scene folders and ``suite.json``; scenes that are there are kept.
@@ -154,7 +154,7 @@ def _write_scene(folder: Path, case: Case, planned: PlannedScene) -> int:
     raise AssertionError("unreachable: the last seed returns or raises")
 
 
-def procedural_individuals(folder: Path, count: int, scenes: int) -> list[Individual]:
+def procedural_individuals(folder: Path, count: int, scenes: int) -> list[SuiteIndividual]:
     """The first ``count`` unseen procedural cases, written into ``folder`` where they are missing.
 
     Raises:
@@ -169,5 +169,5 @@ def procedural_individuals(folder: Path, count: int, scenes: int) -> list[Indivi
         path = folder / f"procedural_{seed}"
         if not (path / "case.yaml").is_file():
             write_procedural_case(path, seed, overwrite=True)
-        individuals.append(Individual(path, scenes))
+        individuals.append(SuiteIndividual(path, scenes))
     return individuals

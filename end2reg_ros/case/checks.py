@@ -1,4 +1,4 @@
-"""What can be wrong with the anatomy of a case; every check names its fault in one line.
+"""What can be wrong with a case: its files and its anatomy; every check names its fault in one line.
 
 What geometry cannot show: a mesh mirrored left to right is a plausible vertebra, so a mirrored case is seen only by
 landmarks or screws whose left lies on the right; a case one level off (L4 named L3) looks like any other.
@@ -6,8 +6,10 @@ landmarks or screws whose left lies on the right; a case one level off (L4 named
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,10 +18,18 @@ from numpy.typing import NDArray
 from end2reg_ros.case.document import LANDMARK_NAMES
 from end2reg_ros.case.frames import vertebra_frame
 from end2reg_ros.case.levels import level_rank
-from end2reg_ros.case.meshes import end_widths, face_geometry, inspect, vertex_normals, volume_centroid
+from end2reg_ros.case.meshes import (
+    end_widths,
+    face_geometry,
+    inspect,
+    read_bytes,
+    read_mesh,
+    vertex_normals,
+    volume_centroid,
+)
 from end2reg_ros.case.model import Mesh
 from end2reg_ros.case.raycast import signed_distance
-from end2reg_ros.case.store import LevelSpec, check_size, extents_mm
+from end2reg_ros.case.store import LevelSpec, check_size, extents_mm, read_document
 from end2reg_ros.errors import CaseError
 
 Array = NDArray[np.float64]
@@ -52,6 +62,46 @@ class Fault:
     level: str
     text: str
     severity: Severity = "error"
+
+
+def validate_case(path: str | Path) -> list[Fault]:
+    """Faults of a case folder, in the order of the levels; empty for a sound case. Never raises for a bad case.
+
+    Files first (missing, unreadable, changed), then every surface (closed, in millimetres), its landmarks and screws,
+    then the levels together (directions, order, overlaps). The module says what cannot be seen.
+    """
+    folder = Path(path)
+    try:
+        document, _ = read_document(folder)
+    except CaseError as error:
+        return [Fault("case", "", str(error))]
+    faults, levels = [], []
+    for entry in document.levels:
+        file = folder / entry.mesh
+        if not file.is_file():
+            faults.append(Fault("missing_file", entry.level, f"{entry.level}: {entry.mesh} is missing"))
+            continue
+        try:
+            content = read_bytes(file)
+            mesh = read_mesh(file, content)
+        except CaseError as error:
+            faults.append(Fault("mesh", entry.level, str(error)))
+            continue
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            text = (
+                f"{entry.level}: {entry.mesh} changed since the case was made (sha256 differs from case.yaml)"
+            )
+            faults.append(Fault("checksum", entry.level, text))
+        if level_rank(entry.level) is None:
+            text = f"{entry.level}: not an anatomical level (C1-C7, T1-T13, L1-L6, S1)"
+            faults.append(Fault("level_name", entry.level, text, "warning"))
+        levels.append(LevelSpec(entry.level, mesh, entry.colour, entry.landmarks, entry.screws))
+    return faults + check_levels(levels)
+
+
+def has_errors(faults: list[Fault]) -> bool:
+    """Whether any of the faults forbids the use of the case."""
+    return any(fault.severity == "error" for fault in faults)
 
 
 def check_levels(levels: Sequence[LevelSpec]) -> list[Fault]:

@@ -75,7 +75,6 @@ def create_case(request: CreateRequest, progress: Progress | None = None) -> Cre
     """Make a case folder.
 
     Args:
-        request: from what, and where to.
         progress: called with a text, the steps done and the steps in all.
 
     Raises:

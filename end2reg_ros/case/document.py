@@ -105,7 +105,7 @@ def dump_document(document: CaseDocument) -> str:
     return yaml.safe_dump(top, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
 
 
-def parse_landmarks(value: object, where: str, proposed: bool = False) -> Landmarks:
+def parse_landmarks(value: object, where: str) -> Landmarks:
     """Landmarks of one level from ``{spinous: [x, y, z], transverse_left: ..., transverse_right: ...}`` in mm.
 
     Raises:
@@ -117,7 +117,7 @@ def parse_landmarks(value: object, where: str, proposed: bool = False) -> Landma
         if name not in entry:
             raise CaseError(f"{where}: landmark {name} is missing")
         points[name] = _point(entry[name], f"{where} {name}")
-    return Landmarks(**points, proposed=bool(entry.get("proposed", proposed)))
+    return Landmarks(**points, proposed=bool(entry.get("proposed", False)))
 
 
 def parse_screws(value: object, where: str) -> tuple[Screw, ...]:

@@ -92,7 +92,6 @@ def choose_labels(
     """Level -> label number, cranial to caudal, for the levels to be made.
 
     Args:
-        labels: the label map.
         numbering: one of ``NUMBERINGS``, or ``auto`` (see ``guess_numbering``); the lumbar levels that occur are
             taken.
         numbers: label numbers given by hand; then exactly these are taken and ``numbering`` is not looked at.

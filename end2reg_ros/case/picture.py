@@ -14,6 +14,7 @@ from end2reg_ros.errors import CaseError
 
 Array = NDArray[np.float64]
 
+PIXELS_PER_M = 4000.0
 _BACKGROUND = "#14181d"
 _TEXT = "#e6e9ec"
 _AXES = (("x", "#ff5a4f"), ("y", "#57d364"), ("z", "#5aa2ff"))
@@ -24,7 +25,7 @@ _LANDMARK_STYLE = {
 }
 
 
-def save_picture(case: Case, path: str | Path, pixels_per_mm: float = 4.0) -> Path:
+def save_picture(case: Case, path: str | Path) -> Path:
     """Write a PNG of a case: posterior view (as the camera over the field sees it) and left lateral view.
 
     Raises:
@@ -35,9 +36,9 @@ def save_picture(case: Case, path: str | Path, pixels_per_mm: float = 4.0) -> Pa
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
-    views = {"posterior": _view(case, [1, 0, 0], [0, 0, 1], pixels_per_mm)}
+    views = {"posterior": _view(case, [1, 0, 0], [0, 0, 1])}
     # From the patient's left: anterior is to the left of the picture.
-    views["left lateral"] = _view(case, [0, -1, 0], [0, 0, 1], pixels_per_mm)
+    views["left lateral"] = _view(case, [0, -1, 0], [0, 0, 1])
     sizes = [view.high - view.low for view in views.values()]
     widths, height = [float(s[0]) for s in sizes], max(float(s[1]) for s in sizes)
     scale = 9.0 / height
@@ -57,13 +58,13 @@ def save_picture(case: Case, path: str | Path, pixels_per_mm: float = 4.0) -> Pa
     return Path(path)
 
 
-def _view(case: Case, right: list[float], up: list[float], pixels_per_mm: float) -> ParallelView:
+def _view(case: Case, right: list[float], up: list[float]) -> ParallelView:
     r, u = np.array(right, dtype=np.float64), np.array(up, dtype=np.float64)
     points = [v.mesh.vertices for v in case.vertebrae]
     points += [np.stack([s.entry, s.tip]) for v in case.vertebrae for s in v.screws]
     flat = np.concatenate([np.stack([p @ r, p @ u], axis=1) for p in points])
     margin = 0.012
-    return ParallelView(r, u, flat.min(axis=0) - margin, flat.max(axis=0) + margin, pixels_per_mm * 1000.0)
+    return ParallelView(r, u, flat.min(axis=0) - margin, flat.max(axis=0) + margin, PIXELS_PER_M)
 
 
 def _draw_view(axes: Any, case: Case, view: ParallelView, title: str) -> None:

@@ -91,8 +91,6 @@ def write_case(path: str | Path, spec: CaseSpec, overwrite: bool = False) -> Pat
 
     Args:
         path: the folder; made with its parents when it is not there.
-        spec: what to write.
-        overwrite: replace the case that is in the folder.
 
     Returns:
         The folder.

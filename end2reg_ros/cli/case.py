@@ -151,7 +151,7 @@ class CaseValidate:
     def run(self) -> int:
         """Print every fault; 1 when one of them is an error."""
         from end2reg_ros.apps.case.describe import print_faults
-        from end2reg_ros.case.validate import has_errors, validate_case
+        from end2reg_ros.case.checks import has_errors, validate_case
 
         with _busy("checking"):
             faults = validate_case(self.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from end2reg_ros.engine.types import Arrays, NetworkMatches, NetworkOutput, Scen
 
 OPSET = 20
 # scene_small: the same as scene for the profile's second padding.
-GRAPHS = ("scene", "scene_small", "model", "region")
+GraphName = Literal["scene", "scene_small", "model", "region"]
+GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
 REGION_INPUT, REGION_OUTPUT = "picture", "maps"
 # Tensors of a weights file begin with one of these.
 WEIGHTS = ("network.", "region.")

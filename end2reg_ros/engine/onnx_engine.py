@@ -51,8 +51,6 @@ class OnnxEngine:
         """Load the graphs.
 
         Args:
-            bundle: of ``bundle_store.load_bundle``.
-            profile: the profile wanted; None takes that of the graphs.
             device: cpu, cuda, or tensorrt (ONNX Runtime's own provider, not engine ``tensorrt``).
             threads: of the CPU; never more than it has.
 

@@ -72,10 +72,6 @@ class OnnxBundle:
 def make_bundle(weights: RawWeights, profile: str | None = None) -> OnnxBundle:
     """Join every graph of the weights' profile with their numbers.
 
-    Args:
-        weights: of ``read_weights``.
-        profile: the profile wanted; None takes theirs.
-
     Raises:
         WeightsError: weights of another profile.
         EngineError: the package has no graphs of the profile, or the weights do not fit them.
@@ -184,9 +180,6 @@ def check_metadata(
     """Refuse a file that this version cannot run.
 
     Args:
-        found: metadata of the file.
-        graph: the graph it must hold.
-        profile: the profile wanted; None takes the file's.
         what: what the file is called in the refusal.
 
     Raises:

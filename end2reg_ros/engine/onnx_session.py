@@ -39,12 +39,6 @@ def providers(device: str, available: list[str]) -> list[str]:
 def make_session(graph: OnnxGraph, name: str, device: str, threads: int) -> Any:
     """A session of a graph.
 
-    Args:
-        graph: with its numbers.
-        name: of the graph, for messages.
-        device: see ``PROVIDERS``.
-        threads: of the CPU.
-
     Raises:
         EngineError: bytes that are no graph, or a device that this build does not know.
     """

@@ -6,23 +6,30 @@ joins a graph with a weights file, without torch. One graph serves every weights
 
 from __future__ import annotations
 
-import argparse
 import logging
 import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor, nn
 from torch.utils import _pytree
 
 from end2reg_ros.cloud.pyramid import build_pyramid, point_attributes
 from end2reg_ros.cloud.view_grid import CHANNELS, COLUMNS, ROWS
-from end2reg_ros.engine.graph_io import GRAPHS, OPSET, REGION_INPUT, REGION_OUTPUT, WEIGHTS, template_path
+from end2reg_ros.engine.graph_io import (
+    GRAPHS,
+    OPSET,
+    REGION_INPUT,
+    REGION_OUTPUT,
+    WEIGHTS,
+    GraphName,
+    template_path,
+)
 from end2reg_ros.network.graphs import (
     EncodedModel,
     ModelGraph,
@@ -53,12 +60,7 @@ class _WithState(nn.Module):
 
 
 def export_graph(kind: str, profile: Profile) -> Any:
-    """The ``onnx.ModelProto`` of one graph of a profile, its learned numbers being inputs named as in a weights file.
-
-    Args:
-        kind: one of ``graph_io.GRAPHS``.
-        profile: sizes.
-    """
+    """The ``onnx.ModelProto`` of one graph of a profile, its learned numbers being inputs named as in a weights file."""
     module, arguments, inputs, outputs = _parts(kind, profile)
     wrapped = _WithState(module.eval())
     state = [value.detach() for value in state_of(module).values()]
@@ -169,23 +171,23 @@ def scope_of(trace: str) -> str:
     return "/".join(parts)
 
 
-def main() -> int:
-    """Write all graphs of a profile."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", default="realtime", help="which sizes")
-    parser.add_argument("--graphs", nargs="+", choices=GRAPHS, help="only these")
-    options = parser.parse_args()
-    profile = get_profile(options.profile)
-    for kind in GRAPHS if options.graphs is None else options.graphs:
-        if kind == "scene_small" and profile.small_capacities is None:
+def write_templates(profile: str = "realtime", graphs: tuple[GraphName, ...] = GRAPHS) -> None:
+    """Write the graphs of a profile into the package.
+
+    Args:
+        profile: which sizes.
+        graphs: only these.
+    """
+    sizes = get_profile(profile)
+    for kind in graphs:
+        if kind == "scene_small" and sizes.small_capacities is None:
             continue
-        path: Path = template_path(profile.name, kind)
+        path = template_path(profile, kind)
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = export_graph(kind, profile).SerializeToString(deterministic=True)
+        data = export_graph(kind, sizes).SerializeToString(deterministic=True)
         path.write_bytes(data)
         print(f"{path}: {len(data) / 1e3:.0f} kB")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    tyro.cli(write_templates)

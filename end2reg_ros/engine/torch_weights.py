@@ -93,10 +93,6 @@ def load_weights(path: Path) -> Weights:
 def build_network(weights: Weights, profile: str | None = None) -> End2Reg:
     """The network of a weights file, ready to run.
 
-    Args:
-        weights: of ``load_weights``.
-        profile: the profile wanted; None takes that of the weights.
-
     Raises:
         WeightsError: another profile than wanted, or one whose numbers have changed since.
     """

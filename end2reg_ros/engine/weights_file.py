@@ -94,8 +94,6 @@ def profile_of(name: str, numbers_hash: str, wanted: str | None = None) -> Profi
     """The profile that weights are of.
 
     Args:
-        name: what the weights say.
-        numbers_hash: their ``profile_hash``.
         wanted: the profile asked for; None takes theirs.
 
     Raises:

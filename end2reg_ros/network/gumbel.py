@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 
 
-def gumbel_noise(
-    shape: tuple[int, ...], generator: torch.Generator | None = None, device: str = "cpu"
-) -> Tensor:
+def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
     """Independent Gumbel(0, 1) samples: -log(-log u)."""
-    uniform = torch.rand(shape, generator=generator, device=device)
+    uniform = torch.rand(shape, generator=generator)
     # Between the smallest and the largest float32 for which both logarithms are finite.
     return -torch.log(-torch.log(uniform.clamp(min=1e-20, max=1.0 - 1e-7)))
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from end2reg_ros.network.kernel_points import kernel_points
 from end2reg_ros.network.tables import CloudTables
 
 ABSENT = 1e4  # squared distance, in units of sigma, of an entry that is missing
 FLOOR = 1e-3  # voxels; keeps the slope of the distance's root finite
+DESCENT_STEPS = 300  # that spread the kernel points
 
 
 class Neighbourhood(NamedTuple):
@@ -55,6 +57,27 @@ class LevelGeometry(NamedTuple):
 def gather_rows(values: Tensor, index: Tensor) -> Tensor:
     """Rows of (C, ...) at (M,) int32 indices: Gather on axis 0."""
     return torch.index_select(values, 0, index)
+
+
+def kernel_points(count: int, shell: float) -> NDArray[np.float32]:
+    """(count, 3) points: the first at the origin, the others at mean distance ``shell``, spread evenly (KPConv, section 3.2).
+
+    Gradient descent on the energy sum 1/|a - b| over all pairs plus sum |a|^2 from a fixed random start; ``count`` is at least 2.
+    """
+    rng = np.random.default_rng(0)
+    outer = rng.normal(size=(count - 1, 3))
+    outer /= np.linalg.norm(outer, axis=1, keepdims=True)
+    for step in range(DESCENT_STEPS):
+        everyone = np.concatenate([np.zeros((1, 3)), outer])
+        apart = outer[:, None] - everyone[None]
+        cubed = np.linalg.norm(apart, axis=2, keepdims=True) ** 3
+        push = np.divide(apart, cubed, out=np.zeros_like(apart), where=cubed > 1e-9).sum(axis=1)
+        move = push - 2.0 * outer
+        length = np.linalg.norm(move, axis=1, keepdims=True)
+        # Steps shrink to nothing: no point may jump over another, and the end is a rest.
+        outer += move * np.minimum(0.05, 0.1 / np.maximum(length, 1e-9)) * (1.0 - step / DESCENT_STEPS)
+    outer *= shell / np.linalg.norm(outer, axis=1).mean()
+    return np.concatenate([np.zeros((1, 3)), outer]).astype(np.float32)
 
 
 class KernelGeometry(nn.Module):

@@ -62,7 +62,6 @@ def circle_loss(
         model, scene: (N, C), (M, C) features of any length.
         overlap: (N, M) of ``superpoint_overlap``.
         real: (N, M) 1 for pairs of real superpoints, 0 for padding.
-        settings: margins and scale.
     """
     x, y = F.normalize(model, dim=1, eps=1e-6), F.normalize(scene, dim=1, eps=1e-6)
     distance = (2.0 - 2.0 * (x @ y.T)).clamp(min=1e-6).sqrt()
@@ -97,15 +96,7 @@ def registration_loss(
     settings: LossSettings,
     generator: torch.Generator | None = None,
 ) -> RegistrationLoss:
-    """Both losses of one pair of clouds. The true pose enters here, after the forward pass, and nowhere else.
-
-    Args:
-        network: for the point assignments of the true superpoint pairs.
-        output: of its forward pass.
-        pose: the truth.
-        settings: weights and margins.
-        generator: of the drawn pairs.
-    """
+    """Both losses of one pair of clouds. The true pose enters here, after the forward pass, and nowhere else."""
     radius = network.profile.positive_radius
     model, scene = output.model, output.scene
     overlap = superpoint_overlap(

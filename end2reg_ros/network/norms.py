@@ -18,17 +18,15 @@ class CloudNorm(nn.Module):
     Equals ``torch.nn.functional.group_norm`` on the points without their padding.
 
     Args:
-        channels: of the features.
         groups: wished number of groups; the greatest common divisor with ``channels`` is taken.
     """
 
     gather: Tensor
     spread: Tensor
 
-    def __init__(self, channels: int, groups: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.groups = math.gcd(channels, groups)
-        self.eps = eps
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         member = torch.eye(self.groups).repeat_interleave(channels // self.groups, dim=0)
@@ -40,7 +38,7 @@ class CloudNorm(nn.Module):
         """(C0, C) normalised; ``share`` (1, C0) is 1 / points for points and 0 for padding (sums to 1)."""
         mean = self._of_groups(share @ features)
         square = self._of_groups(share @ (features * features))
-        scale = self.weight / ((square - mean * mean).clamp(min=0.0) + self.eps).sqrt()
+        scale = self.weight / ((square - mean * mean).clamp(min=0.0) + 1e-5).sqrt()
         return features * scale + (self.bias - mean * scale)
 
     def _of_groups(self, columns: Tensor) -> Tensor:

@@ -64,28 +64,16 @@ def cloud_tables(pyramid: Pyramid, device: str | torch.device = "cpu") -> CloudT
     return CloudTables(levels, put(pyramid.attributes), put(pyramid.patches))
 
 
-def model_tables(
-    points: NDArray[np.floating],
-    attributes: Floats | None,
-    profile: Profile,
-    device: str | torch.device = "cpu",
-) -> CloudTables:
+def model_tables(points: NDArray[np.floating], attributes: Floats | None, profile: Profile) -> CloudTables:
     """Tables of the model side: (M, 3) points in network units and their (M, 6) attributes."""
-    return cloud_tables(build_pyramid(points, attributes, profile.model), device)
+    return cloud_tables(build_pyramid(points, attributes, profile.model))
 
 
-def scene_tables(
-    points: NDArray[np.floating],
-    attributes: Floats | None,
-    profile: Profile,
-    device: str | torch.device = "cpu",
-) -> SceneTables:
+def scene_tables(points: NDArray[np.floating], attributes: Floats | None, profile: Profile) -> SceneTables:
     """Tables of the scene: (M, 3) points in network units and their (M, 6) attributes."""
-    pyramid = build_pyramid(points, attributes, profile.scene)
-    if profile.segmentation is None:
-        return scene_tables_of(pyramid, None, device)
-    own = build_pyramid(points, attributes, profile.segmentation)
-    return scene_tables_of(pyramid, own, device)
+    own = profile.segmentation
+    segmentation = None if own is None else build_pyramid(points, attributes, own)
+    return scene_tables_of(build_pyramid(points, attributes, profile.scene), segmentation)
 
 
 def scene_tables_of(

@@ -63,8 +63,6 @@ def true_pairs(
     Args:
         overlap: (N, M); also the score of the pairs.
         usable: (N, M) bool, pairs that may be drawn (both sides in use).
-        count: pairs.
-        threshold: smallest overlap.
         generator: of the draw, on the CPU; None draws from torch's own.
     """
     found = ((overlap > threshold) & usable).nonzero()

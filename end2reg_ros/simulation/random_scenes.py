@@ -178,16 +178,12 @@ def view_tags(sequence: SimulatedSequence, frame: SimulatedFrame) -> dict[str, A
 
 
 def scene_of_frame(
-    name: str,
-    frame: SimulatedFrame,
-    tags: dict[str, Any],
-    case_path: Path | None,
-    frame_id: str = CAMERA_FRAME,
+    name: str, frame: SimulatedFrame, tags: dict[str, Any], case_path: Path | None
 ) -> StoredScene:
     """A frame as a scene of an unorganised cloud: the valid points, in image order."""
     valid = np.isfinite(frame.points[..., 2])
     stamp_ns = round(frame.t_s * 1e9)
-    cloud = Cloud(frame.points[valid], frame.colours[valid], frame_id, stamp_ns, received=int(valid.size))
+    cloud = Cloud(frame.points[valid], frame.colours[valid], CAMERA_FRAME, stamp_ns, received=int(valid.size))
     return StoredScene(
         name, cloud, frame.bone[valid], frame.T_camera_model, frame.T_camera_levels, tags, case_path
     )

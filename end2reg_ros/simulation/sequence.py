@@ -144,7 +144,7 @@ class SimulatedSequence:
     def seen_from(
         self, placement: CameraPlacement, extra_passes: tuple[motion.Pass, ...] = ()
     ) -> SimulatedSequence:
-        """The same field, scenario and sensor from another place, with other occluders on top of the scenario's.
+        """This sequence's field, scenario and sensor from another place, with other occluders on top of the scenario's.
 
         Costs a frame at most, where a new sequence builds a whole field. Two sequences have the same
         noise at the same time: ask for different times where that matters.

@@ -52,7 +52,6 @@ def read_checkpoint(path: Path, kind: str) -> Any:
     """What ``write_checkpoint`` wrote, on the CPU; no code in the file is run.
 
     Args:
-        path: the file.
         kind: what it should be, for the error: "training checkpoint".
 
     Raises:

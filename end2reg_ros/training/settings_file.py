@@ -35,7 +35,6 @@ def build_settings(kind: type[Settings], document: dict[str, Any], where: str) -
 
     Args:
         kind: the dataclass; its fields may be text, numbers, flags, one of several words, tuples, shares by name, dataclasses.
-        document: values by name.
         where: begins every error, the file for example.
 
     Raises:

@@ -13,11 +13,11 @@ from case_shapes import moved, without_triangles, write_nifti
 
 from end2reg_ros.case import Case, Mesh, load_case
 from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.case.checks import validate_case
 from end2reg_ros.case.create import CreateRequest, create_case
 from end2reg_ros.case.isosurface import SurfaceSettings
 from end2reg_ros.case.levels import default_colour, level_of_file, sort_levels
 from end2reg_ros.case.meshes import inspect
-from end2reg_ros.case.validate import validate_case
 from end2reg_ros.errors import CaseError
 
 

@@ -21,7 +21,7 @@ from network_pairs import tiny  # noqa: E402
 from end2reg_ros import profile as profiles  # noqa: E402
 from end2reg_ros import se3  # noqa: E402
 from end2reg_ros.case import CaseSpec, LevelSpec, load_case, write_case  # noqa: E402
-from end2reg_ros.case.validate import validate_case  # noqa: E402
+from end2reg_ros.case.checks import validate_case  # noqa: E402
 from end2reg_ros.cli import main as cli  # noqa: E402
 from end2reg_ros.engine.torch_weights import load_weights, save_weights  # noqa: E402
 from end2reg_ros.errors import End2RegError, TrainingError  # noqa: E402

@@ -111,10 +111,6 @@ def is_good(document: dict[str, Any]) -> bool:
 def run_speed(case: Case, settings: SpeedSettings, tell: Callable[[str], None]) -> dict[str, Any]:
     """Measure; the result as plain numbers, ready for JSON (unknown figures as null).
 
-    Args:
-        case: read from a folder.
-        tell: told what is going on.
-
     Raises:
         End2RegError: none of the methods can be run here, or one of them failed on the way.
     """

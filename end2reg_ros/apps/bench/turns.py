@@ -53,6 +53,6 @@ def follow_in_turns(
 
 
 def rotated(members: Sequence[Member], turn: int) -> list[Member]:
-    """The same, beginning with another one each turn."""
+    """All members in their order, beginning with another one each turn."""
     shift = turn % max(len(members), 1)
     return [*members[shift:], *members[:shift]]

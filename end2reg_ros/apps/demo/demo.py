@@ -24,8 +24,6 @@ def run_demo(settings: DemoSettings, out: Path, pictures: bool, print_json: bool
     """Run the nodes, show what they do, write the report; returns 0 for a good run, else 1.
 
     Args:
-        out: folder of the report.
-        pictures: of the model over the camera's view, in the report.
         print_json: the figures on standard output, all else on standard error.
 
     Raises:

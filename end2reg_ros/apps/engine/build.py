@@ -77,10 +77,6 @@ class BuildLog:
 def build(options: EngineOptions, case: Case | None) -> BuildLog:
     """Make and keep graphs and plans, and with a case its surface and its side of the network; then run each graph twice.
 
-    Args:
-        options: with weights.
-        case: None leaves out what depends on one.
-
     Raises:
         EngineError, WeightsError: what cannot be loaded or built; a cache that cannot be written.
     """

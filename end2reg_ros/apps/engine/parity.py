@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -39,20 +39,12 @@ def load_reference(options: EngineOptions) -> Engine:
 
 
 def verify_engine(
-    engine: Engine,
-    reference: Engine,
-    model: Pyramid,
-    scenes: Sequence[VerifyScene],
-    tell: Callable[[SceneComparison], None] = lambda comparison: None,
+    engine: Engine, reference: Engine, model: Pyramid, scenes: Sequence[VerifyScene]
 ) -> VerifyReport:
     """Run all scenes through both engines.
 
     Args:
-        engine: what is held against the reference.
-        reference: of ``load_reference``.
         model: the case's pre-operative side; each engine encodes it by itself.
-        scenes: of ``verify_scenes.verify_scenes``.
-        tell: called with every scene's figures as they come.
 
     Raises:
         EngineError: the two hold different weights, or the engine is of a precision without tolerances.
@@ -75,7 +67,6 @@ def verify_engine(
         if not np.array_equal(found.mask, expected.mask):
             guided = reference.run(scene.pyramids, MaskChoice("given", found.mask))
         comparisons.append(compare(scene, expected, guided, found, points))
-        tell(comparisons[-1])
     return VerifyReport(
         one, other, TOLERANCES[one.precision], tuple(comparisons), region_difference(engine, reference)
     )
@@ -87,10 +78,7 @@ def compare(
     """One scene's figures.
 
     Args:
-        scene: what was run.
-        expected: of the reference.
         guided: of the reference with the engine's labels; ``expected`` where they are the same.
-        found: of the engine.
         points: (N, 3) of the model, network units, at which poses are compared.
     """
     wanted, got = correspondences(guided.matches), correspondences(found.matches)

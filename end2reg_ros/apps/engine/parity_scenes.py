@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from end2reg_ros.cloud.pyramid import (
     UNIT_M,
     Pyramid,
-    PyramidSpec,
     build_pyramid,
     cells_of,
     fit,
@@ -85,10 +84,7 @@ def random_scene(
     """A spine in its wound, turned by up to 30 degrees, shifted, thinned, with noise and outliers.
 
     Args:
-        surface: of the case.
-        profile: sizes.
         share: of the spine's length that lies in the crop.
-        rng: what it is drawn from.
     """
     low, high = surface.points.min(axis=0), surface.points.max(axis=0)
     length = share * (high[2] - low[2])
@@ -153,11 +149,6 @@ def smallest_pyramid(points: NDArray[np.floating], attributes: Floats, profile: 
     """A scene's pyramid in the smallest padding that holds all its cells; in the largest where none does."""
     cells = cells_of(points, attributes, profile.scene)
     return tables_of(cells, next((s for s in profile.scene_specs if fit(cells, s)), profile.scene))
-
-
-def paddings(profile: Profile) -> dict[int, PyramidSpec]:
-    """The scene's paddings by the rows of their level 0."""
-    return {spec.capacities[0]: spec for spec in profile.scene_specs}
 
 
 def _tissue(

@@ -20,10 +20,8 @@ def verify(
     """Run random scenes made up from a case's surface, and the degenerate ones, through the engine and the reference.
 
     Args:
-        options: of the engine, with weights.
         reference: weights file of the reference; None: the engine's own, or where these are an exported file those that
             the case is registered with.
-        scenes: number of random scenes.
 
     Raises:
         EngineError, WeightsError: an engine that cannot be loaded or calculates in another precision; no torch.

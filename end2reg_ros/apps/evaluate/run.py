@@ -85,9 +85,7 @@ def evaluate(
     """Register every scene with every method and prior; write evaluation.md, evaluation.json and pictures into ``out``.
 
     Args:
-        scenes: a scene folder, or a folder of them.
         case: of all scenes; None: that which each scene names.
-        limit: only the first so many scenes.
 
     Returns:
         The written JSON and the written Markdown.

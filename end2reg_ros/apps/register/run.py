@@ -10,11 +10,7 @@ from end2reg_ros.registration.types import Prior, Registration
 
 
 def prior_from_files(case: Case, init: Path | None, landmarks: Path | None) -> Prior | None:
-    """The start that a file tells; None without one.
-
-    Args:
-        init: JSON with T_camera_model.
-        landmarks: JSON of picked landmarks.
+    """The start that a file tells, JSON with T_camera_model (``init``) or with picked landmarks; None without one.
 
     Raises:
         RegistrationError: both named, or a file that cannot be used.

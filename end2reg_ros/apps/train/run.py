@@ -24,11 +24,8 @@ def train(
     """Train in ``out``; once the run has reached its end, write the averaged weights there.
 
     Args:
-        config_path: YAML of the run.
-        resume: go on from the folder's checkpoint.
         minutes: stop after so many, resumable; None: at the run's end.
         workers: processes that prepare scenes ahead.
-        shown: a progress bar is drawn.
 
     Returns:
         What came of it, as JSON takes it, and in one line.

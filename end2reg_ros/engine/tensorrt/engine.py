@@ -64,10 +64,6 @@ class TensorrtEngine(OnnxEngine):
         """Load the plans, building those that are not kept.
 
         Args:
-            library, gpu: of ``load_library`` and ``find_gpu``.
-            bundle: of ``bundle_store.load_bundle``.
-            profile: the profile wanted; None takes that of the graphs.
-            precision: fp32 or mixed.
             threads: of the CPU, for the graphs that run there.
 
         Raises:

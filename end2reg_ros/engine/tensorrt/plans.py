@@ -85,8 +85,6 @@ def obtain_plan(library: Library, key: PlanKey, refused: str = "") -> Plan:
     """The plan of a graph; one that is built is kept, and a folder that cannot be written costs one line in the log.
 
     Args:
-        library: of ``load_library``.
-        key: what is wanted.
         refused: why the kept plan is of no use, where that is known already.
 
     Raises:
@@ -139,11 +137,6 @@ def graph_in(onnx: bytes, precision: str) -> bytes:
 def parse(library: Library, onnx: bytes, graph: str) -> Any:
     """TensorRT's builder, network and parser of a graph. It is strongly typed: the graph's own types are the precision.
 
-    Args:
-        library: of ``load_library``.
-        onnx: a serialised graph with its numbers.
-        graph: what it is called in errors.
-
     Raises:
         EngineError: the parser refuses it; the line names the node.
     """
@@ -155,7 +148,6 @@ def build_plan(library: Library, onnx: bytes, graph: str, configure: Configure |
     """Parse and build.
 
     Args:
-        library, onnx, graph: see ``parse``.
         configure: how it is built; None takes ``WORKSPACE`` and ``EFFORT`` for this GPU.
 
     Returns:

@@ -24,10 +24,6 @@ def make_spine(seed: int, settings: AnatomySettings | None = None) -> tuple[Vert
 
     The same seed and settings give the same arrays. The order of work: dimensions, posture, facet joints, one
     distance field a level, joint spaces, surfaces, plan.
-
-    Args:
-        seed: any non-negative integer.
-        settings: variation and resolution; None for the defaults.
     """
     settings = settings or AnatomySettings()
     streams = np.random.SeedSequence(seed).spawn(2 + len(LEVELS))

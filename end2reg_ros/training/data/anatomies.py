@@ -51,7 +51,7 @@ def procedural_folder(folder: Path, seed: int) -> Path:
     return path
 
 
-def load_individual(path: Path, group: str | None = None) -> Individual:
+def load_individual(path: Path) -> Individual:
     """A case folder as a base, its meshes thinned to a usable number of triangles.
 
     Raises:
@@ -63,8 +63,8 @@ def load_individual(path: Path, group: str | None = None) -> Individual:
     if bare:
         raise TrainingError(f"{path}: level {bare[0]} has no landmarks; 'end2reg case create' proposes them")
     vertebrae = tuple(_lighter(v) for v in case.vertebrae)
-    named = PROCEDURAL if case.name.startswith(PROCEDURAL) else case.name
-    return Individual(replace(case, vertebrae=vertebrae), group or named)
+    group = PROCEDURAL if case.name.startswith(PROCEDURAL) else case.name
+    return Individual(replace(case, vertebrae=vertebrae), group)
 
 
 def _lighter(vertebra: Vertebra) -> Vertebra:
@@ -90,7 +90,6 @@ def make_anatomy(case: Case, source: str, group: str) -> AnatomySample:
     The samples are those of ``build_model_surface``, without the grids that it builds on top.
 
     Args:
-        case: the anatomy.
         source: individuals it is made of, joined by "+".
         group: their groups, joined by "+".
     """

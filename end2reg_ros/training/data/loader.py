@@ -33,14 +33,14 @@ class PairTensors(NamedTuple):
     landmarks: Tensor
 
 
-def pair_tensors(pair: TrainingPair, device: str = "cpu") -> PairTensors:
-    """Tensors of a pair on a device."""
+def pair_tensors(pair: TrainingPair) -> PairTensors:
+    """Tensors of a pair, on the CPU."""
     return PairTensors(
-        cloud_tables(pair.model, device),
-        scene_tables_of(pair.scene, pair.segmentation, device),
-        TruePose(torch.from_numpy(pair.rotation).to(device), torch.from_numpy(pair.translation).to(device)),
-        torch.from_numpy(pair.bone).to(device),
-        torch.from_numpy(pair.landmarks).to(device),
+        cloud_tables(pair.model),
+        scene_tables_of(pair.scene, pair.segmentation),
+        TruePose(torch.from_numpy(pair.rotation), torch.from_numpy(pair.translation)),
+        torch.from_numpy(pair.bone),
+        torch.from_numpy(pair.landmarks),
     )
 
 

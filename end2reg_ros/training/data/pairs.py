@@ -78,15 +78,7 @@ def make_pair(
     settings: Augmentation,
     rng: np.random.Generator,
 ) -> TrainingPair | None:
-    """A random view of a stored scene; None when next to no bone is left in it.
-
-    Args:
-        scene: with a spine.
-        anatomy: that it shows.
-        profile: sizes of the pyramids.
-        settings: how much is random.
-        rng: the only source of randomness.
-    """
+    """A random view of a stored scene; None when next to no bone is left in it."""
     T = scene.T_camera_model
     second = rng.random() < settings.second_pass_share
     angle = settings.second_pass_rotation_deg if second else settings.rotation_deg

@@ -146,7 +146,6 @@ def read_sample(
     """What ``build`` makes of the arrays of a .npz file.
 
     Args:
-        path: the file.
         kind: what it should be, for the errors: "training scene".
         build: may raise KeyError, ValueError or TypeError for arrays that it cannot use.
         names: the arrays to read; None for all.

@@ -26,9 +26,7 @@ def make_scene(
     """Thin a view.
 
     Args:
-        view: all that the camera measured.
         anatomy: of ``view.anatomy``; None where no spine is shown.
-        seed, tags: of the scene.
     """
     T = view.T_camera_model
     if T is None or anatomy is None:

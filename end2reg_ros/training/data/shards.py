@@ -62,7 +62,6 @@ def make_scenes(
     Several processes may each make a part of the same folder.
 
     Args:
-        recipe: what to make.
         out: the shard folder; made when it is not there.
         cases_folder: where procedural individuals are kept, made there when missing.
         keep: takes each scene's number and whole view before the scene is written.

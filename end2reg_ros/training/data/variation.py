@@ -65,9 +65,7 @@ def vary_case(
     """A variant of ``base``. Landmarks go with the bone, frames are made anew, planned screws are left out.
 
     Args:
-        base: the individual.
         seed: what everything random follows from.
-        settings: how far it goes.
         donors: other individuals that levels may come from; none for the base's own levels only.
     """
     settings = settings or VariationSettings()

@@ -8,14 +8,16 @@ from zlib import crc32
 
 from end2reg_ros.training.data.samples import anatomy_path, load_text
 
+HELD_OUT_EVERY = 8
 
-def held_out(source: str, every: int = 8) -> bool:
+
+def held_out(source: str) -> bool:
     """Whether an individual is kept for validation: by its name alone, so that all its variants and scenes are."""
     digits = "".join(c for c in source if c.isdigit())
-    return (int(digits) if digits else crc32(source.encode())) % every == 0
+    return (int(digits) if digits else crc32(source.encode())) % HELD_OUT_EVERY == 0
 
 
-def split_by_anatomy(files: Sequence[Path], every: int = 8) -> tuple[list[Path], list[Path]]:
+def split_by_anatomy(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Scenes to train on and to validate on; mixed anatomies with donors on both sides are in neither.
 
     Scenes without a spine go to either by their number.
@@ -26,11 +28,11 @@ def split_by_anatomy(files: Sequence[Path], every: int = 8) -> tuple[list[Path],
     for path in files:
         anatomy = load_text(path, "anatomy")
         if not anatomy:
-            (validation if int(path.stem) % every == 0 else train).append(path)
+            (validation if int(path.stem) % HELD_OUT_EVERY == 0 else train).append(path)
             continue
         key = (path.parent.parent, anatomy)
         if key not in sides:
-            sides[key] = {held_out(donor, every) for donor in _donors(*key)}
+            sides[key] = {held_out(donor) for donor in _donors(*key)}
         if sides[key] == {True}:
             validation.append(path)
         elif sides[key] == {False}:

@@ -13,9 +13,8 @@ from case_shapes import ball, moved, specs, without_triangles
 
 from end2reg_ros.case import Case, CaseSpec, Landmarks, LevelSpec, Mesh, Screw, write_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.checks import Fault, check_levels, penetration
+from end2reg_ros.case.checks import Fault, check_levels, has_errors, penetration, validate_case
 from end2reg_ros.case.meshes import read_mesh
-from end2reg_ros.case.validate import has_errors, validate_case
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from engine_setup import (
 
 from end2reg_ros.apps.engine.parity import compare, verify_engine
 from end2reg_ros.apps.engine.parity_report import TOLERANCES
-from end2reg_ros.apps.engine.parity_scenes import VerifyScene, paddings
+from end2reg_ros.apps.engine.parity_scenes import VerifyScene
 from end2reg_ros.cache import arrays_from_bytes, arrays_to_bytes, seal
 from end2reg_ros.cloud.pyramid import Pyramid, PyramidSpec, build_pyramid
 from end2reg_ros.engine import load
@@ -183,8 +183,8 @@ def test_tables_of_a_foreign_size() -> None:
 
 
 def test_the_paddings_have_graphs() -> None:
-    assert list(paddings(PROFILE)) == [SMALL, LARGE]
-    for padding in paddings(PROFILE).values():
+    assert [spec.capacities[0] for spec in PROFILE.scene_specs] == [SMALL, LARGE]
+    for padding in PROFILE.scene_specs:
         assert len(engine("onnxruntime").run(ScenePyramids(tables(padding))).mask) == 0
 
 

@@ -12,7 +12,7 @@ from benchmarks.paper.suites import (
     PROCEDURAL_SEEDS,
     SPARE,
     TRAINING_FIRST_SEED,
-    Individual,
+    SuiteIndividual,
     plan_suite,
     procedural_individuals,
     write_suite,
@@ -24,9 +24,9 @@ from end2reg_ros.errors import End2RegError
 from end2reg_ros.simulation.field.settings import SUITES
 
 
-def individuals() -> list[Individual]:
-    real = [Individual(Path(f"real_{k}"), 14) for k in range(3)]
-    return [*real, *(Individual(Path(f"procedural_{seed}"), 3) for seed in PROCEDURAL_SEEDS[:6])]
+def individuals() -> list[SuiteIndividual]:
+    real = [SuiteIndividual(Path(f"real_{k}"), 14) for k in range(3)]
+    return [*real, *(SuiteIndividual(Path(f"procedural_{seed}"), 3) for seed in PROCEDURAL_SEEDS[:6])]
 
 
 def test_plan_is_a_fair_mix_from_its_start() -> None:
@@ -50,10 +50,10 @@ def test_faults_of_a_plan() -> None:
     faults = {
         "a suite needs at least one scene": [],
         "two cases of the name x: a suite tells its cases apart by their names": [
-            Individual(Path("a/x"), 1),
-            Individual(Path("b/x"), 1),
+            SuiteIndividual(Path("a/x"), 1),
+            SuiteIndividual(Path("b/x"), 1),
         ],
-        "501 scenes of one case: at most 500 have seeds of their own": [Individual(Path("x"), 501)],
+        "501 scenes of one case: at most 500 have seeds of their own": [SuiteIndividual(Path("x"), 501)],
     }
     for text, members in faults.items():
         with pytest.raises(End2RegError) as caught:
@@ -65,7 +65,7 @@ def test_faults_of_a_plan() -> None:
 
 
 def test_suite_is_written_once_and_kept(tmp_path: Path) -> None:
-    members = [Individual(bundled_case_path(), 2)]
+    members = [SuiteIndividual(bundled_case_path(), 2)]
     told: list[tuple[int, int]] = []
     folders = write_suite(tmp_path / "easy", "easy", members, lambda k, n: told.append((k, n)))
     assert told == [(1, 2), (2, 2)]

@@ -13,8 +13,13 @@ from network_pairs import make_pair, tiny  # noqa: E402
 
 from end2reg_ros.network.embedding import GeometricEmbedding, pair_geometry  # noqa: E402
 from end2reg_ros.network.gumbel import argmax_mask, gumbel_noise, soft_mask, straight_through_mask  # noqa: E402
-from end2reg_ros.network.kernel_points import kernel_points  # noqa: E402
-from end2reg_ros.network.kpconv import KernelGeometry, KPConv, max_pool, positive_count  # noqa: E402
+from end2reg_ros.network.kpconv import (  # noqa: E402
+    KernelGeometry,
+    KPConv,
+    kernel_points,
+    max_pool,
+    positive_count,
+)
 from end2reg_ros.network.matching import best_pairs, mutual_weights, superpoint_scores  # noqa: E402
 from end2reg_ros.network.norms import CloudNorm  # noqa: E402
 from end2reg_ros.network.sinkhorn import Sinkhorn  # noqa: E402
