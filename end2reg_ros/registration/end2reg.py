@@ -64,7 +64,7 @@ class End2RegRegistrar:
         T, cloud = own_view(self.local)
         expected = Prior(T, "warm_up")
         scene = self.crop(cloud, expected)
-        self.network.on_track(scene, Stopwatch())
+        self.network.run(self.network.prepare(scene, Stopwatch()), Stopwatch())
         self.follow(scene, expected)
 
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:

@@ -9,6 +9,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from end2reg_ros.cloud.normals import estimate_normals
 from end2reg_ros.cloud.pyramid import (
     UNIT_M,
     Pyramid,
@@ -130,19 +131,29 @@ class NetworkPass:
         self._one_at_a_time = Lock()
         engine.set_model(side.pyramid if encoded is None else encoded)
 
-    def on_track(self, scene: Scene, clock: Stopwatch, pause: Pause = no_pause) -> NetworkPose | None:
-        """The network's pose of a scene that was cropped around a track; None where next to nothing is there.
+    def prepare(
+        self, scene: Scene, clock: Stopwatch, threads: int = 1, pause: Pause = no_pause
+    ) -> NetworkScene | None:
+        """What the network is shown of a scene that was cropped around a track; None where next to nothing is there.
 
         Args:
             scene: in whose model frame it looks.
-            clock: books the stages.
+            clock: books the stage.
+            threads: of the normals.
             pause: called between two steps: lets others go first.
         """
-        shown = network_scene(scene, self.side.local_frame(scene.T_camera_box), self.engine.profile, pause)
+        T_camera_local = self.side.local_frame(scene.T_camera_box)
+        shown = network_scene(scene, T_camera_local, self.engine.profile, threads, pause)
         clock.lap("tables")
-        return None if shown is None else self.run(shown, clock)
+        return shown
 
-    def run(self, shown: NetworkScene, clock: Stopwatch, mask: MaskChoice | None = None) -> NetworkPose:
+    def run(
+        self, shown: NetworkScene | None, clock: Stopwatch, mask: MaskChoice | None = None
+    ) -> NetworkPose | None:
+        """The network's pose of what it is shown; None where that is nothing."""
+        return None if shown is None else self.pose(shown, clock, mask)
+
+    def pose(self, shown: NetworkScene, clock: Stopwatch, mask: MaskChoice | None = None) -> NetworkPose:
         """The network's pose of what it is shown."""
         with self._one_at_a_time:  # a pass in the background may still be under way when a search begins
             output = self.engine.run(shown.pyramids, mask)
@@ -163,22 +174,26 @@ def model_side(surface: ModelSurface, profile: Profile) -> ModelSide:
 
 
 def network_scene(
-    scene: Scene, T_camera_local: Array, profile: Profile, pause: Pause = no_pause
+    scene: Scene, T_camera_local: Array, profile: Profile, threads: int = 1, pause: Pause = no_pause
 ) -> NetworkScene | None:
-    """A scene as the network is shown it, in a local frame (4, 4) and in network units; None of fewer than 60 points."""
+    """A scene as the network is shown it, in a local frame (4, 4) and in network units; None of fewer than 60 points.
+
+    ``threads`` of the normals, which take most of the time; ``pause`` is called between two steps.
+    """
     if len(scene.index) < MIN_POINTS:
         return None
     pause()
     thin, colours = scene.thin, scene.cloud.colours
     # take: several times faster than indexing with a list of rows.
     mean_colours = None if colours is None else np.rint(thin.means(colours.take(scene.index, axis=0)))
-    normals = thin.normals_at(np.arange(len(thin)))
+    # All of them: the library does not hold the interpreter, which the refinement beside needs.
+    normals = estimate_normals(thin.points, threads=threads)
     pause()
     T = inverse(T_camera_local)
     points = (T[:3, :3] @ thin.points.T).T
     points += T[:3, 3]
     points /= UNIT_M
-    attributes = point_attributes(len(points), mean_colours, (T[:3, :3] @ normals.T).T)
+    attributes = point_attributes(len(points), mean_colours, (T[:3, :3].astype(np.float32) @ normals.T).T)
     cells = cells_of(points, attributes, profile.scene)
     pause()
     fitting = next(spec for spec in profile.scene_specs if fit(cells, spec))

@@ -1,4 +1,4 @@
-"""One crop of a cloud around a posed model: thinned, with normals, once for the network and for the refinement.
+"""One crop of a cloud around a posed model, thinned: once for the network and for the refinement.
 
 Arrays of points are (N, 3) and lie in memory column by column: most of the time of a followed frame goes in here.
 """
@@ -38,8 +38,6 @@ class Box:
 
 class ThinCloud:
     """One mean point a voxel, with a search tree. Normals are fitted when somebody asks for them: most of the time goes there.
-
-    Two threads may ask at once: what both write is the same.
 
     Attributes:
         points: (N, 3) camera frame, metres, in memory column by column.

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.registration.interface import NetworkView, Registrar
-from end2reg_ros.registration.network import NetworkPass, NetworkPose, NetworkWord, no_pause
+from end2reg_ros.registration.network import NetworkPass, NetworkPose, NetworkWord, Pause, no_pause
 from end2reg_ros.registration.scene import Scene
 from end2reg_ros.registration.settings import NetworkPasses
 from end2reg_ros.registration.types import Registration, Stopwatch
 
 Array = NDArray[np.float64]
 
+THREADS = 2  # of the normals, where each pose waits for the network
 MAX_WAIT_S = 0.05  # then a pass in the background goes on: it must not starve
 
 
@@ -97,9 +98,13 @@ class EveryFrame:
         self._beside = ThreadPoolExecutor(1, "network")
 
     def look(self, scene: Scene) -> NetworkView:
-        """Begin a pass over this cloud."""
+        """Begin a pass over this cloud.
+
+        Its tables are made here: they need the interpreter, and beside the refinement both would take longer.
+        """
         clock = Stopwatch()
-        look = Look(self._beside.submit(self._network.on_track, scene, clock), clock, scene.cloud.stamp_ns)
+        shown = self._network.prepare(scene, clock, THREADS)
+        look = Look(self._beside.submit(self._network.run, shown, clock), clock, scene.cloud.stamp_ns)
         return CloudView(lambda: look, None, waits=True)
 
     def followed(self, scene: Scene, found: Registration) -> None:
@@ -153,12 +158,15 @@ class Background:
         """The pass under way is of a track that has ended."""
         self._under_way = None
 
-    def _begin(self, scene: Scene, T_followed: Array | None, pause: Callable[[], None]) -> Look:
+    def _begin(self, scene: Scene, T_followed: Array | None, pause: Pause) -> Look:
         if T_followed is None:
             self._idle.set()
         clock = Stopwatch()
-        running = self._beside.submit(self._network.on_track, scene, clock, pause)
+        running = self._beside.submit(self._pass, scene, clock, pause)
         return Look(running, clock, scene.cloud.stamp_ns, T_followed)
+
+    def _pass(self, scene: Scene, clock: Stopwatch, pause: Pause) -> NetworkPose | None:
+        return self._network.run(self._network.prepare(scene, clock, 1, pause), clock)
 
     def _stand_back(self) -> None:
         self._idle.wait(MAX_WAIT_S)

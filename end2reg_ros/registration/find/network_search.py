@@ -125,7 +125,7 @@ class NetworkSearch(NetworkPass):
 
     def one_pass(self, scene: NetworkScene, clock: Stopwatch, mask: MaskSource | None = None) -> NetworkPose:
         """The network's pose of a scene, with the mask that a study asks for."""
-        return self.run(scene, clock, None if mask is None else mask(scene))
+        return self.pose(scene, clock, None if mask is None else mask(scene))
 
     def again(
         self, cloud: Cloud, pose: NetworkPose, clock: Stopwatch, mask: MaskSource | None, passes: int
@@ -146,7 +146,7 @@ def around_region(
 ) -> NetworkScene | None:
     """The scene around a found region; None when next to nothing is there. ``threads`` change the time only."""
     scene = crop(cloud, T_camera_local, Box(-REGION_HALF_M, REGION_HALF_M), 0.0, threads=threads)
-    return network_scene(scene, T_camera_local, profile)
+    return network_scene(scene, T_camera_local, profile, threads)
 
 
 def around_pose(
@@ -163,7 +163,7 @@ def around_pose(
     """
     T_camera_local = side.local_frame(T_camera_model)
     scene = crop(cloud, T_camera_local, side.box, margin, threads=threads)
-    return network_scene(scene, T_camera_local, profile)
+    return network_scene(scene, T_camera_local, profile, threads)
 
 
 def _opposite(one: RegionCandidate, other: RegionCandidate) -> bool:

@@ -37,7 +37,7 @@ class Saying:
 def posed(rotation: Array, translation: Array, scene: NetworkScene) -> Array:
     """(4, 4) T_camera_model that the network's numbers become."""
     network = NetworkPass(Saying(rotation, translation), sides())  # type: ignore[arg-type]
-    return network.run(scene, Stopwatch()).T_camera_model
+    return network.pose(scene, Stopwatch()).T_camera_model
 
 
 def test_the_networks_numbers_become_a_pose() -> None:
