@@ -112,6 +112,12 @@ def run(make: Callable[[], Application], arguments: Sequence[str] | None = None)
     except End2RegError as fault:
         print(f"error: {fault}", file=sys.stderr, flush=True)
         return 1
+    except ImportError as fault:
+        text = (
+            f"error: {fault}: run 'source .venv/bin/activate' in the package's folder ('make setup' makes it)"
+        )
+        print(text, file=sys.stderr, flush=True)
+        return 1
     finally:
         # A lifecycle node is part of a cycle; while it lives, so do its participant's shared memory files.
         gc.collect()

@@ -8,7 +8,7 @@ from typing import Any
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
 
 from end2reg_ros import names
@@ -23,6 +23,7 @@ from end2reg_ros.registration.find.initial_pose import PriorRefused, request_of
 from end2reg_ros.ros import qos
 from end2reg_ros.ros.claim import DISCOVERY_S, NameClaim
 from end2reg_ros.ros.inputs import CameraInput
+from end2reg_ros.ros.lifecycle import SteadyLifecycleNode, told
 from end2reg_ros.ros.outputs import TopicOutput
 from end2reg_ros.ros.parameters import config_hash, declare, guard_changes, read
 from end2reg_ros.ros.settings import TrackerParameters
@@ -37,13 +38,12 @@ DIAGNOSTICS_S = 1.0
 STOP_S = 1.5
 
 
-class TrackerNode(LifecycleNode):
+class TrackerNode(SteadyLifecycleNode):
     """Point clouds in, the vertebrae's poses out."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("tracker", **options)
         self._created_s = monotonic()
-        self.exit_code: int | None = None
         self._runtime: TrackerRuntime | None = None
         self._output: TopicOutput | None = None
         self._camera: CameraInput | None = None
@@ -64,11 +64,11 @@ class TrackerNode(LifecycleNode):
 
     def build(self) -> bool:
         """Make the engine and what is computed of the case, keep them for the next start; False where that failed."""
-        return self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        return self.attempt(self.trigger_configure)
 
     def autostart(self) -> bool:
         """Configure now, activate as soon as others of the same name have had time to be heard."""
-        self._activate_when_known = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        self._activate_when_known = self.attempt(self.trigger_configure)
         return self._activate_when_known
 
     def close(self) -> None:
@@ -77,6 +77,7 @@ class TrackerNode(LifecycleNode):
 
     # Lifecycle.
 
+    @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the case, set the registration up and warm it up; nothing is published before."""
         try:
@@ -87,8 +88,10 @@ class TrackerNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 
+    @told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen and speak."""
+        self._activate_when_known = False
         if (refusal := self._claim.refusal()) is not None:
             self.get_logger().error(f"cannot activate: {refusal}")
             return TransitionCallbackReturn.FAILURE
@@ -102,6 +105,7 @@ class TrackerNode(LifecycleNode):
         self.get_logger().info(f"active, waiting for {self._source()}")
         return super().on_activate(state)
 
+    @told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Fall silent."""
         self._stop_listening()
@@ -109,17 +113,20 @@ class TrackerNode(LifecycleNode):
             self._runtime.deactivate()
         return super().on_deactivate(state)
 
+    @told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give everything back."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
+    @told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give everything back, and end the process."""
         self._release()
         self.exit_code = 0
         return TransitionCallbackReturn.SUCCESS
 
+    @told
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured."""
         self._release()
@@ -167,6 +174,7 @@ class TrackerNode(LifecycleNode):
             self._prior = None
 
     def _release(self) -> None:
+        self._activate_when_known = False  # whoever cleaned up decides what follows
         self._stop_listening()
         runtime, self._runtime = self._runtime, None
         if runtime is not None and not runtime.close(STOP_S):
@@ -180,11 +188,11 @@ class TrackerNode(LifecycleNode):
     def _on_tick(self) -> None:
         if self._activate_when_known and monotonic() - self._created_s > DISCOVERY_S:
             self._activate_when_known = False
-            if self.trigger_activate() != TransitionCallbackReturn.SUCCESS:
+            if not self.attempt(self.trigger_activate):
                 self.exit_code = 1
         elif self._camera is not None and self._claim.rival is not None:
             self.get_logger().error(f"falling silent: {self._claim.refusal()}")
-            self.trigger_deactivate()
+            self.attempt(self.trigger_deactivate)
             self.exit_code = 1
         if self._runtime is not None:
             self._runtime.tick()

@@ -329,12 +329,22 @@ def test_depth_and_colour_are_paired_by_equal_stamps_and_the_rest_is_counted() -
 def test_the_older_claim_keeps_the_name() -> None:
     from end2reg_ros.ros.claim import Claim, own_claim
 
-    first = own_claim()
-    second = own_claim()
+    first = own_claim("a")
+    second = own_claim("b")
     assert first < second
     assert Claim.from_text(first.to_text()) == first
     assert Claim.from_text("nonsense") is None
     assert Claim.from_text("a b c d") is None
+    for text in (
+        "\u00b2 a b 1",
+        "1 a b \u00b2",
+        "1 a b 1 2",
+        "-1 a b 1",
+        f"{'9' * 5000} a b 1",
+        "",
+        "\0 \0 \0 \0",
+    ):
+        assert Claim.from_text(text) is None
 
 
 def test_parameter_files_hold_the_defaults() -> None:
