@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -27,40 +28,39 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """What to make a case from: ``meshes`` or ``labels``, never both.
-
-    Attributes:
-        out: the case folder to write.
-        meshes: files in mm (STL, PLY, OBJ) named after their level, or folders of such files.
-        labels: CT label map (NIfTI).
-        ct: the CT of the label map; only checked against it and named in the case's source.
-        numbering: of the label map: ``auto`` or a name in ``labels.NUMBERINGS``.
-        label_numbers: level -> label number, instead of a numbering and of ``levels``.
-        levels: only these levels; empty takes all.
-        landmarks: JSON, mm: ``{"L3": {"spinous": [x, y, z], "transverse_left": ..., "transverse_right": ...}}``;
-            levels without an entry get proposed ones.
-        screws: YAML, mm: ``{L3: {left: {entry: [..], tip: [..], diameter: 6.5, length: 45}, right: ...}}``.
-        name: of the case; the folder's name when empty.
-        axes: of the mesh, landmark and screw coordinates: ``ras``, or ``lps`` (as 3D Slicer and DICOM have them).
-        overwrite: replace the case in ``out``.
-        allow_faults: write the case although validation finds errors in it.
-        surface: how label maps become surfaces.
-    """
+    """What to make a case from: ``meshes`` or ``labels``, never both. `end2reg case create` takes its options from here."""
 
     out: Path
+    """Case folder to write."""
     meshes: tuple[Path, ...] = ()
+    """Closed surfaces in mm (STL, PLY, OBJ), one a level, named after it (L3.stl), or a folder of them."""
     labels: Path | None = None
+    """CT label map (NIfTI) to make the surfaces from."""
     ct: Path | None = None
-    numbering: str = "auto"
-    label_numbers: dict[str, int] = field(default_factory=dict)
+    """CT of the label map: checked to lie on the same grid with bone under the labels, and named in the source."""
+    numbering: Literal["auto", "verse", "totalsegmentator", "totalsegmentator_v1"] = "auto"
+    """Meaning of the label numbers: VerSe (L1-L5 = 20-24), TotalSegmentator v2 (31-27), v1 (22-18); auto: VerSe up to
+    number 28, else v2, and an error where the numbers fit another one too."""
+    label_numbers: tuple[str, ...] = ()
+    """Label numbers by hand, as in L1=20 L2=21; exactly these levels are made."""
     levels: tuple[str, ...] = ()
+    """Only these levels, as in L2 L3 L4; default all (of a label map: L1-L6)."""
     landmarks: Path | None = None
+    """JSON in mm: {"L3": {"spinous": [x, y, z], "transverse_left": ..., "transverse_right": ...}}; else proposed."""
     screws: Path | None = None
+    """YAML in mm: {L3: {left: {entry: [x, y, z], tip: [x, y, z], diameter: 6.5, length: 45}, right: ...}}."""
     name: str = ""
+    """Name of the case; default the folder's name."""
     axes: Axes = "ras"
+    """Axes of meshes, landmarks and screws: ras (x right, y anterior), or lps as 3D Slicer and DICOM have them."""
+    spacing: float = SurfaceSettings.spacing_mm
+    """Grid of the surface made from a label map, mm."""
+    smoothing: float = SurfaceSettings.sigma_mm
+    """Gaussian that takes the voxel steps off a label map's surface, mm."""
     overwrite: bool = False
+    """Replace the case that is in the folder."""
     allow_faults: bool = False
-    surface: SurfaceSettings = field(default_factory=SurfaceSettings)
+    """Write the case although validation finds errors in it."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def create_case(request: CreateRequest, progress: Progress | None = None) -> Cre
         CaseError: inputs that cannot be used, or (unless ``allow_faults``) a case with errors; nothing is written then.
     """
     report = progress or (lambda text, done, total: None)
+    numbers = dict(_label_number(text) for text in request.label_numbers)
+    request = replace(request, levels=tuple(level.upper() for level in request.levels))
     if bool(request.meshes) == (request.labels is not None):
         raise CaseError("give either meshes (--meshes) or a label map (--labels)")
     _check_request(request)
@@ -89,7 +91,7 @@ def create_case(request: CreateRequest, progress: Progress | None = None) -> Cre
     landmarks = read_landmarks(request.landmarks, request.axes) if request.landmarks else {}
     screws = read_screws(request.screws, request.axes) if request.screws else {}
     if request.labels is not None:
-        meshes, notes, source = _from_labels(request, request.labels, report)
+        meshes, notes, source = _from_labels(request, request.labels, numbers, report)
     else:
         meshes, notes, source = _from_files(request, report)
     for given, file in ((landmarks, request.landmarks), (screws, request.screws)):
@@ -116,13 +118,15 @@ def create_case(request: CreateRequest, progress: Progress | None = None) -> Cre
 
 
 def _check_request(request: CreateRequest) -> None:
-    """Refuse what would be given in vain."""
+    """Refuse what is out of range or would be given in vain."""
+    if not (0.2 <= request.spacing <= 3.0 and 0.0 <= request.smoothing <= 3.0):
+        raise CaseError("--spacing must be 0.2-3 mm and --smoothing 0-3 mm")
     if request.labels is None:
         if request.ct is not None:
             raise CaseError("a CT (--ct) is only used together with its label map (--labels)")
         if request.label_numbers or request.numbering != "auto":
             raise CaseError("--numbering and --label-numbers are only used with a label map (--labels)")
-        if request.surface != SurfaceSettings():
+        if (request.spacing, request.smoothing) != (CreateRequest.spacing, CreateRequest.smoothing):
             raise CaseError("--spacing and --smoothing are only used with a label map (--labels)")
     if request.label_numbers and request.numbering != "auto":
         raise CaseError("give --numbering or --label-numbers, not both")
@@ -130,26 +134,35 @@ def _check_request(request: CreateRequest) -> None:
         raise CaseError("give --levels or --label-numbers, not both: exactly the numbered levels are made")
 
 
+def _label_number(text: str) -> tuple[str, int]:
+    level, sign, number = text.partition("=")
+    if not sign or not number.strip().isdigit():
+        raise CaseError(f"--label-numbers: {text!r} is not of the form L3=22")
+    return level.strip().upper(), int(number)
+
+
 def _from_labels(
-    request: CreateRequest, path: Path, report: Progress
+    request: CreateRequest, path: Path, numbers: dict[str, int], report: Progress
 ) -> tuple[dict[str, Mesh], list[Fault], str]:
     labels = read_label_map(path)
-    numbering, known = request.numbering, "by hand"
-    if not request.label_numbers:
+    numbering: str = request.numbering
+    known = "by hand"
+    if not numbers:
         guessed = numbering == "auto"
         numbering = guess_numbering(labels) if guessed else numbering
         known = f"{numbering} numbering" + (" (guessed)" if guessed else "")
-    numbers = choose_labels(labels, numbering, request.label_numbers, request.levels)
+    numbers = choose_labels(labels, numbering, numbers, request.levels)
     source = f"label map {path.name} (sha256 {_digest(path)}), {known}: "
     source += ", ".join(f"{level}={number}" for level, number in numbers.items())
     if request.ct is not None:
         check_ct(request.ct, labels, numbers)
         source += f"; CT {request.ct.name} (sha256 {_digest(request.ct)}, same grid)"
+    settings = SurfaceSettings(spacing_mm=request.spacing, sigma_mm=request.smoothing)
     meshes: dict[str, Mesh] = {}
     notes = []
     for index, (level, number) in enumerate(numbers.items()):
         report(f"surface of {level}", index, 2 * len(numbers) + 1)
-        surface = label_surface(labels, number, request.surface)
+        surface = label_surface(labels, number, settings)
         meshes[level] = surface.mesh
         if surface.cut:
             text = (

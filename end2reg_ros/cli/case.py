@@ -7,48 +7,16 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
-from end2reg_ros.errors import CaseError
+from end2reg_ros.case.create import CreateRequest, create_case
 
 
 @dataclass(frozen=True)
-class CaseCreate:
+class CaseCreate(CreateRequest):
     """Make a case folder from mesh files (mm) or from a CT label map. Exit 0 only when it was written."""
 
-    out: Path
-    """Case folder to write."""
-    meshes: tuple[Path, ...] = ()
-    """Closed surfaces in mm (STL, PLY, OBJ), one a level, named after it (L3.stl), or a folder of them."""
-    labels: Path | None = None
-    """CT label map (NIfTI) to make the surfaces from."""
-    ct: Path | None = None
-    """CT of the label map: checked to lie on the same grid with bone under the labels, and named in the source."""
-    numbering: Literal["auto", "verse", "totalsegmentator", "totalsegmentator_v1"] = "auto"
-    """Meaning of the label numbers: VerSe (L1-L5 = 20-24), TotalSegmentator v2 (31-27), v1 (22-18); auto: VerSe up to
-    number 28, else v2, and an error where the numbers fit another one too."""
-    label_numbers: tuple[str, ...] = ()
-    """Label numbers by hand, as in L1=20 L2=21; exactly these levels are made."""
-    levels: tuple[str, ...] = ()
-    """Only these levels, as in L2 L3 L4; default all (of a label map: L1-L6)."""
-    landmarks: Path | None = None
-    """JSON in mm: {"L3": {"spinous": [x, y, z], "transverse_left": ..., "transverse_right": ...}}; else proposed."""
-    screws: Path | None = None
-    """YAML in mm: {L3: {left: {entry: [x, y, z], tip: [x, y, z], diameter: 6.5, length: 45}, right: ...}}."""
-    name: str = ""
-    """Name of the case; default the folder's name."""
-    axes: Literal["ras", "lps"] = "ras"
-    """Axes of meshes, landmarks and screws: ras (x right, y anterior), or lps as 3D Slicer and DICOM have them."""
-    spacing: float = 0.7
-    """Grid of the surface made from a label map, mm."""
-    smoothing: float = 0.7
-    """Gaussian that takes the voxel steps off a label map's surface, mm."""
-    overwrite: bool = False
-    """Replace the case that is in the folder."""
-    allow_faults: bool = False
-    """Write the case although validation finds errors in it."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -58,34 +26,14 @@ class CaseCreate:
         from rich.progress import Progress
 
         from end2reg_ros.apps.case.describe import case_document, print_case, print_faults
-        from end2reg_ros.case.create import CreateRequest, create_case
-        from end2reg_ros.case.isosurface import SurfaceSettings
         from end2reg_ros.case.store import load_case
 
-        if not (0.2 <= self.spacing <= 3.0 and 0.0 <= self.smoothing <= 3.0):
-            raise CaseError("--spacing must be 0.2-3 mm and --smoothing 0-3 mm")
-        request = CreateRequest(
-            out=self.out,
-            meshes=self.meshes,
-            labels=self.labels,
-            ct=self.ct,
-            numbering=self.numbering,
-            label_numbers=dict(_label_number(text) for text in self.label_numbers),
-            levels=tuple(level.upper() for level in self.levels),
-            landmarks=self.landmarks,
-            screws=self.screws,
-            name=self.name,
-            axes=self.axes,
-            overwrite=self.overwrite,
-            allow_faults=self.allow_faults,
-            surface=SurfaceSettings(spacing_mm=self.spacing, sigma_mm=self.smoothing),
-        )
         with Progress(
             console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
         ) as progress:
             task = progress.add_task("reading", total=None)
             created = create_case(
-                request,
+                self,
                 lambda text, done, total: progress.update(
                     task, description=text, completed=done, total=total
                 ),
@@ -174,10 +122,3 @@ def _busy(text: str) -> AbstractContextManager[object]:
     from rich.console import Console
 
     return Console(stderr=True).status(text) if sys.stderr.isatty() else nullcontext()
-
-
-def _label_number(text: str) -> tuple[str, int]:
-    level, sign, number = text.partition("=")
-    if not sign or not number.strip().isdigit():
-        raise CaseError(f"--label-numbers: {text!r} is not of the form L3=22")
-    return level.strip().upper(), int(number)

@@ -251,7 +251,7 @@ def test_memory_is_this_processes_own() -> None:
         block.write(b"x" * 40_000_000)
         now = memory()
     assert now.rss_mb - before.rss_mb > 35 and now.peak_mb >= now.rss_mb
-    assert memory().peak_mb >= now.rss_mb
+    assert memory().peak_mb > now.rss_mb - 1  # the kernel sums what each core counted: not to the page
 
 
 def test_memory_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from end2reg_ros.case import Case, Mesh, load_case
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.checks import validate_case
 from end2reg_ros.case.create import CreateRequest, create_case
-from end2reg_ros.case.isosurface import SurfaceSettings
 from end2reg_ros.case.levels import default_colour, level_of_file, sort_levels
 from end2reg_ros.case.meshes import inspect
 from end2reg_ros.errors import CaseError
@@ -173,12 +172,12 @@ def test_bad_meshes(files: Path, bundled: Case, tmp_path: Path) -> None:
         refusal(out=out, meshes=(files,), ct=empty)
         == "a CT (--ct) is only used together with its label map (--labels)"
     )
-    for given in ({"numbering": "verse"}, {"label_numbers": {"L3": 22}}):
+    for given in ({"numbering": "verse"}, {"label_numbers": ("L3=22",)}):
         text = "--numbering and --label-numbers are only used with a label map (--labels)"
         assert refusal(out=out, meshes=(files,), **given) == text
     text = "--spacing and --smoothing are only used with a label map (--labels)"
-    assert refusal(out=out, meshes=(files,), surface=SurfaceSettings(spacing_mm=1.0)) == text
-    numbers = {"labels": tmp_path / "seg.nii", "label_numbers": {"L3": 22}}
+    assert refusal(out=out, meshes=(files,), spacing=1.0) == text
+    numbers = {"labels": tmp_path / "seg.nii", "label_numbers": ("L3=22",)}
     text = "give --levels or --label-numbers, not both: exactly the numbered levels are made"
     assert refusal(out=out, levels=("L3",), **numbers) == text
     assert refusal(out=out, numbering="verse", **numbers) == "give --numbering or --label-numbers, not both"
@@ -280,7 +279,7 @@ def test_a_case_from_a_label_map(bundled: Case, tmp_path: Path) -> None:
         np.testing.assert_allclose(made.T_model_level[:3, 3], truth.T_model_level[:3, 3], atol=0.0004)
         assert made.landmarks is not None and truth.landmarks is not None
         assert np.linalg.norm(made.landmarks.as_array() - truth.landmarks.as_array(), axis=1).max() < 0.007
-    by_hand = CreateRequest(tmp_path / "d", labels=seg, label_numbers={"L1": 29})
+    by_hand = CreateRequest(tmp_path / "d", labels=seg, label_numbers=("L1=29",))
     case = load_case(create_case(by_hand).path)
     assert case.levels == ("L1",) and "), by hand: L1=29" in case.source
 
@@ -288,7 +287,7 @@ def test_a_case_from_a_label_map(bundled: Case, tmp_path: Path) -> None:
 def test_a_wrong_numbering_shows_as_upside_down(bundled: Case, tmp_path: Path) -> None:
     values, affine = voxelised(bundled, 2.0, {2: 29, 3: 28})
     seg = write_nifti(tmp_path / "seg.nii.gz", values, affine)
-    text = refusal(out=tmp_path / "c", labels=seg, label_numbers={"L3": 28, "L4": 29})
+    text = refusal(out=tmp_path / "c", labels=seg, label_numbers=("L3=28", "L4=29"))
     assert text.startswith(
         "the levels run upside down: each lies below the next one (RAS has superior at +z; or wrong"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -160,7 +160,4 @@ def _set_up(spec: MethodSpec, path: Path) -> tuple[MethodRunner, SetUp]:
 
 def engine_document(registrar: Registrar) -> dict[str, Any]:
     """What a learned method's engine says of itself, without the training record; empty for the others."""
-    if not isinstance(registrar, End2RegRegistrar):
-        return {}
-    info = asdict(registrar.network.engine.info)
-    return {name: value for name, value in info.items() if name != "record"}
+    return registrar.network.engine.info.document() if isinstance(registrar, End2RegRegistrar) else {}
