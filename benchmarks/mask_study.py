@@ -132,20 +132,6 @@ def mask_scores(mask: Mask, bone: Mask) -> MaskScores:
     )
 
 
-def variant(mode: MaskMode, learned: Mask, bone: Mask, rng: np.random.Generator) -> Mask:
-    """The mask (N,) of a mode, from the learned one (N,) and the truth (N,) of the same points.
-
-    ``random`` marks exactly as many points as the learned mask does, anywhere.
-    """
-    if mode == "learned":
-        return learned.copy()
-    if mode == "ones":
-        return np.ones_like(learned)
-    if mode == "truth":
-        return bone.copy()
-    return np.asarray(rng.permutation(learned))
-
-
 def bone_at(scene: StoredScene, points: NDArray[np.float32]) -> Mask:
     """(N,) true label at points (N, 3), camera frame: that of the nearest point of the scene's cloud.
 
@@ -265,7 +251,7 @@ MODES: dict[MaskMode, SourceMode] = {
 }
 
 
-class Study:
+class MaskStudy:
     """Registrars by case, and the two ways to run them."""
 
     def __init__(self, weights: Path | None, refined: bool) -> None:
@@ -322,7 +308,7 @@ def main(scenes: Path, out: Path, weights: Path | None = None, limit: int | None
     document: dict[str, object] = {"environment": environment(), "scenes": len(seen)}
     text = []
     for name, refined in (("network alone", False), ("refined", True)):
-        study = Study(weights, refined)
+        study = MaskStudy(weights, refined)
         rows = run_mask_study(seen, study.targets, study.run)
         summaries = summarise_masks(rows)
         document[name] = mask_document(rows, summaries)

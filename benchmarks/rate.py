@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import tyro
 
-from benchmarks.camera_rate.figures import Truth, problems, rate_figures, targets_met
+from benchmarks.camera_rate.figures import problems, rate_figures, targets_met
 from benchmarks.camera_rate.render import playback_of, recipe_of
 from benchmarks.camera_rate.run import RateRecord, RateSettings, run_at_rate
 from benchmarks.camera_rate.stream import Playback
@@ -28,6 +28,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import End2RegError
 from end2reg_ros.evaluation.host import command, machine, versions
+from end2reg_ros.evaluation.rows import LevelTargets
 from end2reg_ros.evaluation.tables import markdown_table, number, percent
 
 SENSORS = {"640x480": "d435", "1280x720": "d435_720p"}
@@ -92,7 +93,7 @@ def measure(settings: RateSettings, size: str, case: Case, playback: Playback) -
     record: RateRecord = run_at_rate(
         settings, lambda text: print(f"{label}: {text}", file=sys.stderr, flush=True)
     )
-    figures = rate_figures(record.run, playback, Truth.of(case))
+    figures = rate_figures(record.run, playback, LevelTargets.of(case))
     found = [*record.faults, *problems(figures)]
     return {
         "method": settings.method,

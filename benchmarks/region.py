@@ -122,7 +122,7 @@ def summary(outcomes: list[ViewOutcome]) -> dict[str, Any]:
     }
 
 
-def _round(value: float) -> float:
+def _round(value: float | np.floating[Any]) -> float:
     return round(float(value), 4)
 
 

@@ -19,11 +19,11 @@ from benchmarks.tracking_study.negatives import Negatives
 from benchmarks.tracking_study.orientations import Orientations
 from benchmarks.tracking_study.runner import Study, run_study
 from benchmarks.tracking_study.sequences import Reacquisition, Sequences
-from benchmarks.tracking_study.sweeps import Articulation, Exposure, Occlusion
+from benchmarks.tracking_study.sweeps import ArticulationSweep, ExposureSweep, OcclusionSweep
 from end2reg_ros.errors import End2RegError
 
 STUDIES: tuple[type[Study], ...] = (
-    Sequences, Negatives, Orientations, Reacquisition, Occlusion, Exposure, Articulation, Calibrations,
+    Sequences, Negatives, Orientations, Reacquisition, OcclusionSweep, ExposureSweep, ArticulationSweep, Calibrations,
 )  # fmt: skip
 
 

@@ -4,52 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.camera_rate.log import Judged, RateRun, by_stamp
 from benchmarks.camera_rate.stream import Playback, PlaybackFrame
-from end2reg_ros.case.model import Case
 from end2reg_ros.evaluation.figures import StreamFigures, stream_figures
-from end2reg_ros.evaluation.rows import CloudRow, landmark_errors_mm
-from end2reg_ros.se3 import apply, inverse
+from end2reg_ros.evaluation.rows import CloudRow, LevelTargets
+from end2reg_ros.evaluation.spread import percentiles
+from end2reg_ros.evaluation.tables import finite
 
-Array = NDArray[np.float64]
 TARGET_DROPS, TARGET_AGE_P50_MS, TARGET_AGE_P99_MS = 0.01, 40.0, 80.0
 
 
-@dataclass(frozen=True)
-class Truth:
-    """What errors are told at: level -> landmarks (3, 3), vertebra frame; level -> (4, 4) ``T_model_level``. Metres."""
-
-    landmarks: dict[str, Array]
-    T_model_levels: dict[str, Array]
-
-    @staticmethod
-    def of(case: Case) -> Truth:
-        """Of all levels that have landmarks."""
-        frames = {v.level: v.T_model_level for v in case.vertebrae}
-        marks = {
-            v.level: apply(inverse(v.T_model_level), v.landmarks.as_array())
-            for v in case.vertebrae
-            if v.landmarks is not None
-        }
-        return Truth(marks, frames)
-
-    def errors_mm(self, estimated: Mapping[str, Array], true: Mapping[str, Array]) -> dict[str, list[float]]:
-        """Level -> errors of its landmarks."""
-        return {
-            level: landmark_errors_mm(T, true[level], self.landmarks[level])
-            for level, T in estimated.items()
-            if level in true and level in self.landmarks
-        }
-
-
-def rows_of(run: RateRun, playback: Playback, truth: Truth) -> list[CloudRow]:
+def rows_of(run: RateRun, playback: Playback, truth: LevelTargets) -> list[CloudRow]:
     """Every cloud that counts, with its errors."""
     heard = by_stamp(run.heard)
     first, last = run.window()
@@ -65,14 +35,10 @@ def rows_of(run: RateRun, playback: Playback, truth: Truth) -> list[CloudRow]:
     return rows
 
 
-def _row(seen: PlaybackFrame, t: float, said: tuple[int, str, Judged], truth: Truth) -> CloudRow:
+def _row(seen: PlaybackFrame, t: float, said: tuple[int, str, Judged], truth: LevelTargets) -> CloudRow:
     stamp_ns, state, judged = said
     levels, true = judged.T_camera_levels, seen.T_camera_levels
-    network = (
-        {}
-        if judged.T_network is None
-        else {level: judged.T_network @ T for level, T in truth.T_model_levels.items()}
-    )
+    network = {} if judged.T_network is None else truth.poses_of(judged.T_network)
     return CloudRow(
         t,
         stamp_ns,
@@ -88,7 +54,7 @@ def _row(seen: PlaybackFrame, t: float, said: tuple[int, str, Judged], truth: Tr
     )
 
 
-def rate_figures(run: RateRun, playback: Playback, truth: Truth) -> dict[str, Any]:
+def rate_figures(run: RateRun, playback: Playback, truth: LevelTargets) -> dict[str, Any]:
     """The figures of a run as they stand in the JSON; None where there was nothing to measure.
 
     ``clouds`` counts the whole run, everything else the clouds after ``settle_s``. ``drop_share``: clouds sent that no
@@ -132,11 +98,11 @@ def rate_figures(run: RateRun, playback: Playback, truth: Truth) -> dict[str, An
         "dropped_by_reason": _drops_since(statuses, first),
         "drop_share": _ratio(sum(not f.judged for f in frames), len(frames)),
         "drop_share_followed": _ratio(sum(not f.judged for f in followed), len(followed)),
-        "pose_age_ms": percentiles(ages),
-        "pose_age_of_tracker_ms": percentiles(_all(judgements, "pose_age_ms")),
-        "latency_ms": percentiles(_all(judgements, "latency_ms")),
-        "send_ms": percentiles([cloud.send_ms for cloud in run.sent if first <= cloud.stamp_ns <= last]),
-        "transport_ms": percentiles(
+        "pose_age_ms": counted(ages),
+        "pose_age_of_tracker_ms": counted(_all(judgements, "pose_age_ms")),
+        "latency_ms": counted(_all(judgements, "latency_ms")),
+        "send_ms": counted([cloud.send_ms for cloud in run.sent if first <= cloud.stamp_ns <= last]),
+        "transport_ms": counted(
             [
                 s["pose_age_ms"] - s["latency_ms"]
                 for s in judgements
@@ -144,7 +110,7 @@ def rate_figures(run: RateRun, playback: Playback, truth: Truth) -> dict[str, An
             ]
         ),
         "stages_ms": {
-            name: percentiles([s["stages_ms"][name] for s in judgements if name in s["stages_ms"]])
+            name: counted([s["stages_ms"][name] for s in judgements if name in s["stages_ms"]])
             for name in sorted(stages)
         },
         **_error_figures(figures),
@@ -207,12 +173,10 @@ def targets_met(figures: Mapping[str, Any]) -> dict[str, bool]:
     }
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float | int | None]:
+def counted(values: Sequence[float]) -> dict[str, float | int | None]:
     """p50, p95, p99, the largest, and how many; None of none."""
-    if not values:
-        return {"p50": None, "p95": None, "p99": None, "max": None, "count": 0}
-    p50, p95, p99 = (round(float(v), 3) for v in np.percentile(values, [50, 95, 99]))
-    return {"p50": p50, "p95": p95, "p99": p99, "max": round(float(max(values)), 3), "count": len(values)}
+    most = round(float(max(values)), 3) if values else None
+    return {**finite(percentiles(values, 3)), "max": most, "count": len(values)}
 
 
 def _drops_since(statuses: Sequence[Mapping[str, Any]], first_ns: int) -> dict[str, int]:

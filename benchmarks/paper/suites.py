@@ -18,7 +18,6 @@ from end2reg_ros.simulation.field.settings import SUITES, Suite
 if TYPE_CHECKING:
     from end2reg_ros.case.model import Case
 
-REAL_INDIVIDUALS = ("vhm_lumbosacral", "verse004", "ssm_clouthier")
 PROCEDURAL_SEEDS = tuple(range(9000, 9010))
 TRAINING_FIRST_SEED = 1_000_000
 FIRST_SEEDS: dict[Suite, int] = {"easy": 500_000, "standard": 600_000, "hard": 700_000}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -148,9 +147,9 @@ class Feeder:
         frame_id = "another_frame" if event == "frame" else CAMERA_FRAME
         message = frame.message(self.stamp_ns, frame_id, self._mark)
         if event == "empty":
-            return replace(message, width=0, row_step=0, data=array.array("B"))
+            return replace(message, width=0, row_step=0, data=np.zeros(0, np.uint8))
         if event == "nan":
             points = np.frombuffer(message.data, POINT_DTYPE).copy()
             points["xyz"] = np.nan
-            return replace(message, data=array.array("B", points.tobytes()), is_dense=False)
+            return replace(message, data=points.view(np.uint8), is_dense=False)
         return message  # frozen: the same picture under a new stamp

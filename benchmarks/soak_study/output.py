@@ -9,12 +9,11 @@ from collections import Counter, OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.camera_rate.figures import Truth
 from benchmarks.camera_rate.stream import PlaybackFrame
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.evaluation.metrics import WRONG_MM
-from end2reg_ros.evaluation.rows import NOTHING_IN_VIEW
+from end2reg_ros.evaluation.rows import NOTHING_IN_VIEW, LevelTargets
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.runtime.poses import level_poses
 from end2reg_ros.runtime.status import NodeStatus, TrackingReport
@@ -40,7 +39,7 @@ class SoakOutput:
 
     def __init__(self, case: Case, most: int) -> None:
         self._case = case
-        self._truth = Truth.of(case)
+        self._truth = LevelTargets.of(case)
         self._errors_mm = np.full(most, np.nan, dtype=np.float32)
         self._lock = threading.Lock()
         self._seen: OrderedDict[int, PlaybackFrame] = OrderedDict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -90,8 +91,8 @@ def problems(record: SoakRecord, warm: int) -> list[str]:
     return found + _process_problems(record.samples, warm)
 
 
-def _drop_problems(dropped: dict[str, int], events: dict[str, int]) -> list[str]:
-    expected = {DROPPED[event]: count for event, count in events.items() if event in DROPPED}
+def _drop_problems(dropped: Mapping[str, int], events: Mapping[str, int]) -> list[str]:
+    expected: dict[str, int] = {DROPPED[event]: count for event, count in events.items() if event in DROPPED}
     found = [
         f"{dropped.get(code, 0)} clouds were dropped as {code}, expected {expected.get(code, 0)}"
         for code in sorted({*dropped, *expected} - {Reason.SUPERSEDED})

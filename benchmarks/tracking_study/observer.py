@@ -12,13 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.metrics import (
-    Pose,
-    level_slip,
-    level_transform,
-    point_errors_mm,
-    targets_from_case,
-)
+from end2reg_ros.evaluation.metrics import Pose, landmark_errors, level_slip, targets_from_case
 from end2reg_ros.evaluation.rows import CloudRow
 from end2reg_ros.registration.types import Registration
 from end2reg_ros.se3 import covariance_at
@@ -78,27 +72,19 @@ class Observer:
     def _hear(self, stamp_ns: int, T_network: Array) -> None:
         true = next((pose for stamp, pose in self._truths if stamp == stamp_ns), None)
         if true is not None:
-            self._networks[stamp_ns] = self._errors(Pose(T_network), Pose(true.T_camera_model))
-
-    def _errors(self, estimated: Pose, true: Pose) -> dict[str, list[float]]:
-        return {
-            level: point_errors_mm(
-                level_transform(estimated, level, self.targets),
-                level_transform(true, level, self.targets),
-                points,
-            ).tolist()
-            for level, points in self.targets.landmarks.items()
-        }
+            self._networks[stamp_ns] = landmark_errors(
+                Pose(T_network), Pose(true.T_camera_model), self.targets
+            )
 
     def _compared(self, row: CloudRow, found: Registration, true: Pose) -> CloudRow:
         rigid = Pose(found.T_camera_model)
         own = Pose(found.T_camera_model, {level.level: level.T_camera_level for level in found.levels})
-        spine_mm = self._errors(rigid, Pose(true.T_camera_model))
-        rigid_mm = self._errors(rigid, true)
+        spine_mm = landmark_errors(rigid, Pose(true.T_camera_model), self.targets)
+        rigid_mm = landmark_errors(rigid, true, self.targets)
         moved = any(np.abs(np.subtract(rigid_mm[k], spine_mm[k])).max() > 1e-6 for k in spine_mm)
         return replace(
             row,
-            errors_mm=self._errors(own, true),
+            errors_mm=landmark_errors(own, true, self.targets),
             spine_errors_mm=spine_mm,
             rigid_errors_mm=rigid_mm if moved else {},
             held=tuple(level.level for level in found.levels if level.held),

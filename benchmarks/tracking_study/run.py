@@ -26,7 +26,7 @@ from end2reg_ros.tracking.types import State
 START_NS = 1_700_000_000_000_000_000  # a stamp of zero means "no time" to ROS
 
 
-class Camera(Protocol):
+class FrameSource(Protocol):
     """What gives frames: a ``SimulatedSequence``."""
 
     def frame(self, t_s: float) -> SimulatedFrame: ...
@@ -96,7 +96,7 @@ def stamp_of(t_s: float) -> int:
 
 
 def run_track(
-    camera: Camera, tracker: TrackerLike, observer: Observer, settings: RunSettings
+    camera: FrameSource, tracker: TrackerLike, observer: Observer, settings: RunSettings
 ) -> list[CloudRow]:
     """All rows of a run, in the order of the stamps."""
     rows: list[CloudRow] = []
@@ -108,7 +108,7 @@ def run_track(
 
 
 def _rows(
-    camera: Camera, tracker: TrackerLike, observer: Observer, settings: RunSettings
+    camera: FrameSource, tracker: TrackerLike, observer: Observer, settings: RunSettings
 ) -> Iterator[CloudRow]:
     number, free_s = 0, -np.inf
     path = NodePath(tracker)

@@ -22,7 +22,7 @@ from benchmarks.tracking_study.figures import (
     worst,
 )
 from benchmarks.tracking_study.observer import Observer
-from benchmarks.tracking_study.run import Camera, RunSettings, run_track
+from benchmarks.tracking_study.run import FrameSource, RunSettings, run_track
 from benchmarks.tracking_study.runner import Line, Report, Study, Unit, grouped
 from benchmarks.tracking_study.setup import Methods, SequencePlan, case_key
 from end2reg_ros.case.model import Case
@@ -138,7 +138,7 @@ class Reacquisition(Sequences):
 def measured(
     methods: Methods,
     case: Case,
-    camera_of: Callable[[], Camera],
+    camera_of: Callable[[], FrameSource],
     settings: RunSettings,
     seed: int,
     with_uncertainty: bool = False,
@@ -149,7 +149,7 @@ def measured(
         camera_of: makes the camera.
         seed: of the picks.
     """
-    camera: Camera = camera_of()
+    camera: FrameSource = camera_of()
     tracker = methods.tracker(case)
     if tracker.registrar.needs_prior:
         T = camera.frame(settings.start_s).T_camera_model

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.tracking_study.cover import steady_cover
 from benchmarks.tracking_study.figures import TrackFigures, bad_runs, counts, figures_of, plain, worst
-from benchmarks.tracking_study.run import Camera, RunSettings
+from benchmarks.tracking_study.run import FrameSource, RunSettings
 from benchmarks.tracking_study.runner import Line, Report, Study, Unit, grouped
 from benchmarks.tracking_study.sequences import IN_STEP, START, measured
 from benchmarks.tracking_study.setup import Methods, SequencePlan, case_key
@@ -35,7 +35,7 @@ class Sweep(Study):
     duration: float = 3.0
     """Seconds."""
 
-    def camera(self, case: Case, seed: int, value: float) -> Camera:
+    def camera(self, case: Case, seed: int, value: float) -> FrameSource:
         """The camera of one value.
 
         Raises:
@@ -94,21 +94,21 @@ class Sweep(Study):
 
 
 @dataclass(frozen=True)
-class Occlusion(Sweep):
+class OcclusionSweep(Sweep):
     """0-70 % of the exposed bone covered, steadily."""
 
     name = "occlusion"
     axis = "covered share of the exposed bone"
     every = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
-    def camera(self, case: Case, seed: int, value: float) -> Camera:
+    def camera(self, case: Case, seed: int, value: float) -> FrameSource:
         """With a cloth over a share of the bone."""
         sequence = SequencePlan(seed, SCENARIO).sequence(case)
         return sequence.seen_from(sequence.placement, steady_cover(sequence, value, seed))
 
 
 @dataclass(frozen=True)
-class Exposure(Sweep):
+class ExposureSweep(Sweep):
     """1-5 exposed levels; more than a case has are left out."""
 
     name = "exposure"
@@ -118,20 +118,20 @@ class Exposure(Sweep):
     def values_for(self, case: Case) -> Sequence[float]:
         return [value for value in super().values_for(case) if value <= len(case.levels)]
 
-    def camera(self, case: Case, seed: int, value: float) -> Camera:
+    def camera(self, case: Case, seed: int, value: float) -> FrameSource:
         """With so many levels exposed."""
         return SequencePlan(seed, SCENARIO, exposed_levels=exposed(case, seed, int(value))).sequence(case)
 
 
 @dataclass(frozen=True)
-class Articulation(Sweep):
+class ArticulationSweep(Sweep):
     """0-8 degrees and 0-4 mm between neighbours: the levels' own poses against the spine's rigid one."""
 
     name = "articulation"
     axis = "rotation between neighbours (deg), with half as many mm"
     every = (0.0, 2.0, 4.0, 6.0, 8.0)
 
-    def camera(self, case: Case, seed: int, value: float) -> Camera:
+    def camera(self, case: Case, seed: int, value: float) -> FrameSource:
         """With neighbours turned against each other."""
         return SequencePlan(seed, SCENARIO, deg=value, shift_m=5e-4 * value).sequence(case)
 

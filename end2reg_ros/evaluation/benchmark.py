@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from end2reg_ros import se3
 from end2reg_ros.case.model import Case
@@ -31,9 +30,7 @@ from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.interface import Registrar
 from end2reg_ros.registration.types import Prior
 
-Array = NDArray[np.float64]
 PriorKind = Literal["none", "landmarks", "perturbed"]
-PRIOR_KINDS: tuple[PriorKind, ...] = get_args(PriorKind)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.rows import PUBLISHING, CloudRow, joined, origins
-from end2reg_ros.evaluation.spread import Spread, share, spread
+from end2reg_ros.evaluation.spread import Spread, percentiles, share, spread
 
 Array = NDArray[np.float64]
 Run = Sequence[CloudRow]
@@ -67,7 +67,7 @@ class StreamFigures:
     tre_mm: Spread
     outliers: float
     jitter_mm: float
-    pose_age_ms: tuple[float, float, float]
+    pose_age_ms: tuple[float, ...]
     level_slips: int
     blind_poses: int
     uncompared_poses: int
@@ -119,7 +119,7 @@ def stream_figures(*heard: Run) -> StreamFigures:
         tre_mm=spread(tre),
         outliers=share(tre > WRONG_MM),
         jitter_mm=_jitter_mm(runs),
-        pose_age_ms=_percentiles([row.age_ms for row in published if row.age_ms is not None]),
+        pose_age_ms=tuple(percentiles(r.age_ms for r in published if r.age_ms is not None).values()),
         level_slips=sum(row.level_slip != 0 for row in published),
         blind_poses=sum(row.blind for row in published),
         uncompared_poses=sum(not row.compared for row in published),
@@ -179,11 +179,6 @@ def losses(run: Run) -> list[Loss]:
         elif lost and since is None:
             since = row
     return told if since is None else [*told, Loss(since, None)]
-
-
-def _percentiles(values: Sequence[float]) -> tuple[float, float, float]:
-    p50, p95, p99 = np.percentile(values, [50, 95, 99]) if values else (np.nan,) * 3
-    return float(p50), float(p95), float(p99)
 
 
 def _first_pose_s(run: Run) -> float:

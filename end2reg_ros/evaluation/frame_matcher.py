@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros import se3
 from end2reg_ros.case.model import Case
-from end2reg_ros.evaluation.rows import PUBLISHING, CloudRow, landmark_errors_mm
+from end2reg_ros.evaluation.rows import PUBLISHING, CloudRow, LevelTargets
 from end2reg_ros.names import SPINE, TRUTH_PREFIX
 from end2reg_ros.reasons import Reason
 
@@ -94,12 +93,7 @@ class FrameMatcher:
     def __init__(self, case: Case, settings: MatcherSettings | None = None) -> None:
         self._settings = settings or MatcherSettings()
         self._levels = case.levels
-        self._T_model_levels = {v.level: v.T_model_level for v in case.vertebrae}
-        self._landmarks = {
-            v.level: se3.apply(se3.inverse(v.T_model_level), v.landmarks.as_array())
-            for v in case.vertebrae
-            if v.landmarks is not None
-        }
+        self._targets = LevelTargets.of(case)
         self._pending: dict[int, _Pending] = {}
         self._given: dict[int, _Given] = {}
         self._forgotten_ns = -1  # newest cloud whose row is no longer kept
@@ -239,8 +233,8 @@ class FrameMatcher:
             published=pending.poses_ns is not None,
             age_ms=None if pending.poses_ns is None else (pending.poses_ns - stamp_ns) / 1e6,
             visible_fraction=visible if np.isfinite(visible) else None,
-            errors_mm=self._errors(estimated, true) if comparable else {},
-            network_errors_mm=self._errors(network, true),
+            errors_mm=self._targets.errors_mm(estimated, true) if comparable else {},
+            network_errors_mm=self._targets.errors_mm(network, true),
             T_camera_levels={level: T.ravel().tolist() for level, T in finite.items()},
             T_camera_levels_true={level: T.ravel().tolist() for level, T in true.items()},
             repeats=pending.repeats,
@@ -250,18 +244,11 @@ class FrameMatcher:
             stages_ms=dict(judged.stages_ms) if judged else {},
         )
 
-    def _errors(self, poses: dict[str, Array], true: dict[str, Array]) -> dict[str, list[float]]:
-        return {
-            level: landmark_errors_mm(T, true[level], self._landmarks[level])
-            for level, T in poses.items()
-            if level in true and level in self._landmarks
-        }
-
     def _network_poses(self, received: ReceivedPose | None, camera: str) -> dict[str, Array]:
         """Level -> pose in the camera frame; empty where there is none, or none that the truth's frame can judge."""
         if received is None or received.frame_id != camera or not np.isfinite(received.T_camera_model).all():
             return {}
-        return {level: received.T_camera_model @ T for level, T in self._T_model_levels.items()}
+        return self._targets.poses_of(received.T_camera_model)
 
     def _poses(self, pending: _Pending, prefix: str) -> tuple[str, dict[str, Array]]:
         """Root of the chain (the camera frame) and level -> pose in it, from the transforms of one stamp."""

@@ -129,6 +129,16 @@ def pose_errors(estimated: Pose, true: Pose, targets: Targets) -> PoseErrors:
     )
 
 
+def landmark_errors(estimated: Pose, true: Pose, targets: Targets) -> dict[str, list[float]]:
+    """Level -> errors of its landmarks in mm, the vertebrae's own poses taken where there are any."""
+    return {
+        level: point_errors_mm(
+            level_transform(estimated, level, targets), level_transform(true, level, targets), points
+        ).tolist()
+        for level, points in targets.landmarks.items()
+    }
+
+
 def point_errors_mm(T_estimated: Array, T_true: Array, points: Array) -> Array:
     """(N,) distances in mm between the two images of (N, 3) points in metres."""
     difference = se3.apply(T_estimated, points) - se3.apply(T_true, points)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros import se3
+from end2reg_ros.case.model import Case
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.metrics import WRONG_MM, slip_of_places
+from end2reg_ros.evaluation.metrics import WRONG_MM, point_errors_mm, slip_of_places
 from end2reg_ros.tracking.types import PUBLISHING_STATES
 
 Array = NDArray[np.float64]
@@ -167,12 +167,43 @@ def _level_means(errors: Errors) -> dict[str, float]:
     return {level: float(np.mean(values)) for level, values in errors.items() if len(values)}
 
 
+@dataclass(frozen=True)
+class LevelTargets:
+    """Where the errors of vertebrae's own poses are told; metres.
+
+    Attributes:
+        landmarks: level -> (3, 3) points, vertebra frame; only levels that have landmarks.
+        T_model_levels: level -> (4, 4) vertebra frame in the model's.
+    """
+
+    landmarks: dict[str, Array]
+    T_model_levels: dict[str, Array]
+
+    @staticmethod
+    def of(case: Case) -> LevelTargets:
+        """Of all levels that have landmarks."""
+        marked = [(v, v.landmarks) for v in case.vertebrae if v.landmarks is not None]
+        marks = {v.level: se3.apply(se3.inverse(v.T_model_level), points.as_array()) for v, points in marked}
+        return LevelTargets(marks, {v.level: v.T_model_level for v in case.vertebrae})
+
+    def poses_of(self, T_camera_model: Array) -> dict[str, Array]:
+        """Level -> (4, 4) T_camera_level of a rigid spine."""
+        return {level: T_camera_model @ T for level, T in self.T_model_levels.items()}
+
+    def errors_mm(self, estimated: Mapping[str, Array], true: Mapping[str, Array]) -> dict[str, list[float]]:
+        """Level -> errors of its landmarks, of the levels that both know; poses are (4, 4) T_camera_level."""
+        return {
+            level: landmark_errors_mm(T, true[level], self.landmarks[level])
+            for level, T in estimated.items()
+            if level in true and level in self.landmarks
+        }
+
+
 def landmark_errors_mm(
     T_camera_level: Array, T_camera_level_true: Array, landmarks_level: Array
 ) -> list[float]:
     """Distances in mm between landmarks (K, 3) (metres, vertebra frame) under the estimated and the true pose."""
-    difference = se3.apply(T_camera_level, landmarks_level) - se3.apply(T_camera_level_true, landmarks_level)
-    return [float(d) for d in 1000.0 * np.linalg.norm(difference, axis=1)]
+    return [float(d) for d in point_errors_mm(T_camera_level, T_camera_level_true, landmarks_level)]
 
 
 def to_line(row: CloudRow) -> str:
@@ -217,28 +248,6 @@ def latest(rows: Iterable[CloudRow]) -> list[CloudRow]:
         if not row.unknown:
             kept.pop((row.stamp_ns, True), None)
     return sorted(kept.values(), key=lambda row: row.stamp_ns)
-
-
-def read_rows(path: Path) -> list[CloudRow]:
-    """All rows of a log, as ``latest``. A line cut off at the end (a killed listener) is left out.
-
-    Raises:
-        FileNotFoundError: no such file.
-    """
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            data = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if data.get("kind") == "frame":
-            rows.append(from_dict(data))
-    return latest(rows)
-
-
-def write_rows(path: Path, rows: Iterable[CloudRow]) -> None:
-    """Write a log."""
-    path.write_text("".join(to_line(row) + "\n" for row in rows))
 
 
 def _rounded(value: Any, number: Any) -> Any:

@@ -43,6 +43,14 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(int(array.size), median, q1, q3, p95, float(array.max()))
 
 
+def percentiles(values: Iterable[float], digits: int | None = None) -> dict[str, float]:
+    """``p50``, ``p95``, ``p99``, rounded to so many digits where these are given; NaN of none."""
+    array = np.asarray(list(values), dtype=np.float64)
+    found = np.percentile(array, [50, 95, 99]) if array.size else np.full(3, np.nan)
+    told = [float(v) if digits is None else round(float(v), digits) for v in found]
+    return dict(zip(("p50", "p95", "p99"), told, strict=True))
+
+
 def share(hits: Iterable[bool]) -> float:
     """Share of true ones; NaN of none."""
     array = np.asarray(list(hits), dtype=np.float64)

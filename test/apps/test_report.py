@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from row_logs import read_rows, write_rows
 
 from end2reg_ros.apps.demo.plots import error_over_time
 from end2reg_ros.apps.demo.record import DemoRun, Picture, TrackerFacts, Usage
 from end2reg_ros.apps.demo.report import write_report
 from end2reg_ros.apps.demo.summary import intervals, summarise
-from end2reg_ros.evaluation.rows import CloudRow, latest, read_rows, to_line, write_rows
+from end2reg_ros.evaluation.rows import CloudRow, latest, to_line
 from end2reg_ros.evaluation.tables import finite
 
 LEVELS = ("L1", "L2", "L3")

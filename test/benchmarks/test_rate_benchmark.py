@@ -17,7 +17,6 @@ from playbacks import made_up
 
 from benchmarks.camera_rate import figures as rate_figures
 from benchmarks.camera_rate import render as rate_render
-from benchmarks.camera_rate.figures import Truth
 from benchmarks.camera_rate.log import RateRun, SentCloud
 from benchmarks.camera_rate.run import RateSettings, node_specs
 from benchmarks.camera_rate.stream import (
@@ -32,6 +31,7 @@ from end2reg_ros.case.store import load_case
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.messages import same_bytes
 from end2reg_ros.cloud.pointcloud2 import decode
+from end2reg_ros.evaluation.rows import LevelTargets
 from end2reg_ros.names import CAMERA_FRAME
 
 SECOND, MS = 1_000_000_000, 1_000_000
@@ -170,7 +170,7 @@ def made_run(playback: Playback, clouds: int, lost: set[int], shift_m: float = 0
 
 def test_figures_of_a_run(case: Case, playback: Playback) -> None:
     run = made_run(playback, 330, lost={3, 5, 100, 200, 300})
-    told = rate_figures.rate_figures(run, playback, Truth.of(case))
+    told = rate_figures.rate_figures(run, playback, LevelTargets.of(case))
     assert told["clouds"] == {
         "sent": 330, "skipped_by_camera": 0, "received": 330, "lost_before_node": 0, "processed": 325,
         "dropped": {"superseded": 5}, "poses": 325, "counters_add_up": True,
@@ -201,7 +201,7 @@ def test_a_cloud_lost_on_the_way_is_no_drop_of_the_node(case: Case, playback: Pl
         else line
         for line in heard
     ]
-    told = rate_figures.rate_figures(replace(run, heard=heard), playback, Truth.of(case))
+    told = rate_figures.rate_figures(replace(run, heard=heard), playback, LevelTargets.of(case))
     assert (told["clouds"]["lost_before_node"], told["dropped_by_reason"]) == (1, {})
     assert told["drop_share"] == pytest.approx(1 / 90, abs=1e-3)
 
@@ -210,7 +210,7 @@ def test_wrong_strange_and_repeated_poses_are_problems(case: Case, playback: Pla
     run = made_run(playback, 90, lost=set(), shift_m=0.012)
     strange = {"kind": "pose", "heard_ns": START, "stamp_ns": START + 1}
     run = replace(run, heard=[*run.heard, strange, run.heard[0]])
-    told = rate_figures.rate_figures(run, playback, Truth.of(case))
+    told = rate_figures.rate_figures(run, playback, LevelTargets.of(case))
     assert told["tre_mm"]["median"] == 12.0
     found = rate_figures.problems(told)
     assert found[0] == f"{told['false_poses']} poses are off by more than 10 mm"
@@ -223,13 +223,13 @@ def test_wrong_strange_and_repeated_poses_are_problems(case: Case, playback: Pla
 def test_counters_that_do_not_add_up_are_a_problem(case: Case, playback: Playback) -> None:
     run = made_run(playback, 60, lost=set())
     heard = [*run.heard[:-1], run.heard[-1] | {"processed": 59}]
-    told = rate_figures.rate_figures(replace(run, heard=heard), playback, Truth.of(case))
+    told = rate_figures.rate_figures(replace(run, heard=heard), playback, LevelTargets.of(case))
     assert rate_figures.problems(told) == ["the counters do not add up: received is not processed + dropped"]
 
 
 def test_a_run_of_which_nothing_was_heard(case: Case, playback: Playback) -> None:
     run = RateRun([SentCloud(0, START, 4.0), SentCloud(1, START + STEP, 4.0)], [], settle_s=0.0)
-    told = rate_figures.rate_figures(run, playback, Truth.of(case))
+    told = rate_figures.rate_figures(run, playback, LevelTargets.of(case))
     assert (told["drop_share"], told["pose_age_ms"]["p50"], told["clouds"]["lost_before_node"]) == (
         1.0,
         None,
@@ -260,7 +260,7 @@ def script(name: str) -> ModuleType:
 
 
 def test_the_table_tells_runs_and_failures(case: Case, playback: Playback) -> None:
-    told = rate_figures.rate_figures(made_run(playback, 90, {50}), playback, Truth.of(case))
+    told = rate_figures.rate_figures(made_run(playback, 90, {50}), playback, LevelTargets.of(case))
     usage = {name: {"cpu_percent": 40.4, "rss_mb": 501.0} for name in ("tracker", "camera", "recorder")}
     run = {
         "method": "icp", "size": "640x480", "rate_hz": 30.0, "problems": [], "usage": usage,

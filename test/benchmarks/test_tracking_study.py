@@ -34,7 +34,7 @@ from benchmarks.tracking_study.runner import (
 )
 from benchmarks.tracking_study.sequences import Reacquisition, Sequences
 from benchmarks.tracking_study.setup import MethodSettings, SequencePlan
-from benchmarks.tracking_study.sweeps import Exposure, exposed
+from benchmarks.tracking_study.sweeps import ExposureSweep, exposed
 from end2reg_ros import se3
 from end2reg_ros.cloud.limits import CloudLimits
 from end2reg_ros.cloud.types import Cloud
@@ -342,7 +342,7 @@ def test_a_summary_names_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_sweep_runs_from_scene_to_summary_and_goes_on(tmp_path: Path) -> None:
     """Classical, from picked landmarks: three clouds, two poses; a rerun makes nothing anew."""
-    study = Exposure(
+    study = ExposureSweep(
         tmp_path, tmp_path / "out", seeds="0", method=MethodSettings("icp"), values=(5.0,), duration=0.3
     )
     assert run_study(study) == 0

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from row_logs import read_rows
 
 import end2reg_ros
 from end2reg_ros.apps.demo.summary import summarise
-from end2reg_ros.evaluation.rows import read_rows
 
 ROOT = Path(end2reg_ros.__file__).parents[1]
 pytestmark = pytest.mark.timeout(300)

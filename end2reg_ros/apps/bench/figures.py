@@ -6,16 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from end2reg_ros.apps.bench.input import StoredFrame
 from end2reg_ros.apps.bench.runner import TimedFrame, TimedRegistration
 from end2reg_ros.evaluation.figures import StreamFigures, stream_figures
-from end2reg_ros.evaluation.metrics import WRONG_MM, Pose, PoseErrors, Targets, pose_errors
+from end2reg_ros.evaluation.metrics import (
+    WRONG_MM,
+    Pose,
+    PoseErrors,
+    Targets,
+    landmark_errors,
+    level_slip,
+    pose_errors,
+)
 from end2reg_ros.evaluation.rows import CloudRow
-from end2reg_ros.evaluation.spread import Spread, spread
+from end2reg_ros.evaluation.spread import Spread, percentiles, spread
 
-PERCENTILES = (50, 95, 99)
 # The stages as they are told, in order; what a method calls otherwise keeps its own name, before ``other``.
 STAGES = ("decode", "regions", "crop", "tables", "crop and tables", "network", "search", "refine", "judge", "refine and judge",
           "waiting for the network", "second fit", "other")  # fmt: skip
@@ -32,14 +37,6 @@ STAGE_OF = {
     "quality": "judge",
     "rivals": "judge",
 }
-
-
-def percentiles(values: Iterable[float]) -> dict[str, float]:
-    """``p50``, ``p95``, ``p99``; NaN of none."""
-    array = np.asarray(list(values), dtype=np.float64)
-    if array.size == 0:
-        return {f"p{p}": float("nan") for p in PERCENTILES}
-    return {f"p{p}": float(np.percentile(array, p)) for p in PERCENTILES}
 
 
 def stages_of(timings_ms: Mapping[str, float], total_ms: float) -> dict[str, float]:
@@ -163,11 +160,9 @@ def stream_frame(
         shown = seen.get(row.network_stamp_ns)
         if row.T_network is not None and shown is not None:
             then = Pose(shown.T_camera_model, shown.T_camera_levels)
-            alone = pose_errors(Pose(row.T_network), then, targets)
-            network_mm = {level: values.tolist() for level, values in alone.tre_mm.items()}
-        errors = pose_errors(Pose(row.T_camera_model, row.T_camera_levels), truth, targets)
-        errors_mm = {level: values.tolist() for level, values in errors.tre_mm.items()}
-        slip = errors.level_slip
+            network_mm = landmark_errors(Pose(row.T_network), then, targets)
+        found = Pose(row.T_camera_model, row.T_camera_levels)
+        errors_mm, slip = landmark_errors(found, truth, targets), level_slip(found, truth, targets)
     return CloudRow(
         1e-9 * frame.stamp_ns,
         frame.stamp_ns,

@@ -57,7 +57,7 @@ class RunSummary(StreamFigures):
 
 
 def summarise(heard: Sequence[CloudRow]) -> RunSummary:
-    """The figures of a run; rows in the order of their stamps (as ``read_rows`` gives them)."""
+    """The figures of a run; rows in the order of their stamps (as ``rows.latest`` gives them)."""
     rows = clouds(heard)
     figures = stream_figures(heard)
     published = [row for row in rows if row.published]

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from end2reg_ros.apps.track.run import FrameRecord
+from end2reg_ros.evaluation.spread import percentiles
+from end2reg_ros.evaluation.tables import finite
 from end2reg_ros.se3 import apply, inverse, quaternion_from_rotation
 from end2reg_ros.tracking.types import State
 
@@ -144,15 +146,7 @@ def summarise(records: Sequence[FrameRecord]) -> dict[str, Any]:
         "frames_by_state": {s.name: sum(u.state is s for u in updates) for s in State},
         "reasons": dict(Counter(u.reason_code for u in updates)),
         "state_changes": sum(u.changed for u in updates),
-        "latency_ms": _percentiles(latency, 1),
-        **({"network_distance_mm": _percentiles(apart, 3)} if apart else {}),
+        "latency_ms": finite(percentiles(latency, 1)),
+        **({"network_distance_mm": finite(percentiles(apart, 3))} if apart else {}),
         "cells_truncated": sum(network.cells_truncated for network in networks if network is not None),
-    }
-
-
-def _percentiles(values: Sequence[float], digits: int) -> dict[str, float | None]:
-    found = np.percentile(values, [50, 95, 99]) if len(values) else np.full(3, np.nan)
-    return {
-        f"p{p}": round(float(v), digits) if np.isfinite(v) else None
-        for p, v in zip((50, 95, 99), found, strict=True)
     }

@@ -20,7 +20,7 @@ from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.messages import stamp_ns
 from end2reg_ros.cloud.recording import Recording
 from end2reg_ros.errors import CloudError
-from end2reg_ros.evaluation.metrics import Pose, Targets, level_transform, point_errors_mm, targets_from_case
+from end2reg_ros.evaluation.metrics import Pose, landmark_errors, targets_from_case
 from end2reg_ros.evaluation.rows import CloudRow, joined, mean_mm
 from end2reg_ros.evaluation.spread import spread
 from end2reg_ros.names import SPINE, TRUTH_PREFIX
@@ -126,16 +126,6 @@ def track_errors(records: Sequence[FrameRecord], truth: dict[int, TrueFrame], ca
             )
         )
     return TrackErrors(tuple(frames), tuple(without))
-
-
-def landmark_errors(estimated: Pose, true: Pose, targets: Targets) -> dict[str, list[float]]:
-    """Level -> errors of its landmarks, mm."""
-    return {
-        level: point_errors_mm(
-            level_transform(estimated, level, targets), level_transform(true, level, targets), points
-        ).tolist()
-        for level, points in targets.landmarks.items()
-    }
 
 
 def mean_errors(row: CloudRow) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The mask study's bookkeeping: scores by hand, variants, the table."""
+"""The mask study's bookkeeping: scores by hand, the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from benchmarks.mask_study import (
     mask_table,
     run_mask_study,
     summarise_masks,
-    variant,
 )
 from end2reg_ros import se3
 from end2reg_ros.case import load_case
@@ -47,16 +46,6 @@ def test_scores_by_hand() -> None:
     assert str(caught.value) == "mask and bone label must be of the same points: (10,) against (9,)"
 
 
-def test_variants() -> None:
-    rng = np.random.default_rng(0)
-    assert (variant("learned", LEARNED, BONE, rng) == LEARNED).all()
-    assert (variant("truth", LEARNED, BONE, rng) == BONE).all()
-    assert variant("ones", LEARNED, BONE, rng).all()
-    drawn = [variant("random", LEARNED, BONE, rng) for _ in range(50)]
-    assert {int(mask.sum()) for mask in drawn} == {3}
-    assert np.mean(drawn, axis=0).max() < 0.6  # anywhere, not where the learned one is
-
-
 def test_label_of_other_points_is_the_nearest_ones() -> None:
     points = np.array([[0.001, 0, 0.01], [0.029, 0.002, 0.01], [0.5, 0, 0]], np.float32)
     assert bone_at(scene("s"), points).tolist() == [True, True, False]
@@ -65,10 +54,12 @@ def test_label_of_other_points_is_the_nearest_ones() -> None:
 def test_study_from_scenes_to_table() -> None:
     case = load_case(bundled_case_path())
     targets = targets_from_case(case)
+    ones, few = np.ones(10, bool), np.random.default_rng(0).permutation(LEARNED)
+    masks = {"learned": LEARNED, "ones": ones, "random": few, "truth": BONE}
     shift_mm = {"learned": 1.0, "ones": 3.0, "random": 20.0, "truth": 1.0}
 
     def run(seen: StoredScene, mode: MaskMode) -> MaskedRun:
-        mask = variant(mode, LEARNED, BONE, np.random.default_rng(0))
+        mask = masks[mode]
         if mode == "random" and seen.name == "s0":
             return MaskedRun(None, mask)
         shift = np.array([shift_mm[mode] / 1000 + 1e-5 * int(seen.name[1:]) * (mode == "ones"), 0.0, 0.0])
