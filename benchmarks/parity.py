@@ -13,7 +13,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,13 @@ from end2reg_ros.engine.onnx_files import OnnxBundle, OnnxGraph
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.host import environment
-from end2reg_ros.evaluation.tables import finite
+from end2reg_ros.evaluation.host import environment, package_versions
+from end2reg_ros.evaluation.tables import NOTHING, finite, table_of
 from end2reg_ros.registration.fit.surface_build import model_surface
 from end2reg_ros.registration.network import model_side
 from end2reg_ros.registration.weights_path import choose_weights
 
+PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt")
 RESULTS = Path(__file__).resolve().parent / "results" / "parity.json"
 HALF_GRAPHS = ("scene", "scene_small")  # as engine tensorrt has them: what runs once a case stays in fp32
 
@@ -89,7 +89,7 @@ def main(options: ParityOptions) -> int:
         reports[variant.label] = verify_engine(engine, reference, side.pyramid, scenes)
         engine.close()
     document = {
-        "environment": environment() | {"packages": versions()},
+        "environment": environment() | {"packages": package_versions(PACKAGES)},
         "case": {"name": case.name, "hash": case.hash},
         "reference": reference.info.document(),
         "scenes": {"random": options.scenes, "degenerate": len(scenes) - options.scenes, "seed": options.seed},
@@ -174,40 +174,24 @@ def figures(found: Sequence[SceneComparison]) -> dict[str, Any]:
 
 def markdown(reports: dict[str, VerifyReport]) -> str:
     """The table."""
-    headings = (
-        "engine", "padding", "scenes (with a pose)", "all decisions the same", "labels equal, worst %",
-        "overlap, median / worst", "pose mm, median / worst", "pose deg, median / worst", "own labels: pose mm, worst",
-        "logits, worst", "region finder",
-    )  # fmt: skip
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    for label, report in reports.items():
-        for row in rows(report):
-            pair = {
-                name: " / ".join(
-                    "-" if (v := row[f"{name}_{of}"]) is None else f"{v:.1e}" for of in ("median", "worst")
-                )
-                for name in ("distance_mm", "angle_deg")
-            }
-            cells = (
-                label, str(row["padding"]), f"{row['scenes']} ({row['posed']})", f"{row['same_decisions']} of {row['scenes']}",
-                f"{100 * row['mask_worst']:.2f}", f"{row['overlap_median']:.3f} / {row['overlap_worst']:.3f}",
-                pair["distance_mm"], pair["angle_deg"], "-" if (own := row["own_distance_mm_worst"]) is None else f"{own:.1e}",
-                f"{row['logits_worst']:.1e}",
-                "-" if report.region is None else f"{report.region:.1e}",
-            )  # fmt: skip
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
+    def told(row: dict[str, Any], *names: str) -> str:
+        return " / ".join(NOTHING if row[name] is None else f"{row[name]:.1e}" for name in names)
 
-def versions() -> dict[str, str]:
-    """Of the packages that run the network; those that are there."""
-    found = {}
-    for name in ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    lines = [
+        {
+            "engine": label, "padding": str(row["padding"]), "scenes (with a pose)": f"{row['scenes']} ({row['posed']})",
+            "all decisions the same": f"{row['same_decisions']} of {row['scenes']}",
+            "labels equal, worst %": f"{100 * row['mask_worst']:.2f}",
+            "overlap, median / worst": f"{row['overlap_median']:.3f} / {row['overlap_worst']:.3f}",
+            "pose mm, median / worst": told(row, "distance_mm_median", "distance_mm_worst"),
+            "pose deg, median / worst": told(row, "angle_deg_median", "angle_deg_worst"),
+            "own labels: pose mm, worst": told(row, "own_distance_mm_worst"), "logits, worst": told(row, "logits_worst"),
+            "region finder": NOTHING if report.region is None else f"{report.region:.1e}",
+        }
+        for label, report in reports.items() for row in rows(report)
+    ]  # fmt: skip
+    return "\n".join(table_of(lines))
 
 
 if __name__ == "__main__":

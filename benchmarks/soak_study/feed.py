@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from benchmarks.camera_rate.stream import Playback, PlaybackFrame
+from benchmarks.soak_study.output import SoakOutput
+from end2reg_ros.errors import End2RegError
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
+from end2reg_ros.runtime.tracker_runtime import TrackerRuntime
 from end2reg_ros.simulation.camera.realsense import POINT_DTYPE
+from end2reg_ros.tracking import State
 
 CLEAR = 0.5  # share of the exposed spine that the calm rounds never fall below
 BURST = 3  # clouds while one is worked on: all but the newest are superseded
 BACK_NS = 100_000_000
-SILENCE_NS = 1_000_000_000
+STUCK_S = 120.0
+SILENCE_S = 1.0
 # Event -> the reason under which its cloud is dropped.
 DROPPED = {
     "frozen": Reason.FROZEN,
@@ -30,14 +37,8 @@ DROPPED = {
 EVENTS = (*DROPPED, "silence", "burst")
 
 
-class Sink(Protocol):
-    """What is fed: ``end2reg_ros.runtime.tracker_runtime.TrackerRuntime`` behind a few words."""
-
-    def expect(self, stamp_ns: int, frame: PlaybackFrame) -> None: ...
-    def receive(self, message: Any) -> None: ...
-    def held(self) -> AbstractContextManager[None]: ...
-    def settle(self) -> None: ...
-    def stay_silent(self) -> None: ...
+class SoakStuck(End2RegError):
+    """A cloud was not worked on in time."""
 
 
 @dataclass(frozen=True)
@@ -85,25 +86,28 @@ def walk(playback: Playback, full_every: int) -> Iterator[int]:
 
 
 class Feeder:
-    """Sends a course, and counts what it sent.
+    """Sends a course to the runtime, the next cloud when the last one is done, and counts what it sent.
 
     Attributes:
         sent: clouds, those of the events included.
         events: event -> times.
         stamp_ns: of the newest cloud.
+        silences_noticed: of the silences, those that the watchdog told.
         stopped: set from anywhere: nothing more is sent after what is under way.
     """
 
-    def __init__(self, playback: Playback, course: Course, sink: Sink, start_ns: int) -> None:
+    def __init__(
+        self, playback: Playback, course: Course, runtime: TrackerRuntime, output: SoakOutput
+    ) -> None:
         self._playback = playback
         self._course = course
-        self._sink = sink
+        self._runtime, self._output = runtime, output
         self._numbers = walk(playback, course.full_every)
         self._step_ns = round(1e9 / course.rate_hz)
         self._before: PlaybackFrame | None = None
         self._mark = 0  # of the picture in view
-        self.stamp_ns = start_ns
-        self.sent = 0
+        self.stamp_ns = time.time_ns()
+        self.sent = self.silences_noticed = 0
         self.stopped = False
         self.events: Counter[str] = Counter()
 
@@ -114,16 +118,16 @@ class Feeder:
             if event is not None:
                 self.events[event] += 1
             if event == "silence":
-                self._sink.stay_silent()
-                self.stamp_ns += SILENCE_NS
+                self._stay_silent()
+                self.stamp_ns += round(1e9 * SILENCE_S)
             if event in DROPPED and self._before is not None:
                 self._send(self._spoiled(event, self._before))
                 frame = self._before
             else:
-                with self._sink.held() if event == "burst" else nullcontext():
+                with self._held() if event == "burst" else nullcontext():
                     for _ in range(BURST if event == "burst" else 1):
                         frame = self._send_next()
-            self._sink.settle()
+            self._settle()
             after(frame)
 
     def _send_next(self) -> PlaybackFrame:
@@ -131,13 +135,49 @@ class Feeder:
         self.stamp_ns += self._step_ns
         self._before = frame
         self._mark = self.sent
-        self._sink.expect(self.stamp_ns, frame)
+        self._output.expect(self.stamp_ns, frame)
         self._send(frame.message(self.stamp_ns, mark=self._mark))
         return frame
 
     def _send(self, message: Any) -> None:
         self.sent += 1
-        self._sink.receive(message)
+        self._runtime.receive(message)
+        # As the node's timer does; never while a cloud is worked on: this camera waits, a real one would not.
+        self._runtime.tick()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The working thread takes none of the clouds that arrive meanwhile, as if it were busy with one before them."""
+        go_on = threading.Event()
+        self._runtime.run_before_next_cloud(lambda: go_on.wait(STUCK_S))
+        try:
+            yield
+        finally:
+            go_on.set()
+
+    def _settle(self) -> None:
+        """Wait until every cloud's fate is known.
+
+        Raises:
+            SoakStuck: it takes minutes.
+        """
+        deadline = time.monotonic() + STUCK_S
+        while self._runtime.reporter.counters.counts.pending:
+            if time.monotonic() > deadline:
+                raise SoakStuck(f"a cloud was not worked on in {STUCK_S:.0f} s")
+            time.sleep(0.0005)
+
+    def _stay_silent(self) -> None:
+        """No cloud for a second: the watchdog must say so, and no pose may go out."""
+        deadline = time.monotonic() + SILENCE_S
+        while time.monotonic() < deadline:
+            self._runtime.tick()
+            time.sleep(0.02)
+        told = self._output.report
+        self.silences_noticed += told.reason_code == Reason.NO_CLOUD and told.state not in (
+            State.TRACKING,
+            State.DEGRADED,
+        )
 
     def _spoiled(self, event: str, frame: PlaybackFrame) -> Any:
         """A cloud as a faulty camera sends it."""

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import psutil
 
 from benchmarks.camera_rate.stream import Playback, PlaybackFrame
-from benchmarks.soak_study.feed import Course, Feeder
+from benchmarks.soak_study.feed import Course, Feeder, SoakStuck
 from benchmarks.soak_study.output import SoakOutput
 from benchmarks.soak_study.record import Sample, SoakRecord
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.decoding import decoder
-from end2reg_ros.errors import End2RegError
 from end2reg_ros.frame import Tracker
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.reasons import Reason
@@ -31,67 +27,8 @@ from end2reg_ros.runtime.tracker_runtime import RuntimeSettings, TrackerRuntime
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 from end2reg_ros.tracking import State
 
-STUCK_S = 120.0
-SILENCE_S = 1.0
 START_PATIENCE = 30  # clouds between two starts that are given
 NEEDS_START = (Reason.NO_PRIOR, Reason.LOST_TOO_LONG, Reason.PRIOR_EXPIRED, Reason.PRIOR_REFUSED)
-
-
-class SoakStuck(End2RegError):
-    """A cloud was not worked on in time."""
-
-
-class RuntimeSink:
-    """The runtime as a ``Sink``: the next cloud comes when the last one is done."""
-
-    def __init__(self, runtime: TrackerRuntime, output: SoakOutput) -> None:
-        self._runtime = runtime
-        self._output = output
-        self.silences_noticed = 0
-
-    def expect(self, stamp_ns: int, frame: PlaybackFrame) -> None:
-        """The truth of the next cloud."""
-        self._output.expect(stamp_ns, frame)
-
-    def receive(self, message: Any) -> None:
-        """A cloud arrives."""
-        self._runtime.receive(message)
-        # As the node's timer does; never while a cloud is worked on: this camera waits, a real one would not.
-        self._runtime.tick()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """The working thread takes none of the clouds that arrive meanwhile, as if it were busy with one before them."""
-        go_on = threading.Event()
-        self._runtime.run_before_next_cloud(lambda: go_on.wait(STUCK_S))
-        try:
-            yield
-        finally:
-            go_on.set()
-
-    def settle(self) -> None:
-        """Wait until every cloud's fate is known.
-
-        Raises:
-            SoakStuck: it takes minutes.
-        """
-        deadline = time.monotonic() + STUCK_S
-        while self._runtime.reporter.counters.counts.pending:
-            if time.monotonic() > deadline:
-                raise SoakStuck(f"a cloud was not worked on in {STUCK_S:.0f} s")
-            time.sleep(0.0005)
-
-    def stay_silent(self) -> None:
-        """No cloud for a second: the watchdog must say so, and no pose may go out."""
-        deadline = time.monotonic() + SILENCE_S
-        while time.monotonic() < deadline:
-            self._runtime.tick()
-            time.sleep(0.02)
-        told = self._output.report
-        self.silences_noticed += told.reason_code == Reason.NO_CLOUD and told.state not in (
-            State.TRACKING,
-            State.DEGRADED,
-        )
 
 
 class Soak:
@@ -132,8 +69,7 @@ class Soak:
         )
         self.output = SoakOutput(case, course.clouds)
         self._runtime = TrackerRuntime(Tracker(registrar, case, parameters.tracker()), settings, self.output)
-        self._sink = RuntimeSink(self._runtime, self.output)
-        self._feeder = Feeder(playback, course, self._sink, time.time_ns())
+        self._feeder = Feeder(playback, course, self._runtime, self.output)
         self._process = psutil.Process()
         self._needs_start = registrar.needs_prior
         self._start_given_at = -START_PATIENCE
@@ -174,7 +110,7 @@ class Soak:
         record.ended_in_time = self._runtime.close(10.0)
         record.counters = self._runtime.reporter.counters.counts
         record.events, record.sent = dict(feeder.events), feeder.sent
-        record.starts_given, record.silences_noticed = self._starts, self._sink.silences_noticed
+        record.starts_given, record.silences_noticed = self._starts, feeder.silences_noticed
         return record
 
     def stop(self) -> None:

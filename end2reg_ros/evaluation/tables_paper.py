@@ -13,9 +13,8 @@ from end2reg_ros.evaluation.benchmark import Trial
 from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.spread import Spread, spread
 from end2reg_ros.evaluation.statistics import SIGNIFICANT, Comparison
-from end2reg_ros.evaluation.tables import markdown_table, number, percent, plus_minus
+from end2reg_ros.evaluation.tables import markdown_table, number, percent, plus_minus, table_of
 
-GROUP = ("region", "prior")
 NOTES = (
     "TRE, RMSE, RRE and RTE: over all scenes with a pose, whatever the method says of it. RMSE: root mean square over the "
     "model's points, mean ± standard deviation over scenes.",
@@ -111,27 +110,30 @@ def _row(plain: Mapping[str, Any]) -> PaperRow:
 
 def table_1(rows: Mapping[str, Sequence[PaperRow]]) -> list[str]:
     """Table 1: suite -> rows, as lines of Markdown. TRE, outliers, verdicts and time."""
-    heads = ["suite", "method", *GROUP, "n", "TRE mm", "> 10 mm", "reported", "wrong as success"]
-    heads += ["RRE deg", "RTE mm", "ms p50", "ms p95"]
-    body = []
-    for suite, members in rows.items():
-        for row in members:
-            shares = [percent(row.outliers), percent(row.reported), percent(row.wrong_reported)]
-            errors = [row.rre_deg.text(), row.rte_mm.text()]
-            times = [number(row.wall_ms.median, 0), number(row.wall_ms.p95, 0)]
-            body.append([*_begin(suite, row), row.tre_mm.text(), *shares, *errors, *times])
-    return markdown_table(heads, body)
+    return table_of(
+        [
+            {
+                **_begin(suite, row), "TRE mm": row.tre_mm.text(), "> 10 mm": percent(row.outliers),
+                "reported": percent(row.reported), "wrong as success": percent(row.wrong_reported),
+                "RRE deg": row.rre_deg.text(), "RTE mm": row.rte_mm.text(),
+                "ms p50": number(row.wall_ms.median, 0), "ms p95": number(row.wall_ms.p95, 0),
+            }
+            for suite, members in rows.items() for row in members
+        ]
+    )  # fmt: skip
 
 
 def table_2(rows: Mapping[str, Sequence[PaperRow]]) -> list[str]:
     """Table 2: suite -> rows, as lines of Markdown. RMSE over the model's points, mean ± standard deviation."""
-    heads = ["suite", "method", *GROUP, "n", "poses", "RMSE mm"]
-    body = [
-        [*_begin(suite, row), str(row.poses), plus_minus(row.rmse_mean_mm, row.rmse_sd_mm)]
-        for suite, members in rows.items()
-        for row in members
-    ]
-    return markdown_table(heads, body)
+    return table_of(
+        [
+            {
+                **_begin(suite, row), "poses": str(row.poses),
+                "RMSE mm": plus_minus(row.rmse_mean_mm, row.rmse_sd_mm),
+            }
+            for suite, members in rows.items() for row in members
+        ]
+    )  # fmt: skip
 
 
 def table_3(comparisons: Mapping[str, Comparison]) -> list[str]:
@@ -147,5 +149,6 @@ def table_3(comparisons: Mapping[str, Comparison]) -> list[str]:
     return markdown_table(["suite", "training", "n", "TRE mm", "> 10 mm", "Wilcoxon signed-rank"], body)
 
 
-def _begin(suite: str, row: PaperRow) -> list[str]:
-    return [suite, row.method, row.region, row.prior, str(row.trials)]
+def _begin(suite: str, row: PaperRow) -> dict[str, str]:
+    head = {"suite": suite, "method": row.method, "region": row.region, "prior": row.prior}
+    return {**head, "n": str(row.trials)}

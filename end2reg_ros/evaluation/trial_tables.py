@@ -10,10 +10,8 @@ from end2reg_ros.evaluation.benchmark import BenchmarkSettings, Trial
 from end2reg_ros.evaluation.host import environment
 from end2reg_ros.evaluation.metrics import SUCCESS_MM, PoseErrors
 from end2reg_ros.evaluation.summary import Accuracy, GroupSummary
-from end2reg_ros.evaluation.tables import finite, markdown_table, percent
+from end2reg_ros.evaluation.tables import NOTHING, finite, percent, table_of
 from end2reg_ros.evaluation.tables_paper import NOTES, PaperRow, paper_rows, table_1, table_2
-
-_GROUP = ("method", "prior", "region")
 
 
 def markdown(summaries: Sequence[GroupSummary], heading: str, notes: Sequence[str]) -> str:
@@ -57,81 +55,56 @@ def document(
 
 
 def _accuracy_table(rows: Sequence[tuple[GroupSummary, Accuracy]]) -> list[str]:
-    limits = [f"< {limit:g} mm" for limit in SUCCESS_MM]
-    heads = [*_GROUP, "n", "TRE mm", "TRE vertebra poses mm", "landmarks > 10 mm", *limits]
-    heads += ["RMSE mm", "mean_distance mm", "RRE deg", "RTE mm", "level slips"]
-    body = []
-    for summary, figures in rows:
-        body.append(
-            [
-                *_group(summary),
-                str(figures.trials),
-                figures.tre_mm.text(),
-                figures.level_pose_tre_mm.text(),
-                percent(figures.landmark_outliers, 0),
-                *(percent(figures.success[limit], 0) for limit in SUCCESS_MM),
-                figures.rmse_mm.text(),
-                figures.mean_distance_mm.text(),
-                figures.rre_deg.text(),
-                figures.rte_mm.text(),
-                str(figures.level_slips),
-            ]
-        )
-    return markdown_table(heads, body)
+    return table_of(
+        [
+            {
+                **_group(summary), "n": str(a.trials), "TRE mm": a.tre_mm.text(),
+                "TRE vertebra poses mm": a.level_pose_tre_mm.text(),
+                "landmarks > 10 mm": percent(a.landmark_outliers, 0),
+                **{f"< {limit:g} mm": percent(a.success[limit], 0) for limit in SUCCESS_MM},
+                "RMSE mm": a.rmse_mm.text(), "mean_distance mm": a.mean_distance_mm.text(), "RRE deg": a.rre_deg.text(),
+                "RTE mm": a.rte_mm.text(), "level slips": str(a.level_slips),
+            }
+            for summary, a in rows
+        ]
+    )  # fmt: skip
 
 
 def _verdict_table(summaries: Sequence[GroupSummary]) -> list[str]:
-    heads = [
-        *_GROUP,
-        "scenes",
-        "reported success",
-        "of these wrong (a vertebra > 10 mm)",
-        "initial TRE mm",
-    ]
-    heads += ["ms a registration", "ms p95", "reasons"]
-    body = []
-    for s in summaries:
-        reasons = ", ".join(f"{code} {count}" for code, count in s.reasons.items())
-        p95 = f"{s.wall_ms.p95:.0f}"
-        row = [*_group(s), str(s.all.trials), str(s.reported.trials), str(s.wrong_reported)]
-        body.append([*row, s.initial_tre_mm.text(), s.wall_ms.text(0), p95, reasons])
-    return markdown_table(heads, body)
+    return table_of(
+        [
+            {
+                **_group(s), "scenes": str(s.all.trials), "reported success": str(s.reported.trials),
+                "of these wrong (a vertebra > 10 mm)": str(s.wrong_reported), "initial TRE mm": s.initial_tre_mm.text(),
+                "ms a registration": s.wall_ms.text(0), "ms p95": f"{s.wall_ms.p95:.0f}",
+                "reasons": ", ".join(f"{code} {count}" for code, count in s.reasons.items()),
+            }
+            for s in summaries
+        ]
+    )  # fmt: skip
 
 
 def _level_table(summaries: Sequence[GroupSummary]) -> list[str]:
     levels = list(dict.fromkeys(level for s in summaries for level in s.all.level_tre_mm))
-    body = []
+    rows = []
     for s in summaries:
         found = s.reported.level_tre_mm
-        body.append([*_group(s), *(found[name].text() if name in found else "–" for name in levels)])
-    return markdown_table([*_GROUP, *levels], body)
+        rows.append(
+            {**_group(s), **{name: found[name].text() if name in found else NOTHING for name in levels}}
+        )
+    return table_of(rows)
 
 
-def _group(summary: GroupSummary) -> list[str]:
-    return [summary.method, summary.prior, summary.region]
+def _group(summary: GroupSummary) -> dict[str, str]:
+    return {"method": summary.method, "prior": summary.prior, "region": summary.region}
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
-    return {
-        "scene": trial.scene,
-        "method": trial.method,
-        "prior": trial.prior,
-        "region": trial.region,
-        "success": trial.success,
-        "reason_code": trial.reason_code,
-        "errors": _errors(trial.errors),
-        "level_errors": _errors(trial.level_errors),
-        "initial_tre_mm": trial.initial_tre_mm,
-        "wall_ms": trial.wall_ms,
-        "timings_ms": trial.timings_ms,
-        "tags": trial.tags,
-    }
+    return vars(trial) | {"errors": _errors(trial.errors), "level_errors": _errors(trial.level_errors)}
 
 
 def _errors(errors: PoseErrors | None) -> dict[str, Any] | None:
     if errors is None:
         return None
-    plain = asdict(errors)
-    plain["tre_mm"] = {level: values.tolist() for level, values in errors.tre_mm.items()}
-    plain["mean_tre_mm"] = errors.mean_tre_mm
-    return plain
+    tre_mm = {level: values.tolist() for level, values in errors.tre_mm.items()}
+    return vars(errors) | {"tre_mm": tre_mm, "mean_tre_mm": errors.mean_tre_mm}
