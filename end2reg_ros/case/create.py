@@ -21,8 +21,6 @@ from end2reg_ros.case.point_files import Axes, read_landmarks, read_screws
 from end2reg_ros.case.store import CaseSpec, LevelSpec, check_target, write_case
 from end2reg_ros.errors import CaseError
 
-__all__ = ["CreateRequest", "CreatedCase", "create_case", "write_case"]
-
 Progress = Callable[[str, int, int], None]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json as jsonlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from end2reg_ros.engine.options import EngineChoice, EngineOptions
+from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.errors import EngineError
 
 if TYPE_CHECKING:
@@ -16,23 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Options:
+class _Options(EngineOptions):
     """What the three commands share."""
 
-    engine: EngineChoice = "auto"
-    """What runs the network; auto takes the fastest that is there."""
     case: Path | None = None
     """Case folder; its own network is taken where it has one."""
-    weights: Path | None = None
-    """Weights file (.safetensors), or a file of `end2reg export` (.onnx). Default: the case's own, else the shipped one."""
-    profile: str | None = None
-    """Profile that the weights must be of. Default: theirs."""
-    device: str = ""
-    """cpu or cuda; the engine's own choice when not given."""
     precision: Literal["fp32", "mixed"] = "fp32"
     """mixed: half precision in the backbones (engine tensorrt only)."""
-    threads: int = 2
-    """Threads of the CPU."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -49,9 +39,7 @@ class _Options:
         if self.threads < 1:
             raise EngineError("--threads must be 1 or more")
         chosen = choose_weights(case, self.weights, self.profile or "realtime")
-        options = EngineOptions(
-            self.engine, chosen.path, self.profile, self.device, self.threads, self.precision
-        )
+        options = replace(self, weights=chosen.path)
         return options, chosen
 
 

@@ -11,20 +11,17 @@ EngineChoice = Literal["auto", "onnxruntime", "tensorrt", "torch"]
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What is asked of an engine.
-
-    Attributes:
-        engine: what runs the network; auto takes the fastest that is there.
-        weights: safetensors file, or an exported ONNX file; None: the caller's choice.
-        profile: the profile wanted; None takes that of the weights.
-        device: cpu or cuda (ONNX Runtime also: tensorrt, its own provider); empty takes the engine's own.
-        threads: of the CPU.
-        precision: fp32, or mixed (half precision where the graph says so; TensorRT only).
-    """
+    """What is asked of an engine. `end2reg engine` takes its options from here."""
 
     engine: EngineChoice = "auto"
+    """What runs the network; auto takes the fastest that is there."""
     weights: Path | None = None
+    """Weights file (.safetensors), or a file of `end2reg export` (.onnx). Default: the case's own, else the shipped one."""
     profile: str | None = None
+    """Profile that the weights must be of. Default: theirs."""
     device: str = ""
+    """cpu or cuda (ONNX Runtime also: tensorrt, its own provider); the engine's own choice when not given."""
     threads: int = 2
+    """Threads of the CPU."""
     precision: str = "fp32"
+    """fp32, or mixed: half precision in the backbones (engine tensorrt only)."""

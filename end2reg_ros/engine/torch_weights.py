@@ -18,9 +18,6 @@ from end2reg_ros.errors import WeightsError
 from end2reg_ros.network.model import End2Reg
 from end2reg_ros.profile import Profile, profile_hash
 
-__all__ = ["Weights", "WeightsError", "build_network", "load_into", "load_weights", "profile_hash", "save_weights",
-           "tensors_hash"]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Weights:

@@ -12,8 +12,6 @@ import pytest
 from stand_in import StandInRegistrar
 
 from end2reg_ros import se3
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.cli.evaluate import Evaluate
 from end2reg_ros.cloud.scene_folder import StoredScene, find_scenes, read_scene, write_scene
@@ -57,11 +55,6 @@ class FakeRegistrar(StandInRegistrar):
 # The back of the model towards the camera, head up in the image.
 LOOK = se3.from_rotation_translation(np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]]), np.zeros(3))
 TRUTH = se3.from_rotation_translation(np.eye(3), np.array([0.0, 0.0, 0.6])) @ LOOK
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 @pytest.fixture(scope="module")

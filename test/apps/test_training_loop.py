@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="torch is absent: run 'make setup-tr
 
 from training_shards import config_of, know_tiny, make_shards  # noqa: E402
 
-from end2reg_ros.engine.torch_weights import WeightsError, save_weights  # noqa: E402
-from end2reg_ros.errors import TrainingError  # noqa: E402
+from end2reg_ros.engine.torch_weights import save_weights  # noqa: E402
+from end2reg_ros.errors import TrainingError, WeightsError  # noqa: E402
 from end2reg_ros.training import logs, loop  # noqa: E402
 from end2reg_ros.training.average import MovingAverage  # noqa: E402
 from end2reg_ros.training.logs import read_log  # noqa: E402

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pytest
 from views import bundled_case
 
 from end2reg_ros.apps.engine.parity_scenes import SurfacePoints, VerifyScene, verify_scenes
@@ -17,6 +18,7 @@ from end2reg_ros.engine.load import load_engine
 from end2reg_ros.engine.onnx_files import OnnxBundle, OnnxGraph
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine, NetworkOutput
+from end2reg_ros.errors import EngineError
 from end2reg_ros.profile import realtime
 from end2reg_ros.registration.fit.surface_build import sample_surface
 from end2reg_ros.registration.weights_path import packaged_weights
@@ -24,6 +26,14 @@ from end2reg_ros.registration.weights_path import packaged_weights
 WEIGHTS = packaged_weights()
 PROFILE = realtime()
 SMALL, LARGE = (spec.capacities[0] for spec in PROFILE.scene_specs)
+
+
+def refusal(action: Callable[[], object], kind: type[Exception] = EngineError) -> str:
+    """The one line that something is refused with."""
+    with pytest.raises(kind) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @lru_cache(maxsize=1)

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case, Screw
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.registration.find.initial_pose import matrix_from_pose
@@ -26,11 +24,6 @@ pytestmark = pytest.mark.ros
 
 STAMP_NS = 1_234_567_890_123_456_789
 IDENTITY = Identity("icp", "cpu", "", "demo", "case", "config")
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 def transform(seed: int = 0) -> np.ndarray:

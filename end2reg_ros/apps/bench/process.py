@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from end2reg_ros.apps.bench import worker
 from end2reg_ros.apps.bench.input import StoredFrame
@@ -65,8 +65,7 @@ class MethodProcess:
 
     def set_up(self, case: Path) -> SetUp:
         """Load the case and the method, and warm up."""
-        found: SetUp = self._ask("set_up", self.spec, case)
-        return found
+        return cast(SetUp, self._ask("set_up", self.spec, case))
 
     def begin(self, prior: Prior, paced: bool = False) -> None:
         """A new stream that starts from a prior; ``paced``: no frame comes before its stamp says so."""
@@ -74,28 +73,23 @@ class MethodProcess:
 
     def run(self, frames: Sequence[StoredFrame]) -> list[TimedFrame]:
         """The next frames of the stream; returns when the process is quiet again."""
-        rows: list[TimedFrame] = self._ask("run", frames)
-        return rows
+        return cast(list[TimedFrame], self._ask("run", frames))
 
     def from_nothing(self, view: StoredFrame) -> TimedRegistration:
         """Register a view without any start."""
-        row: TimedRegistration = self._ask("from_nothing", view)
-        return row
+        return cast(TimedRegistration, self._ask("from_nothing", view))
 
     def follow(self, frame: StoredFrame, T_camera_model: Array) -> TimedRegistration:
         """Register a frame as the next one of a track that was last at this pose."""
-        row: TimedRegistration = self._ask("follow", frame, T_camera_model)
-        return row
+        return cast(TimedRegistration, self._ask("follow", frame, T_camera_model))
 
     def memory(self) -> Memory:
         """Resident memory of the process."""
-        found: Memory = self._ask("memory")
-        return found
+        return cast(Memory, self._ask("memory"))
 
     def network_parts(self, frame: StoredFrame, repeats: int) -> dict[str, float]:
         """Part of a network's pass -> median milliseconds; empty without a network."""
-        parts: dict[str, float] = self._ask("network_parts", frame, repeats)
-        return parts
+        return cast(dict[str, float], self._ask("network_parts", frame, repeats))
 
     def close(self) -> None:
         """End the process."""

@@ -22,6 +22,7 @@ from end2reg_ros.evaluation.plot_style import (
     styled,
 )
 from end2reg_ros.evaluation.statistics import signed_rank
+from end2reg_ros.evaluation.tables import finite
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Figures:
 
     def document(self) -> dict[str, float | int | None]:
         """For JSON: None for what is infinite."""
-        return {n: v if math.isfinite(v) else None for n, v in asdict(self).items()}
+        return dict(finite(asdict(self)))
 
 
 def figures(errors_mm: Sequence[float]) -> Figures:
@@ -81,15 +82,10 @@ def comparison(before_mm: Sequence[float], after_mm: Sequence[float]) -> dict[st
         "after": after.document(),
         "before_text": before.text(),
         "after_text": after.text(),
-        "wilcoxon": {
-            "pairs": test.pairs,
-            "p": test.p,
-            "effect": _finite(test.effect),
-            "text": test.text(),
-        },
+        "wilcoxon": finite({"pairs": test.pairs, "p": test.p, "effect": test.effect, "text": test.text()}),
         "not_worse": not_worse(before, after),
-        "before_mm": [_finite(v) for v in before_mm],
-        "after_mm": [_finite(v) for v in after_mm],
+        "before_mm": finite(list(before_mm)),
+        "after_mm": finite(list(after_mm)),
     }
 
 
@@ -119,10 +115,6 @@ def draw(path: Path, name: str, before_mm: Sequence[float], after_mm: Sequence[f
     axes.set_title(f"{name}: {len(before_mm)} simulated views never trained on")
     axes.legend(loc="lower right")
     save_png(figure, path)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _mm(value: float) -> str:

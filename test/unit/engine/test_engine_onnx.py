@@ -23,6 +23,7 @@ from engine_setup import (
     bundle,
     engine,
     model,
+    refusal,
     saying,
     scenes,
     surface,
@@ -44,21 +45,13 @@ from end2reg_ros.engine.onnx_session import make_session, providers
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine, MaskChoice, ScenePyramids
 from end2reg_ros.engine.weights_file import read_weights
-from end2reg_ros.errors import End2RegError, EngineError, WeightsError
+from end2reg_ros.errors import WeightsError
 
 pytestmark = pytest.mark.timeout(400)
 
 FASTEST = "ONNX Runtime is the fastest on the CPU"
 TORCH = importlib.util.find_spec("torch") is not None
 ENGINES = ["onnxruntime", pytest.param("torch", marks=pytest.mark.torch)]
-
-
-def refusal(action: Callable[[], object], kind: type[End2RegError] = EngineError) -> str:
-    """The one line that something is refused with."""
-    with pytest.raises(kind) as caught:
-        action()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def needs_torch(name: str) -> None:

@@ -21,6 +21,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is absent: run 'make setu
 
 import engine_setup
 import posed_spine
+from engine_setup import refusal
 from fake_polygraphy import MARK, CudaError, fake_trt, install
 
 from end2reg_ros.cache import seal
@@ -61,14 +62,6 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     return install(monkeypatch)
-
-
-def refusal(action: Any, kind: type[Exception] = EngineError) -> str:
-    """The one line that something is refused with."""
-    with pytest.raises(kind) as caught:
-        action()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # What is there, and what is asked for

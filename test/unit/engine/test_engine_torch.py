@@ -17,13 +17,13 @@ from end2reg_ros import profile as profiles  # noqa: E402
 from end2reg_ros.cloud.pyramid import PyramidSpec, build_pyramid  # noqa: E402
 from end2reg_ros.cloud.view_grid import CHANNELS, COLUMNS, ROWS  # noqa: E402
 from end2reg_ros.engine.torch_engine import TorchEngine  # noqa: E402
-from end2reg_ros.engine.torch_weights import Weights, WeightsError, load_weights, profile_hash, save_weights  # noqa: E402
+from end2reg_ros.engine.torch_weights import Weights, load_weights, save_weights  # noqa: E402
 from end2reg_ros.engine.types import MaskChoice, ScenePyramids  # noqa: E402
-from end2reg_ros.errors import EngineError  # noqa: E402
+from end2reg_ros.errors import EngineError, WeightsError  # noqa: E402
 from end2reg_ros.network.model import End2Reg, parameter_count  # noqa: E402
 from end2reg_ros.network.region_net import OUTPUTS, RegionNet  # noqa: E402
 from end2reg_ros.network.tables import cloud_tables, scene_tables_of  # noqa: E402
-from end2reg_ros.profile import Profile  # noqa: E402
+from end2reg_ros.profile import Profile, profile_hash  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 

@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 
 from end2reg_ros import se3
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import RegistrationError
 from end2reg_ros.evaluation.metrics import Pose, Targets, pose_errors, targets_from_case
 from end2reg_ros.registration import Registrar, create_registrar
 from end2reg_ros.registration.kiss import KissMatcherIcpRegistrar, in_package_units, is_surface
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,6 @@ from benchmarks.paper.sweeps import (
     run_sweeps,
     sweep_document,
 )
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.types import Cloud
 from end2reg_ros.errors import End2RegError
@@ -38,11 +36,6 @@ class PriorBack(StandInRegistrar):
     def register(self, cloud: Cloud, prior: Prior | None) -> Registration:
         assert prior is not None and len(cloud.points) > 10_000
         return Registration(prior.T_camera_model, True, "ok", "", Quality(), np.eye(6), "prior", "")
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 @pytest.fixture(scope="module")

@@ -20,16 +20,10 @@ from safetensors.torch import save_file  # noqa: E402
 from training_shards import know_tiny  # noqa: E402
 
 from end2reg_ros import profile as profiles  # noqa: E402
-from end2reg_ros.engine.torch_weights import (  # noqa: E402
-    WeightsError,
-    build_network,
-    load_weights,
-    profile_hash,
-    save_weights,
-    tensors_hash,
-)
+from end2reg_ros.engine.torch_weights import build_network, load_weights, save_weights, tensors_hash  # noqa: E402
+from end2reg_ros.errors import WeightsError  # noqa: E402
 from end2reg_ros.network.model import End2Reg  # noqa: E402
-from end2reg_ros.profile import paper, realtime  # noqa: E402
+from end2reg_ros.profile import paper, profile_hash, realtime  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

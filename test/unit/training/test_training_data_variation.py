@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from end2reg_ros.case import load_case
-from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.meshes import signed_volume
 from end2reg_ros.case.model import Case, Mesh
 from end2reg_ros.case.raycast import signed_distance
@@ -21,11 +19,6 @@ from end2reg_ros.training.data.variation import VariationSettings, moved_vertebr
 
 ALL = VariationSettings(mirror_share=1.0, mix_share=1.0, fewer_share=0.0, plain_share=0.0)
 STILL = VariationSettings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return load_case(bundled_case_path())
 
 
 @pytest.fixture(scope="module")
