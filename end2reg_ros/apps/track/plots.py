@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,7 @@ def draw_track(records: Sequence[FrameRecord]) -> Any:
     heights = [0.4 + 0.2 * len(reasons), 1.5, 0.9, 0.9, 0.3 + 0.17 * max(len(levels), 1)]
     figure, panels = tall_figure([*heights[:4], *([0.9] if apart else []), heights[4]])
     _draw_reasons(panels[0], records, reasons)
-    _draw_shares(panels[1], records)
-    _draw_residual(panels[2], records)
+    _draw_quality(panels[1:3], records)
     _draw_stddev(panels[3], records)
     if apart:
         _draw_network(panels[4], records, apart)
@@ -141,31 +140,30 @@ def _draw_reasons(axes: Any, records: Sequence[FrameRecord], reasons: list[str])
     axes.set_title("reason of every frame (frames), in the colour of the state", fontsize=9, loc="left")
 
 
-def _draw_shares(axes: Any, records: Sequence[FrameRecord]) -> None:
-    t, found = _fits(records)
-    gap = gap_s(records)
+def _draw_lines(
+    axes: Any, records: Sequence[FrameRecord], t: Array, lines: Mapping[str, tuple[str, Array]], label: str
+) -> None:
+    """Label -> colour and values (N,) at seconds ``t`` (N,), over the state; from zero."""
     shade(axes, records)
-    for k, (name, share) in enumerate(SHARES.items()):
-        values = np.array([share(quality) for quality in found])
-        axes.plot(*broken_line(t, values, gap), color=f"C{k}", linewidth=1.2, label=name)
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_ylabel("share")
+    for name, (colour, values) in lines.items():
+        axes.plot(*broken_line(t, values, gap_s(records)), color=colour, linewidth=1.2, label=name)
+    from_zero(axes, *(values for _, values in lines.values()))
+    axes.set_ylabel(label)
     legend_beside(axes)
 
 
-def _draw_residual(axes: Any, records: Sequence[FrameRecord]) -> None:
+def _draw_quality(panels: Sequence[Any], records: Sequence[FrameRecord]) -> None:
+    """Shares and residual of every fit."""
     t, found = _fits(records)
-    shade(axes, records)
-    values = np.array([1000 * quality.residual_rmse_m for quality in found])
-    axes.plot(
-        *broken_line(t, values, gap_s(records)),
-        color=INK,
-        linewidth=1.2,
-        label="rmse of the inliers\n(no accuracy)",
-    )
-    from_zero(axes, values)
-    axes.set_ylabel("residual, mm")
-    legend_beside(axes)
+    shares = {
+        name: (f"C{k}", np.array([share(quality) for quality in found]))
+        for k, (name, share) in enumerate(SHARES.items())
+    }
+    _draw_lines(panels[0], records, t, shares, "share")
+    panels[0].set_ylim(-0.02, 1.02)
+    residual = np.array([1000 * quality.residual_rmse_m for quality in found])
+    named = {"rmse of the inliers\n(no accuracy)": (INK, residual)}
+    _draw_lines(panels[1], records, t, named, "residual, mm")
 
 
 def _draw_stddev(axes: Any, records: Sequence[FrameRecord]) -> None:
@@ -174,12 +172,8 @@ def _draw_stddev(axes: Any, records: Sequence[FrameRecord]) -> None:
     t = seconds_of([r.stamp_ns for r in shown], records)
     position = np.array([1000 * r.stddevs[0] for r in shown if r.stddevs])
     rotation = np.array([float(np.degrees(r.stddevs[1])) for r in shown if r.stddevs])
-    shade(axes, records)
-    for values, colour, name in ((position, "C0", "position, mm"), (rotation, "C1", "rotation, deg")):
-        axes.plot(*broken_line(t, values, gap_s(records)), color=colour, linewidth=1.2, label=name)
-    from_zero(axes, position, rotation)
-    axes.set_ylabel("stddev,\nmid-spine")
-    legend_beside(axes)
+    lines = {"position, mm": ("C0", position), "rotation, deg": ("C1", rotation)}
+    _draw_lines(axes, records, t, lines, "stddev,\nmid-spine")
 
 
 def _draw_held(axes: Any, records: Sequence[FrameRecord], levels: list[str]) -> None:
