@@ -30,13 +30,12 @@ from end2reg_ros.engine.onnx_files import OnnxBundle, OnnxGraph
 from end2reg_ros.engine.options import EngineOptions
 from end2reg_ros.engine.types import Engine
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.host import environment, package_versions
+from end2reg_ros.evaluation.host import environment
 from end2reg_ros.evaluation.tables import NOTHING, finite, table_of
 from end2reg_ros.registration.fit.surface_build import model_surface
 from end2reg_ros.registration.network import model_side
 from end2reg_ros.registration.weights_path import choose_weights
 
-PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt")
 RESULTS = Path(__file__).resolve().parent / "results" / "parity.json"
 HALF_GRAPHS = ("scene", "scene_small")  # as engine tensorrt has them: what runs once a case stays in fp32
 
@@ -89,7 +88,7 @@ def main(options: ParityOptions) -> int:
         reports[variant.label] = verify_engine(engine, reference, side.pyramid, scenes)
         engine.close()
     document = {
-        "environment": environment() | {"packages": package_versions(PACKAGES)},
+        "environment": environment(),
         "case": {"name": case.name, "hash": case.hash},
         "reference": reference.info.document(),
         "scenes": {"random": options.scenes, "degenerate": len(scenes) - options.scenes, "seed": options.seed},

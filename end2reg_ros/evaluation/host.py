@@ -8,26 +8,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_VERSIONS = ("numpy", "scipy", "open3d", "small_gicp")
-
-#: Packages that decide about the figures of a run of the nodes.
-NODE_PACKAGES = (
-    "numpy",
-    "scipy",
-    "open3d",
-    "small-gicp",
-    "onnxruntime",
-    "tensorrt",
-    "torch",
-    "rclpy",
-    "ros-jazzy-rclpy",
-    "ros-jazzy-rmw-fastrtps-cpp",
-)
+#: Packages that decide about poses and times.
+PACKAGES = (
+    "numpy", "scipy", "open3d", "small-gicp", "kiss-matcher", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch",
+    "rclpy", "ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp",
+)  # fmt: skip
 
 
 def processor() -> str:
@@ -53,24 +43,15 @@ def machine() -> str:
     return f"{processor()}, {cores()} cores, {system()}"
 
 
-def package_versions(packages: Sequence[str]) -> dict[str, str]:
-    """Package -> version of those that are installed."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def versions() -> dict[str, str]:
-    """Name -> version of all that decides about a run of the nodes: this package, Python, libraries, ROS 2."""
+    """Name -> version of all that decides about a result: this package, Python, the packages that are installed, ROS 2."""
     from end2reg_ros import __version__
 
-    ros = {"ROS 2": os.environ["ROS_DISTRO"]} if "ROS_DISTRO" in os.environ else {}
-    own = {"end2reg_ros": __version__, "Python": platform.python_version()}
-    return own | package_versions(NODE_PACKAGES) | ros
+    found = {"end2reg_ros": __version__, "Python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found | ({"ROS 2": os.environ["ROS_DISTRO"]} if "ROS_DISTRO" in os.environ else {})
 
 
 def command() -> str:
@@ -82,17 +63,7 @@ def command() -> str:
 
 def environment() -> dict[str, Any]:
     """Machine and versions that a result was made with."""
-    from end2reg_ros import __version__
-
-    found = package_versions(_VERSIONS)
-    versions = {name: found.get(name, "unknown") for name in _VERSIONS}
-    versions = {"end2reg_ros": __version__, "python": platform.python_version(), **versions}
-    return {
-        "system": system(),
-        "processor": processor(),
-        "cpus": cores(),
-        "versions": versions,
-    }
+    return {"system": system(), "processor": processor(), "cpus": cores(), "versions": versions()}
 
 
 def gpu_memory_mb() -> float | None:

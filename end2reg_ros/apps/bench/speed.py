@@ -34,7 +34,6 @@ PUBLISH = {
     "ms": 0.0,
     "why": "taken as 0: nothing is published without ROS; `end2reg bench demo` measures the node with it",
 }
-PACKAGES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "kiss-matcher")
 
 
 @dataclass(frozen=True)
@@ -236,10 +235,8 @@ def document(
 ) -> dict[str, Any]:
     """The whole document."""
     stream, sensor = streams[0], settings.plan.sensor
-    about = host.environment()
-    about["versions"] |= host.package_versions(PACKAGES)
     plain = {
-        "environment": {**about, "load_average": list(load), "gpu": host.gpu_name()},
+        "environment": {**host.environment(), "load_average": list(load), "gpu": host.gpu_name()},
         "case": {"name": case.name, "hash": case.hash, "levels": list(case.levels)},
         "input": {
             "image": f"{sensor.width}x{sensor.height}",
