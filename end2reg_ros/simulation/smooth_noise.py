@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+TERMS = 16  # plane waves of a field in space
+
 
 def at_points(
     points: NDArray[np.floating],
     wavelength_m: float,
     rng: np.random.Generator,
     origin: NDArray[np.floating] | None = None,
-    terms: int = 16,
 ) -> NDArray[np.float32]:
     """A smooth random field of mean 0 and variance 1 at points, by a sum of random plane waves.
 
@@ -26,16 +27,16 @@ def at_points(
         (N,) float32.
     """
     dimension = points.shape[1]
-    directions = rng.normal(size=(terms, dimension))
+    directions = rng.normal(size=(TERMS, dimension))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    waves = directions * (2 * np.pi / (wavelength_m * rng.uniform(0.7, 1.6, size=(terms, 1))))
+    waves = directions * (2 * np.pi / (wavelength_m * rng.uniform(0.7, 1.6, size=(TERMS, 1))))
     # Far coordinates (CT scanners put patients near -1 m) would cost float32 phase: work about a near origin.
     local = (points - (points.mean(axis=0) if origin is None else origin)).astype(np.float32)
     field = np.zeros(len(points), np.float32)
-    phases = rng.uniform(0, 2 * np.pi, terms).astype(np.float32)
+    phases = rng.uniform(0, 2 * np.pi, TERMS).astype(np.float32)
     for wave, phase in zip(waves.astype(np.float32), phases, strict=True):
         field += np.cos(local @ wave + phase)
-    return np.asarray(field * np.float32(np.sqrt(2.0 / terms)))
+    return np.asarray(field * np.float32(np.sqrt(2.0 / TERMS)))
 
 
 def image(shape: tuple[int, int], radius_px: float, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -9,9 +9,9 @@ from end2reg_ros.simulation.anatomy.fields import FAR_MM, Array, Field, Grid
 
 Triangles = NDArray[np.int32]
 
-FOLD_DEG = (
-    50.0  # a triangle over the sharpest edge turns less: what turns more is a flap that decimation left
-)
+# A triangle over the sharpest edge turns less: what turns more is a flap that decimation left.
+FOLD_DEG = 50.0
+IRON_ROUNDS = 20  # at most
 
 
 def closed_surface(field: Field, grid: Grid, triangles: int) -> tuple[Array, Triangles]:
@@ -43,14 +43,14 @@ def closed_surface(field: Field, grid: Grid, triangles: int) -> tuple[Array, Tri
     return iron_folds(np.asarray(mesh.vertices).copy(), kept, field, grid), kept
 
 
-def iron_folds(vertices: Array, triangles: Triangles, field: Field, grid: Grid, rounds: int = 20) -> Array:
+def iron_folds(vertices: Array, triangles: Triangles, field: Field, grid: Grid) -> Array:
     """Vertices (V, 3) moved so that every triangle faces the way the field grows, within ``FOLD_DEG`` degrees.
 
     Decimation now and then turns a triangle of a flat region over: harmless to distances, but a scar to normals. The
     few vertices concerned go to the mean of their neighbours and back to the zero level.
     """
     corners = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    for _ in range(rounds):
+    for _ in range(IRON_ROUNDS):
         a, b, c = (vertices[triangles[:, k]] for k in range(3))
         normals = np.cross(b - a, c - a)
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)

@@ -111,19 +111,16 @@ def _beside_steps(depth: NDArray[np.float32], step_m: float) -> NDArray[np.bool_
     return beside
 
 
-def stereo_shadow(
-    depth: NDArray[np.float32], focal_baseline: float, slack_px: float = 0.5
-) -> NDArray[np.bool_]:
+def stereo_shadow(depth: NDArray[np.float32], focal_baseline: float) -> NDArray[np.bool_]:
     """(H, W) pixels of the left eye that the right eye, a baseline to the right, cannot see.
 
-    A pixel u lands at u - d(u) in the right image (d = f B / z). It is hidden when a pixel further right lands no
-    further right than it: that one is nearer and stands before it.
+    A pixel u lands at u - d(u) in the right image (d = f B / z). It is hidden when a pixel further right lands more than
+    half a pixel to the left of it: that one is nearer and stands before it. Surfaces that only just fold over stay visible.
 
     Args:
         depth: (H, W) metres, inf where nothing is.
         focal_baseline: focal length in pixels times baseline in metres.
-        slack_px: surfaces that only just fold over stay visible.
     """
     landing = np.arange(depth.shape[1], dtype=np.float32) - np.float32(focal_baseline) / depth
     nearest = np.minimum.accumulate(landing[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(nearest + np.float32(slack_px) < landing)
+    return np.asarray(nearest + np.float32(0.5) < landing)

@@ -16,6 +16,8 @@ from end2reg_ros.simulation.field.surfaces import Array
 
 POSTERIOR_BAND_M = 0.012  # what lies this close behind the most posterior point counts as the spinous tip
 
+SPACING_M, MARGIN_M = 0.001, 0.03  # of the grid; beyond the bone
+
 
 @dataclass(frozen=True)
 class LevelSpan:
@@ -60,22 +62,22 @@ class BoneMap:
         return np.interp(z, knots, np.asarray(values)[order])
 
 
-def build_bone_map(case: Case, spacing_m: float = 0.001, margin_m: float = 0.03) -> BoneMap:
+def build_bone_map(case: Case) -> BoneMap:
     """Look at a case's bone from posterior, along +y, by ray casting."""
     from scipy.ndimage import gaussian_filter
 
     bounds = np.stack([f([v.mesh.vertices.min(0), v.mesh.vertices.max(0)], axis=0)
                        for f in (np.min, np.max) for v in case.vertebrae])  # fmt: skip
     low, high = bounds.min(axis=0), bounds.max(axis=0)
-    x = np.arange(low[0] - margin_m, high[0] + margin_m, spacing_m)
-    z = np.arange(low[2] - margin_m, high[2] + margin_m, spacing_m)
+    x = np.arange(low[0] - MARGIN_M, high[0] + MARGIN_M, SPACING_M)
+    z = np.arange(low[2] - MARGIN_M, high[2] + MARGIN_M, SPACING_M)
     height = _posterior_height([v.mesh for v in case.vertebrae], x, z, low[1] - 0.01)
     spans = tuple(_span(v) for v in case.vertebrae)
-    laminae = _laminar_surface(height, spacing_m)
+    laminae = _laminar_surface(height, SPACING_M)
     # Above the first and below the last lamina only vertebral bodies are seen, far deeper: hold the last good row.
     last, first = min(s.z_low for s in spans) + 0.014, max(s.z_high for s in spans) - 0.02
     rows = np.clip(np.arange(len(z)), np.searchsorted(z, last), np.searchsorted(z, max(first, last)))
-    laminae = gaussian_filter(laminae[rows], 0.005 / spacing_m, mode="nearest")
+    laminae = gaussian_filter(laminae[rows], 0.005 / SPACING_M, mode="nearest")
     return BoneMap(x, z, height, laminae, spans)
 
 

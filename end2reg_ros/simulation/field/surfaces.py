@@ -103,7 +103,7 @@ def tube(path: Array, radii: Array, sides: int = 14) -> tuple[Array, NDArray[np.
     return vertices, np.concatenate([w.reshape(-1, 3) for w in wall] + caps).astype(np.int32)
 
 
-def capsule(start: Array, end: Array, radius: float, sides: int = 14) -> tuple[Array, NDArray[np.int32]]:
+def capsule(start: Array, end: Array, radius: float) -> tuple[Array, NDArray[np.int32]]:
     """A rod with round ends from ``start`` to ``end`` (3,), metres."""
     axis = (end - start) / np.linalg.norm(end - start)
     caps = np.array([0.99, 0.8, 0.5, 0.2])
@@ -111,13 +111,13 @@ def capsule(start: Array, end: Array, radius: float, sides: int = 14) -> tuple[A
     along = np.concatenate([along, along[-1] + radius * caps[::-1]])
     ring = radius * np.sqrt(1 - caps**2)
     radii = np.concatenate([ring, [radius, radius], ring[::-1]])
-    return tube(start + along[:, None] * axis, radii, sides)
+    return tube(start + along[:, None] * axis, radii)
 
 
-def ellipsoid(centre: Array, axes: Array, rings: int = 14) -> tuple[Array, NDArray[np.int32]]:
+def ellipsoid(centre: Array, axes: Array) -> tuple[Array, NDArray[np.int32]]:
     """An ellipsoid; ``axes`` (3, 3) rows are its half axes in metres."""
-    along = np.cos(np.linspace(np.pi - 0.05, 0.05, rings))
-    unit, triangles = tube(np.stack([along, 0 * along, 0 * along], 1), np.sqrt(1 - along**2), sides=2 * rings)
+    along = np.cos(np.linspace(np.pi - 0.05, 0.05, 14))
+    unit, triangles = tube(np.stack([along, 0 * along, 0 * along], 1), np.sqrt(1 - along**2), sides=28)
     return centre + unit @ axes, triangles
 
 
