@@ -8,31 +8,28 @@ The first `--settle` seconds do not count. Exit code 0: no fault, no wrong pose;
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
 from benchmarks.camera_rate.figures import problems, rate_figures, targets_met
-from benchmarks.camera_rate.render import playback_of, recipe_of
+from benchmarks.camera_rate.render import WORK, playback_of, recipe_of, show_progress
 from benchmarks.camera_rate.run import RateRecord, RateSettings, run_at_rate
 from benchmarks.camera_rate.stream import Playback
+from benchmarks.documents import made_with, write_document
 from end2reg_ros.apps.demo.run import check_installation
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.model import Case
 from end2reg_ros.case.store import load_case
 from end2reg_ros.errors import End2RegError
-from end2reg_ros.evaluation.host import command, machine, versions
 from end2reg_ros.evaluation.rows import LevelTargets
 from end2reg_ros.evaluation.tables import markdown_table, number, percent
 
 SENSORS = {"640x480": "d435", "1280x720": "d435_720p"}
-WORK = Path(tempfile.gettempdir()) / "end2reg_rate"
 
 
 @dataclass(frozen=True)
@@ -120,14 +117,8 @@ def main(options: Rate) -> int:
     """Measure all; 1 when a run was not good."""
     check_installation()
     case = load_case(options.case or bundled_case_path())
-    document: dict[str, Any] = {
-        "command": command(),
-        "case": {"name": case.name, "hash": case.hash},
-        "settings": {k: v for k, v in asdict(options).items() if k not in ("case", "work", "out")},
-        "machine": machine(),
-        "versions": versions(),
-        "runs": [],
-    }
+    runs: list[dict[str, Any]] = []
+    about = made_with(case, options)
     for size in options.sizes:
         recipe = recipe_of(case, options.events, options.seconds, options.seed, SENSORS[size])
         stream, playback = playback_of(case, recipe, options.work, show_progress)
@@ -140,17 +131,10 @@ def main(options: Rate) -> int:
                     result = measure(settings, size, case, playback)
                 except End2RegError as fault:
                     result = failed(method, size, rate, fault)
-                document["runs"].append(result)
-                options.out.parent.mkdir(parents=True, exist_ok=True)
-                options.out.write_text(json.dumps(document, indent=2) + "\n")
-    print(table(document["runs"]))
-    return 0 if all(run["good"] for run in document["runs"]) else 1
-
-
-def show_progress(done: int, total: int) -> None:
-    """Rendering takes a minute."""
-    if done % 30 == 0 or done == total:
-        print(f"rendered {done} of {total}", file=sys.stderr, flush=True)
+                runs.append(result)
+                write_document(options.out, {**about, "runs": runs})
+    print(table(runs))
+    return 0 if all(run["good"] for run in runs) else 1
 
 
 HEADS = (

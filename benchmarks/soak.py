@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,18 +23,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import tyro
 
-from benchmarks.camera_rate.render import playback_of, recipe_of
+from benchmarks.camera_rate.render import WORK, playback_of, recipe_of, show_progress
+from benchmarks.documents import made_with, write_document
 from benchmarks.soak_study.feed import Course
 from benchmarks.soak_study.record import Sample, figures
 from benchmarks.soak_study.run import Soak
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.store import load_case
-from end2reg_ros.evaluation.host import command, machine, versions
 from end2reg_ros.names import CAMERA_FRAME
 from end2reg_ros.ros.settings import TrackerParameters
 from end2reg_ros.runtime.memory import keep_freed_memory
-
-WORK = Path(tempfile.gettempdir()) / "end2reg_rate"
 
 
 @dataclass(frozen=True)
@@ -91,36 +88,24 @@ def main(options: SoakOptions) -> int:
         expected_frame=CAMERA_FRAME,
     )
     course = Course(options.clouds, recipe.rate_hz, options.event_every, options.full_every)
-    load = os.getloadavg()[0]
+    about = made_with(case, options)
     soak = Soak(case, playback, parameters, course)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: soak.stop())
     record = soak.run(options.sample_every, options.warm, show_sample)
     document = {
-        "command": command(),
-        "case": {"name": case.name, "hash": case.hash},
-        "settings": {k: v for k, v in asdict(options).items() if k not in ("case", "work", "out")},
+        **about,
         "engine": soak.registrar.engine,
         "sequence": {
             **asdict(recipe),
             "sha256": playback.sha256,
             "points_of_first": playback.frames[0].points,
         },
-        "machine": machine(),
-        "load_average_before": load,
-        "versions": versions(),
         **figures(record, options.warm),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=2) + "\n")
+    write_document(options.out, document)
     print(summary(document))
     return 0 if document["good"] else 1
-
-
-def show_progress(done: int, total: int) -> None:
-    """Rendering takes a minute."""
-    if done % 60 == 0 or done == total:
-        print(f"rendered {done} of {total}", file=sys.stderr, flush=True)
 
 
 def show_sample(sample: Sample) -> None:

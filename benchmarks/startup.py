@@ -8,10 +8,8 @@ camera, for the memory at work. Exit code 1 when a start with the case kept take
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shlex
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ from typing import Any
 import psutil
 import tyro
 
+from benchmarks.documents import made_with, write_document
 from end2reg_ros.apps.demo.processes import (
     Child,
     DemoError,
@@ -36,8 +35,7 @@ from end2reg_ros.apps.demo.run import Watcher, check_installation, run_nodes
 from end2reg_ros.apps.demo.settings import DemoSettings, Method
 from end2reg_ros.case.bundled import bundled_case_path
 from end2reg_ros.case.store import load_case
-from end2reg_ros.evaluation.host import machine, versions
-from end2reg_ros.evaluation.tables import markdown_table, number
+from end2reg_ros.evaluation.tables import number, table_of
 from end2reg_ros.reasons import Reason
 
 RESULTS = Path(__file__).resolve().parent / "results" / "startup.json"
@@ -189,39 +187,29 @@ def summary(found: list[StartTimes]) -> list[dict[str, Any]]:
     rows = []
     for method, kind in dict.fromkeys((s.method, s.kind) for s in found):
         mine = [s for s in found if (s.method, s.kind) == (method, kind)]
-        row: dict[str, Any] = {"method": method, "kind": kind, "runs": len(mine)}
-        row |= {
-            "load": median(s.load for s in mine),
-            "active_s": median(s.active_s for s in mine),
-            "heard_s": median(s.heard_s for s in mine),
-            "cpu_s": median(s.cpu_s for s in mine),
-        }
-        row |= {
-            "active_least_s": min(s.active_s for s in mine),
-            "active_most_s": max(s.active_s for s in mine),
-        }
-        rows.append(row | {f"{name}_mb": median(s.memory_mb[name] for s in mine) for name in MEMORY})
+        medians = {n: median(getattr(s, n) for s in mine) for n in ("load", "active_s", "heard_s", "cpu_s")}
+        active = [s.active_s for s in mine]
+        memory = {f"{name}_mb": median(s.memory_mb[name] for s in mine) for name in MEMORY}
+        most = {"active_least_s": min(active), "active_most_s": max(active)}
+        rows.append({"method": method, "kind": kind, "runs": len(mine), **medians, **most, **memory})
     return rows
 
 
 def table(rows: list[dict[str, Any]], work: list[dict[str, Any]]) -> str:
     """Markdown: one row a method and kind, one line a method at work."""
-    heads = ["method", "start", "active after s, median (least, most)", "heard", "CPU s", "MB", "own / files / shared",
-             "highest", "load"]  # fmt: skip
-    body = [
+    lines = table_of(
         [
-            r["method"],
-            r["kind"],
-            f"{r['active_s']:.2f} ({r['active_least_s']:.2f}, {r['active_most_s']:.2f})",
-            *(number(r[name]) for name in ("heard_s", "cpu_s")),
-            number(r["rss_mb"], 0),
-            " / ".join(number(r[f"{part}_mb"], 0) for part in ("own", "files", "shared")),
-            number(r["highest_mb"], 0),
-            number(r["load"], 1),
+            {
+                "method": r["method"], "start": r["kind"],
+                "active after s, median (least, most)":
+                    f"{r['active_s']:.2f} ({r['active_least_s']:.2f}, {r['active_most_s']:.2f})",
+                "heard": number(r["heard_s"]), "CPU s": number(r["cpu_s"]), "MB": number(r["rss_mb"], 0),
+                "own / files / shared": " / ".join(number(r[f"{part}_mb"], 0) for part in ("own", "files", "shared")),
+                "highest": number(r["highest_mb"], 0), "load": number(r["load"], 1),
+            }
+            for r in rows
         ]
-        for r in rows
-    ]
-    lines = markdown_table(heads, body)
+    )  # fmt: skip
     for w in work:
         seen = "; ".join(w["faults"]) or f"{w['rss_mb']:.0f} MB, {w['poses']} poses"
         lines.append(f"\n{w['method']}, {w['seconds']:g} s at work: {seen}")
@@ -232,6 +220,7 @@ def main(options: Startup) -> int:
     """Measure; see the module's text for the exit code."""
     check_installation()
     case = load_case(options.case or bundled_case_path())
+    about = made_with(case, options)
     with tempfile.TemporaryDirectory(prefix="end2reg_startup_") as place:
         logs = Path(place) / "logs"
         logs.mkdir()
@@ -240,20 +229,13 @@ def main(options: Startup) -> int:
         last = options.runs - 1
         work = [at_work(m, case.path, logs, options.stream, kept(logs, m, last)) for m in methods]
     rows = summary(found)
-    program = ["python", "benchmarks/startup.py", "--methods", *options.methods]
-    program += ["--runs", str(options.runs), "--stream", f"{options.stream:g}"]
     document = {
-        "command": shlex.join(program),
-        "case": {"name": case.name, "hash": case.hash},
-        "machine": machine(),
-        "load_average": os.getloadavg()[0],
-        "versions": versions(),
+        **about,
         "summary": rows,
         "at_work": work,
         "starts": [asdict(start) for start in found],
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=2) + "\n")
+    write_document(options.out, document)
     print(table(rows, work))
     slow = any(r["kind"] == KEPT and r["active_s"] > LIMIT_S for r in rows)
     return int(slow or any(r["rss_mb"] is None or r["rss_mb"] > LIMIT_MB for r in [*rows, *work]))

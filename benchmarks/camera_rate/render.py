@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from end2reg_ros.simulation.motion import SCENARIOS, Pass
 from end2reg_ros.simulation.picks import PICK_RMS_M, picked_prior
 from end2reg_ros.simulation.sequence import SequenceSettings, SimulatedSequence
 
+WORK = Path(tempfile.gettempdir()) / "end2reg_rate"  # unless another folder is asked for
 CALM = "calm"
 # Breathing, drift and vibration until the camera of "leave" turns away at 6 s, and one hand over a part of the spine.
 CALM_SCENARIO, CALM_SECONDS = "leave", 5.5
@@ -30,6 +33,12 @@ CALM_HAND = Pass("hand_suction", 1.5, 4.5, over_m=(-0.01, -0.05), above_m=0.006,
 
 def quiet(done: int, total: int) -> None:
     """Tells nobody."""
+
+
+def show_progress(done: int, total: int) -> None:
+    """Rendering takes a minute."""
+    if done % 30 == 0 or done == total:
+        print(f"rendered {done} of {total}", file=sys.stderr, flush=True)
 
 
 def recipe_of(case: Case, events: str, seconds: float, seed: int, sensor: str, pixel_step: int = 1) -> Recipe:
