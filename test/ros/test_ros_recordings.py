@@ -17,7 +17,12 @@ from end2reg_ros.reasons import Origin, Reason
 pytestmark = [pytest.mark.ros, pytest.mark.shared]
 
 TRACKER = "end2reg_ros.ros.tracker_main"
-FIT_REASONS = {str(reason) for reason in Reason if reason.origin is Origin.FIT}
+# Of a cloud with which no fit was attempted.
+NOT_TRIED = {
+    Reason.NO_PRIOR,
+    Reason.PRIOR_REFUSED,
+    *(r for r in Reason if r.origin in (Origin.NODE, Origin.CLOUD)),
+}
 DEPTH = "/device_0/sensor_0/Depth_0/image/data"
 INFO = "/device_0/sensor_0/Depth_0/info/camera_info"
 
@@ -106,8 +111,9 @@ def advance(message: Any) -> None:
 
 def refused_fits(statuses: list[Any]) -> int:
     """Clouds that were registered from a start and whose fit was refused; each tells a reason, none tells figures."""
-    tried = [s for s in statuses if s.reason_code in FIT_REASONS]
+    tried = [s for s in statuses if s.reason_code not in NOT_TRIED]
     for s in tried:
+        assert s.reason_code not in ("", "ok", "confirming"), s.reason_code
         assert s.reason
         assert s.state_name == "SEARCHING"
         assert math.isnan(s.inlier_ratio) and math.isnan(s.position_stddev)
