@@ -28,7 +28,7 @@ from end2reg_ros.evaluation.metrics import WRONG_MM, Pose, Targets, pose_errors,
 from end2reg_ros.evaluation.scenes import true_pose
 from end2reg_ros.evaluation.spread import Spread, spread
 from end2reg_ros.evaluation.statistics import SignedRank, signed_rank
-from end2reg_ros.evaluation.tables import finite, markdown_table, number, percent
+from end2reg_ros.evaluation.tables import NOTHING, finite, number, percent, table_of
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.end2reg import End2RegRegistrar
 from end2reg_ros.registration.find.network_search import MaskMode as SourceMode
@@ -208,15 +208,17 @@ def _summary(mode: MaskMode, rows: Sequence[MaskRow], learned: dict[str, MaskRow
 
 def mask_table(summaries: Sequence[MaskSummary]) -> list[str]:
     """Lines of a Markdown table: median [Q1, Q3] of TRE and IoU, medians of the rest."""
-    heads = ["mask", "n", "TRE mm", "> 10 mm", "share of points", "precision", "recall", "IoU"]
-    heads += ["TRE against the learned mask"]
-    body = []
-    for s in summaries:
-        medians = [number(v.median) for v in (s.share, s.precision, s.recall)]
-        test = "–" if s.against_learned is None else _verdict(s.against_learned)
-        figures = [s.tre_mm.text(), percent(s.outliers), *medians, s.iou.text(), test]
-        body.append([s.mode, str(s.scenes), *figures])
-    return markdown_table(heads, body)
+    return table_of(
+        [
+            {
+                "mask": s.mode, "n": str(s.scenes), "TRE mm": s.tre_mm.text(), "> 10 mm": percent(s.outliers),
+                "share of points": number(s.share.median), "precision": number(s.precision.median),
+                "recall": number(s.recall.median), "IoU": s.iou.text(),
+                "TRE against the learned mask": _verdict(s.against_learned),
+            }
+            for s in summaries
+        ]
+    )  # fmt: skip
 
 
 def mask_document(rows: Sequence[MaskRow], summaries: Sequence[MaskSummary]) -> dict[str, Any]:
@@ -226,7 +228,9 @@ def mask_document(rows: Sequence[MaskRow], summaries: Sequence[MaskSummary]) -> 
     return cleaned
 
 
-def _verdict(test: SignedRank) -> str:
+def _verdict(test: SignedRank | None) -> str:
+    if test is None:
+        return NOTHING
     if test.pairs == 0:
         return "equal"
     return f"{'worse' if test.z < 0 else 'better'}: {test.text()}"
@@ -265,9 +269,8 @@ class MaskStudy:
         key = scene.case_path.resolve()
         if key not in self.registrars:
             case = load_case(key)
-            self.registrars[key] = End2RegRegistrar(
-                case, load_engine(EngineOptions("torch", choose_weights(case, self.weights).path))
-            )
+            weights = choose_weights(case, self.weights).path
+            self.registrars[key] = End2RegRegistrar(case, load_engine(EngineOptions("torch", weights)))
         return self.registrars[key]
 
     def targets(self, scene: StoredScene) -> Targets:

@@ -13,7 +13,7 @@ from benchmarks.paper.sweeps import AXES, SweepName, SweepRow
 from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.plot_style import legend_below, mark_wrong, new_figure, save_png, styled
 from end2reg_ros.evaluation.spread import Spread, spread
-from end2reg_ros.evaluation.tables import markdown_table, percent
+from end2reg_ros.evaluation.tables import percent, table_of
 
 GOOD_MM = 5.0
 
@@ -61,13 +61,16 @@ def sweep_figures(rows: Sequence[SweepRow]) -> list[SweepFigure]:
 
 def sweep_table(figures: Sequence[SweepFigure]) -> list[str]:
     """Lines of a Markdown table."""
-    heads = ["sweep", "method", "value", "measured", "n", "TRE mm", "< 5 mm", "reported", "wrong as success"]
-    body = []
-    for f in figures:
-        shares = [percent(share) for share in (f.good, f.reported, f.wrong_reported)]
-        start = [f.sweep, f.method, f"{f.value:g}", f"{f.measured:.2f}", str(f.scenes)]
-        body.append([*start, f.tre_mm.text(), *shares])
-    return markdown_table(heads, body)
+    return table_of(
+        [
+            {
+                "sweep": f.sweep, "method": f.method, "value": f"{f.value:g}", "measured": f"{f.measured:.2f}",
+                "n": str(f.scenes), "TRE mm": f.tre_mm.text(), "< 5 mm": percent(f.good),
+                "reported": percent(f.reported), "wrong as success": percent(f.wrong_reported),
+            }
+            for f in figures
+        ]
+    )  # fmt: skip
 
 
 @styled

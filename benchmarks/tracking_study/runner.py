@@ -224,11 +224,8 @@ def made_with(lines: Sequence[Line], command: Sequence[str]) -> dict[str, Any]:
     Args:
         command: words as typed; of paths only the last part is kept, the rest is somebody's machine.
     """
-    keys, codes, loads = (
-        [line["key"] for line in lines],
-        [line["code"] for line in lines],
-        [line["load"] for line in lines],
-    )
+    keys, codes = [line["key"] for line in lines], [line["code"] for line in lines]
+    loads = [line["load"] for line in lines]
     return {
         "command": " ".join(Path(word).name if "/" in word else word for word in command),
         "environment": environment(),

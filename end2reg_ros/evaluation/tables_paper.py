@@ -13,7 +13,7 @@ from end2reg_ros.evaluation.benchmark import Trial
 from end2reg_ros.evaluation.metrics import WRONG_MM
 from end2reg_ros.evaluation.spread import Spread, spread
 from end2reg_ros.evaluation.statistics import SIGNIFICANT, Comparison
-from end2reg_ros.evaluation.tables import markdown_table, number, percent, plus_minus, table_of
+from end2reg_ros.evaluation.tables import number, percent, plus_minus, table_of
 
 NOTES = (
     "TRE, RMSE, RRE and RTE: over all scenes with a pose, whatever the method says of it. RMSE: root mean square over the "
@@ -138,15 +138,18 @@ def table_2(rows: Mapping[str, Sequence[PaperRow]]) -> list[str]:
 
 def table_3(comparisons: Mapping[str, Comparison]) -> list[str]:
     """Table 3: suite -> comparison, as lines of Markdown; an asterisk marks p < 0.05, at the smaller TRE."""
-    body = []
+    rows = []
     for suite, found in comparisons.items():
         for k, name in enumerate(found.names):
             ahead = found.test.pairs > 0 and (found.test.z < 0) == (k == 0)
             star = " *" if ahead and found.test.p < SIGNIFICANT else ""
-            test = found.test.text() if k else ""
-            tre, outliers = found.tre_mm[k].text() + star, percent(found.outliers[k])
-            body.append([suite, name, str(found.scenes), tre, outliers, test])
-    return markdown_table(["suite", "training", "n", "TRE mm", "> 10 mm", "Wilcoxon signed-rank"], body)
+            rows.append(
+                {
+                    "suite": suite, "training": name, "n": str(found.scenes), "TRE mm": found.tre_mm[k].text() + star,
+                    "> 10 mm": percent(found.outliers[k]), "Wilcoxon signed-rank": found.test.text() if k else "",
+                }
+            )  # fmt: skip
+    return table_of(rows)
 
 
 def _begin(suite: str, row: PaperRow) -> dict[str, str]:
