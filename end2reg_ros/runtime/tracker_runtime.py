@@ -90,6 +90,7 @@ class TrackerRuntime:
         self._silence_is_pending = False
         self._status_is_pending = False
         self._judging_since_s: float | None = None  # the cloud in hand was taken up then
+        self._stall_told = False  # of that cloud, or of the one before while none is in hand
         self._worker: Worker[Arrival] = Worker(self._work, self._superseded, self._fault)
         self._worker.start()
 
@@ -205,23 +206,23 @@ class TrackerRuntime:
         is_out = self.reporter.report.state in PUBLISHING_STATES
         patience_s = self._watchdog.judging_patience_s() if is_out else STALLED_SEARCH_S
         waited_s = now_s - since_s
-        if waited_s <= patience_s and self.reporter.report.reason_code != Reason.STALLED:
+        if waited_s <= patience_s and not self._stall_told:
             return None
         text = f"no cloud was judged for {waited_s:.1f} s: the registration hangs, or the machine is too busy"
         return Silence(Reason.STALLED, text)
 
     def _tell_stall(self, now_s: float) -> None:
-        """In the receiving thread, in place of the working one. The tracker is left as it is: the next pose ends this."""
+        """In the receiving thread, in place of the working one. The tracker is left as it is: the next cloud ends this."""
         with (
             self._gate
         ):  # no pose goes out meanwhile, and none has since: the cloud in hand is not judged yet
             stall, last = self._stall(now_s), self.reporter.report
-            is_told = last.reason_code == Reason.STALLED
-            if stall is None or (is_told and not self.reporter.is_due(now_s)):
+            if stall is None or (self._stall_told and not self.reporter.is_due(now_s)):
                 return
             self._output.detach()
-            if not is_told:
+            if not self._stall_told:
                 self._output.warn(stall.reason_code, stall.reason)
+            self._stall_told = True
             state = State.LOST if last.state in PUBLISHING_STATES else last.state
             self.reporter.publish(
                 TrackingReport(state, stall.reason_code, stall.reason, last.frame_id, last.stamp_ns)
@@ -240,6 +241,7 @@ class TrackerRuntime:
         if not self._works:
             self._counters.drop(Reason.DISABLED if self._active else Reason.INACTIVE)
             return
+        self._stall_told = False
         self._judging_since_s = perf_counter()
         try:
             outcome = self._frames.run(arrival, self._use_prior)
@@ -255,6 +257,8 @@ class TrackerRuntime:
         assert outcome.update is not None and outcome.cloud is not None
         began_s = perf_counter()
         self._count(outcome.update, outcome.cloud, began_s)
+        if self._stall_told and outcome.update.published:
+            return  # too old to be given; the next cloud's pose ends the stall
         pose_age_ms = self._publish(outcome.update, outcome.cloud)
         if pose_age_ms is not None:
             timings_ms = outcome.timings_ms | {"publish": 1e3 * (perf_counter() - began_s)}
@@ -269,7 +273,7 @@ class TrackerRuntime:
         self._counters.drop(fault.code)
         self._watchdog.refused(fault.code, str(fault))
         self._output.warn(fault.code, str(fault))
-        if self.reporter.report.reason_code == Reason.STALLED:  # only a pose ends what was told
+        if self._stall_told:  # only a pose ends what was told
             self._lose(Silence(Reason.STALLED, self.reporter.report.reason))
         silence = self._watchdog.check(perf_counter())
         if silence is not None and silence.reason_code == fault.code:

@@ -608,7 +608,12 @@ def test_a_registration_that_hangs_is_told_without_it_and_its_pose_ends_that(ben
     bench.tick_until(lambda: len(bench.ear.statuses) > said)  # once a second, and no more often
     assert (len(bench.ear.statuses), bench.ear.last.report.reason_code) == (said + 1, "stalled")
     bench.registrar.wait_s = 0.0
-    bench.wait(lambda: bench.ear.last.report.state == State.TRACKING)
+    processed = bench.ear.last.counts.processed
+    bench.wait(lambda: bench.runtime.reporter.counters.counts.processed > processed)
+    time.sleep(0.05)
+    assert bench.ear.tf[-1] is None  # its pose comes too late to be given
+    assert bench.ear.last.report.reason_code == "stalled"
+    assert bench.send().report.state == State.TRACKING
     assert bench.ear.tf[-1] == bench.stamp_ns
     assert bench.runtime.reporter.status().history is history
     bench.send()
