@@ -7,14 +7,17 @@ landmarks or screws whose left lies on the right; a case one level off (L4 named
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from end2reg_ros.cache import Arrays, CaseEntry, digest_of_code
 from end2reg_ros.case.document import LANDMARK_NAMES
 from end2reg_ros.case.frames import vertebra_frame
 from end2reg_ros.case.levels import level_rank
@@ -27,13 +30,15 @@ from end2reg_ros.case.meshes import (
     vertex_normals,
     volume_centroid,
 )
-from end2reg_ros.case.model import Mesh
+from end2reg_ros.case.model import Case, Mesh
 from end2reg_ros.case.raycast import signed_distance
-from end2reg_ros.case.store import LevelSpec, check_size, extents_mm, read_document
+from end2reg_ros.case.store import LevelSpec, check_size, extents_mm, load_case, read_document
 from end2reg_ros.errors import CaseError
 
 Array = NDArray[np.float64]
 Severity = Literal["error", "warning"]
+
+_log = logging.getLogger(__name__)
 
 #: Width of a lumbar vertebra over its transverse processes, mm.
 LUMBAR_WIDTH_MM = (60.0, 110.0)
@@ -92,11 +97,36 @@ def validate_case(path: str | Path) -> list[Fault]:
                 f"{entry.level}: {entry.mesh} changed since the case was made (sha256 differs from case.yaml)"
             )
             faults.append(Fault("checksum", entry.level, text))
-        if level_rank(entry.level) is None:
-            text = f"{entry.level}: not an anatomical level (C1-C7, T1-T13, L1-L6, S1)"
-            faults.append(Fault("level_name", entry.level, text, "warning"))
         levels.append(LevelSpec(entry.level, mesh, entry.colour, entry.landmarks, entry.screws))
-    return faults + check_levels(levels)
+    return faults + _check_names(levels) + check_levels(levels)
+
+
+def load_valid_case(path: str | Path) -> Case:
+    """A case folder in memory, in metres, that ``validate_case`` finds no error in; its warnings go to the log.
+
+    The faults of a case are kept by its hash: they cost a second once, not at every start.
+
+    Raises:
+        CaseError: the case cannot be loaded, or has errors; the text tells the first of them and their number.
+    """
+    case = load_case(path)
+
+    def make() -> Arrays:
+        levels = [LevelSpec(v.level, v.mesh, v.colour, v.landmarks, v.screws) for v in case.vertebrae]
+        text = json.dumps([astuple(fault) for fault in _check_names(levels) + check_levels(levels)])
+        return {"faults": np.frombuffer(text.encode(), np.uint8)}
+
+    entry = CaseEntry(case.hash, "faults", {"code": digest_of_code(__file__)})
+    faults = [Fault(*fields) for fields in json.loads(entry.arrays(make)["faults"].tobytes())]
+    errors = [fault.text for fault in faults if fault.severity == "error"]
+    if errors:
+        more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
+        raise CaseError(
+            f"{path}: not a valid case: {errors[0]}{more}; `end2reg case validate {path}` tells all"
+        )
+    for fault in faults:
+        _log.warning("%s: %s", path, fault.text)
+    return case
 
 
 def has_errors(faults: list[Fault]) -> bool:
@@ -184,6 +214,15 @@ def penetration(first: Mesh, second: Mesh) -> float:
             shared = np.minimum(within[common], -signed_distance(inner, beneath[common]))
             depth = max(depth, 2.0 * float(shared.max()))
     return depth
+
+
+def _check_names(levels: Sequence[LevelSpec]) -> list[Fault]:
+    text = "not an anatomical level (C1-C7, T1-T13, L1-L6, S1)"
+    return [
+        Fault("level_name", level.level, f"{level.level}: {text}", "warning")
+        for level in levels
+        if level_rank(level.level) is None
+    ]
 
 
 def _check_surface(level: LevelSpec) -> list[Fault]:

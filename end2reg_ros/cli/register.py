@@ -39,12 +39,12 @@ class Register:
     def run(self) -> int:
         """Register and print; 0 when successful, 1 when not."""
         from end2reg_ros.apps.register.run import print_registration, prior_from_files
-        from end2reg_ros.case import load_case
+        from end2reg_ros.case.checks import load_valid_case
         from end2reg_ros.cloud.files import read_cloud
         from end2reg_ros.cloud.scene_folder import read_scene
         from end2reg_ros.registration import EngineOptions, create_registrar
 
-        case = load_case(self.case)
+        case = load_valid_case(self.case)
         prior = prior_from_files(case, self.init, self.landmarks)
         cloud = read_scene(self.cloud).cloud if self.cloud.is_dir() else read_cloud(self.cloud)
         network = EngineOptions(self.engine, self.weights, self.profile, self.device)

@@ -47,11 +47,11 @@ class TrackRecording:
         """
         from end2reg_ros.apps.register.run import prior_from_files
         from end2reg_ros.apps.track.command import track_to_files
-        from end2reg_ros.case import load_case
+        from end2reg_ros.case.checks import load_valid_case
         from end2reg_ros.engine.options import EngineOptions
         from end2reg_ros.errors import End2RegError
 
-        case = load_case(self.case)
+        case = load_valid_case(self.case)
         prior = prior_from_files(case, self.init, self.landmarks)
         network = EngineOptions(self.engine, self.weights)
         summary, stopped = track_to_files(

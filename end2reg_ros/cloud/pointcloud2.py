@@ -14,6 +14,7 @@ from end2reg_ros.errors import CloudError
 from end2reg_ros.reasons import Reason
 
 _DEFAULT = CloudLimits()
+_MAX_POINT_STEP = 65535  # bytes of one point; real clouds have 12 to about 100
 _PACKED = ("rgb", "rgba")
 _SEPARATE = (("r", "g", "b"), ("red", "green", "blue"))
 
@@ -84,6 +85,10 @@ def point_layout(fields: Sequence[PointFieldLike], point_step: int, is_bigendian
     elif separate and all(field.datatype in POINT_FIELD_TYPES for field in separate):
         for channel, field in zip("rgb", separate, strict=True):
             wanted[channel], formats[channel] = field, order + POINT_FIELD_TYPES[field.datatype]
+    if point_step > _MAX_POINT_STEP:
+        raise CloudError(
+            Reason.BAD_POINT_STEP, f"point_step is {point_step} bytes; at most {_MAX_POINT_STEP} are read"
+        )
     for name, field in wanted.items():
         end = field.offset + np.dtype(formats[name]).itemsize
         if field.offset < 0 or end > point_step:
@@ -106,8 +111,10 @@ def _grid(message: PointCloud2Like, layout: np.dtype[np.void]) -> NDArray[np.voi
         raise CloudError(Reason.EMPTY_CLOUD, f"the cloud has no points (width {width}, height {height})")
     row_bytes = width * layout.itemsize
     row_step = int(message.row_step)
-    if height == 1:
-        row_step = max(row_step, row_bytes)  # of no use for a single row, and some drivers leave it unset
+    if height == 1 or data.size == height * row_bytes:
+        # Of no use for a single row, or where the points fill the data without a gap: several drivers leave it unset,
+        # and PointCloud2Modifier of ROS 2 Jazzy writes the size of the whole cloud there.
+        row_step = row_bytes
     if row_step < row_bytes:
         text = f"row_step is {row_step} bytes, but {width} points of {layout.itemsize} bytes take {row_bytes}"
         raise CloudError(Reason.BAD_ROW_STEP, text)

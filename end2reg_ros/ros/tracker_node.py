@@ -12,8 +12,8 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
 
 from end2reg_ros import names
-from end2reg_ros.case import load_case
 from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.case.checks import load_valid_case
 from end2reg_ros.case.model import Case
 from end2reg_ros.cloud.decoding import decoder
 from end2reg_ros.errors import End2RegError
@@ -136,7 +136,7 @@ class TrackerNode(SteadyLifecycleNode):
         parameters = self.parameters = read(self, TrackerParameters)
         limits = parameters.limits()
         began = perf_counter()
-        case = load_case(Path(parameters.case).expanduser() if parameters.case else bundled_case_path())
+        case = load_valid_case(Path(parameters.case).expanduser() if parameters.case else bundled_case_path())
         registrar = create_registrar(parameters.method, case, parameters.registration(), parameters.network())
         give_back_freed_memory()
         registrar.warm_up()

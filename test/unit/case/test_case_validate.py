@@ -13,8 +13,16 @@ from case_shapes import ball, moved, specs, without_triangles
 
 from end2reg_ros.case import Case, CaseSpec, Landmarks, LevelSpec, Mesh, Screw, write_case
 from end2reg_ros.case.bundled import bundled_case_path
-from end2reg_ros.case.checks import Fault, check_levels, has_errors, penetration, validate_case
+from end2reg_ros.case.checks import (
+    Fault,
+    check_levels,
+    has_errors,
+    load_valid_case,
+    penetration,
+    validate_case,
+)
 from end2reg_ros.case.meshes import read_mesh
+from end2reg_ros.errors import CaseError
 
 
 @pytest.fixture
@@ -241,3 +249,42 @@ def test_screws_off_the_bone(case: Case) -> None:
         "L3 screw left: a diameter of 65 mm; 2-12 mm expected",
         "L3 screw left: a length of 4.5 mm; 15-90 mm expected",
     ]
+
+
+def test_a_case_with_errors_is_not_loaded_for_use(case: Case, tmp_path: Path) -> None:
+    swapped = []
+    for level in specs(case):
+        marks = level.landmarks
+        assert marks is not None
+        turned = Landmarks(marks.spinous, marks.transverse_right, marks.transverse_left)
+        swapped.append(replace(level, landmarks=turned))
+    folder = write_case(tmp_path / "swapped", CaseSpec("swapped", tuple(swapped)))
+    errors = [fault for fault in validate_case(folder) if fault.severity == "error"]
+    for _ in range(2):  # worked out, and kept
+        with pytest.raises(CaseError) as caught:
+            load_valid_case(folder)
+        first = "L1 is flipped left to right: transverse_left lies right of transverse_right (RAS has right at +x)"
+        assert str(caught.value) == (
+            f"{folder}: not a valid case: {first} and {len(errors) - 1} more; "
+            f"`end2reg case validate {folder}` tells all"
+        )
+
+
+def test_levels_named_from_the_wrong_end_are_not_loaded_for_use(case: Case, tmp_path: Path) -> None:
+    names = [level.level for level in specs(case)][::-1]
+    levels = tuple(replace(level, level=name) for level, name in zip(specs(case), names, strict=True))
+    folder = write_case(tmp_path / "reversed", CaseSpec("reversed", levels))
+    with pytest.raises(
+        CaseError, match="not a valid case: L5 and L4 are listed out of order; levels go from"
+    ):
+        load_valid_case(folder)
+
+
+def test_warnings_of_a_case_in_use_are_told_once(
+    case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels = tuple(replace(level, level=f"{level.level}x") for level in specs(case)[:1])
+    folder = write_case(tmp_path / "odd", CaseSpec("odd", levels))
+    assert load_valid_case(folder).levels == ("L1x",)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"{folder}: L1x: not an anatomical level (C1-C7, T1-T13, L1-L6, S1)"]

@@ -191,10 +191,20 @@ FAULTS = [
     (replace(good(), fields=[point_field("x", 0, 3), point_field("y", 4), point_field("z", 8)]), "no_xyz_fields", "field x has datatype 3, but x, y, z must be FLOAT32 (7) or FLOAT64 (8)"),
     (replace(good(), point_step=8), "bad_point_step", "point_step is 8 bytes, but field z ends at byte 12"),
     (replace(good(), point_step=0), "bad_point_step", "point_step is 0 bytes, but field x ends at byte 4"),
-    (replace(good(), row_step=30), "bad_row_step", "row_step is 30 bytes, but 3 points of 12 bytes take 36"),
+    (replace(good(), point_step=2**31), "bad_point_step", "point_step is 2147483648 bytes; at most 65535 are read"),
+    (replace(good(), row_step=30, data=good().data + b"0"), "bad_row_step", "row_step is 30 bytes, but 3 points of 12 bytes take 36"),
     (replace(good(), data=good().data[:-1]), "short_data", "the cloud's data has 71 bytes, but row_step * height is 72"),
     (make_message(NAN), "all_invalid", "none of the 4 points is valid (all NaN, Inf or zero)"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("row_step", [0, 3, 30, 72, 4096, 2**32 - 1])
+@pytest.mark.parametrize("height", [1, 2])
+def test_a_wrong_row_step_is_passed_over_where_the_data_is_complete(row_step: int, height: int) -> None:
+    right = make_message(xyz(6), height=height)
+    wrong = decode(replace(right, row_step=row_step))
+    np.testing.assert_array_equal(wrong.points, decode(right).points)
+    assert len(wrong.points) == 6
 
 
 @pytest.mark.parametrize(
