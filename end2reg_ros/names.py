@@ -32,6 +32,7 @@ TRUTH_STATUS = "/ground_truth/status"
 
 # Out.
 STATUS = "status"
+TRACKING_VALID = "tracking_valid"
 SPINE_POSE = "spine/pose"
 FILTERED_POSE = "spine/filtered_pose"
 NETWORK_POSE = "spine/network_pose"

@@ -8,7 +8,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from end2reg_ros import names
-from end2reg_ros.msg import TrackingStatus
+from end2reg_ros.msg import TrackingStatus, TrackingValid
 from end2reg_ros.reasons import Reason
 from end2reg_ros.registration.types import Quality
 from end2reg_ros.ros import qos
@@ -37,6 +37,7 @@ def status_message(status: NodeStatus) -> TrackingStatus:
         state_name=report.state.name,
         reason_code=report.reason_code,
         reason=report.reason,
+        pose_stamp=stamp_from_ns(status.pose_stamp_ns),
         method=identity.method,
         engine=identity.engine,
         case_name=identity.case_name,
@@ -77,6 +78,16 @@ def status_message(status: NodeStatus) -> TrackingStatus:
         message.last_transition_code, message.last_transition_reason = last.reason_code, last.reason
         message.last_transition_stamp = stamp_from_ns(last.stamp_ns)
     return message
+
+
+def valid_message(status: NodeStatus) -> TrackingValid:
+    """Whether there is a pose, in one bit; stamp and frame of the last cloud registered."""
+    report = status.report
+    return TrackingValid(
+        header=header(report.frame_id, report.stamp_ns),
+        valid=report.state in PUBLISHING_STATES,
+        reason_code=report.reason_code,
+    )
 
 
 def diagnostic_array(name: str, stamp: Time, status: NodeStatus) -> DiagnosticArray:
@@ -130,10 +141,12 @@ class StatusPublisher:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._status = node.create_publisher(TrackingStatus, names.STATUS, qos.status())
+        self._valid = node.create_publisher(TrackingValid, names.TRACKING_VALID, qos.status())
         self._diagnostics = node.create_publisher(DiagnosticArray, names.DIAGNOSTICS, qos.diagnostics())
 
     def publish(self, status: NodeStatus) -> None:
-        """On ``status``."""
+        """On ``tracking_valid`` and ``status``."""
+        self._valid.publish(valid_message(status))
         self._status.publish(status_message(status))
 
     def publish_diagnostics(self, status: NodeStatus) -> None:

@@ -156,6 +156,7 @@ class NodeStatus:
         lost_in_transport: clouds that the middleware lost.
         history: how often each edge of the state machine was taken since configure.
         frame_budget_ms: the camera's period, learned from the stamps; NaN before it is known.
+        pose_stamp_ns: of the newest pose that went out; 0 before the first.
     """
 
     identity: Identity
@@ -166,6 +167,7 @@ class NodeStatus:
     lost_in_transport: int = 0
     history: History = field(default_factory=History)
     frame_budget_ms: float = NAN
+    pose_stamp_ns: int = 0
 
 
 class StatusOutput(Protocol):
@@ -197,6 +199,7 @@ class StatusReporter:
         self.report = TrackingReport()
         self.lost_in_transport = 0
         self.frame_budget_ms = NAN
+        self.pose_stamp_ns = 0
         self._output = output
         self._since_cloud_s = since_cloud_s
         self._history = history
@@ -231,4 +234,5 @@ class StatusReporter:
             lost_in_transport=self.lost_in_transport,
             history=self._history(),
             frame_budget_ms=self.frame_budget_ms,
+            pose_stamp_ns=self.pose_stamp_ns,
         )

@@ -299,6 +299,7 @@ class TrackerRuntime:
                 self._output.detach()
                 return float("nan")
             self._output.result(cloud, update.registration)
+            self.reporter.pose_stamp_ns = cloud.stamp_ns
             return 1e-6 * (self._output.now_ns() - cloud.stamp_ns)
 
     def _report_cloud(

@@ -146,7 +146,7 @@ def test_segmentation_keeps_every_point_and_marks_the_used_ones() -> None:
 
 def test_status_of_a_moment(case: Case) -> None:
     from end2reg_ros.ros.conversions import ns_from_stamp
-    from end2reg_ros.ros.status import status_message
+    from end2reg_ros.ros.status import status_message, valid_message
 
     counts = Counts(
         received=11, processed=7, dropped={"frozen": 1, "superseded": 2}, late=2, poses_published=5
@@ -182,6 +182,13 @@ def test_status_of_a_moment(case: Case) -> None:
     assert math.isnan(empty.position_stddev) and math.isnan(empty.rotation_stddev)
     assert empty.inliers == 0
     assert math.isnan(empty.pose_age_ms)
+    assert (empty.pose_stamp.sec, empty.pose_stamp.nanosec) == (0, 0)
+    spoken = NodeStatus(IDENTITY, told, counts, 0.02, pose_stamp_ns=STAMP_NS)
+    assert ns_from_stamp(status_message(spoken).pose_stamp) == STAMP_NS
+    valid = valid_message(spoken)
+    assert (valid.valid, valid.reason_code, valid.header.frame_id) == (True, "low_quality", "camera")
+    assert ns_from_stamp(valid.header.stamp) == STAMP_NS
+    assert not valid_message(replace(spoken, report=replace(told, state=State.LOST))).valid
     refused = replace(told, state=State.LOST, reason_code="few_inliers")
     lost = status_message(NodeStatus(IDENTITY, refused, counts, 0.02))
     figures = ("inlier_ratio", "residual_rmse", "visible_fraction", "mask_fraction", "free_space_violation")

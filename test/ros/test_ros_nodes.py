@@ -73,7 +73,7 @@ class Scene:
 def scene() -> Iterator[Scene]:
     from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 
-    from end2reg_ros.msg import TrackingStatus, VertebraPoseArray
+    from end2reg_ros.msg import TrackingStatus, TrackingValid, VertebraPoseArray
     from end2reg_ros.ros import qos
 
     domain = free_domain()
@@ -86,6 +86,7 @@ def scene() -> Iterator[Scene]:
     try:
         ear.hear_tf()
         ear.hear(TrackingStatus, "status", qos.claims())
+        ear.hear(TrackingValid, "tracking_valid", qos.claims())
         ear.hear(TrackingStatus, "/ground_truth/status", qos.tf())
         ear.hear(PoseWithCovarianceStamped, "spine/pose", qos.prior())
         ear.hear(PoseStamped, "L3/measured_cp", qos.prior())
@@ -173,6 +174,23 @@ def test_status_accounts_for_every_cloud_and_says_what_runs(scene: Scene) -> Non
     assert 0.5 < tracked.inlier_ratio <= 1.0
     assert 0 < tracked.residual_rmse < 0.003
     assert tracked.since_last_cloud < 5.0
+
+
+def test_one_bit_tells_at_every_cloud_whether_there_is_a_pose(scene: Scene) -> None:
+    from end2reg_ros.ros.conversions import ns_from_stamp
+
+    told = list(scene.ear.heard["tracking_valid"])
+    assert {message.valid for message in told} == {True, False}
+    valid = {ns_from_stamp(message.header.stamp) for message in told if message.valid}
+    tracked = scene.tracked()
+    assert len(valid) >= 15
+    assert valid <= set(tracked)
+    assert {stamp for stamp in tracked if min(valid) <= stamp <= max(valid)} == valid
+    for status in scene.statuses:
+        if status.state_name in SPOKEN:
+            assert ns_from_stamp(status.pose_stamp) == ns_from_stamp(status.header.stamp)
+        elif status.poses_published == 0:
+            assert ns_from_stamp(status.pose_stamp) == 0
 
 
 def test_no_pose_was_published_outside_tracking_and_degraded(scene: Scene) -> None:

@@ -182,7 +182,7 @@ def test_no_pose_without_a_start_then_poses_with_the_stamps_of_their_clouds(benc
     bench.track()
     first = len(bench.ear.poses)
     status = bench.send()
-    assert status.report.stamp_ns == bench.stamp_ns == bench.ear.poses[-1]
+    assert status.report.stamp_ns == bench.stamp_ns == bench.ear.poses[-1] == status.pose_stamp_ns
     assert len(bench.ear.poses) == first + 1 == status.counts.poses_published
     assert list(status.report.timings_ms) == ["wait", "decode", "refine", "publish"]
     assert status.report.pose_age_ms == pytest.approx(1e-6 * (100 * SECOND - bench.stamp_ns))
