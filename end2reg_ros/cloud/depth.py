@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from end2reg_ros.cloud.camera import camera_from_info, pixel_rays
+from end2reg_ros.cloud.camera import camera_from_info, image_camera, pixel_rays
 from end2reg_ros.cloud.limits import CloudLimits, grid_stride, select_points
 from end2reg_ros.cloud.messages import CameraInfoLike, ImageLike, as_bytes, stamp_ns
 from end2reg_ros.cloud.types import Cloud
@@ -32,7 +32,8 @@ def decode_depth(
 
     Args:
         depth: 16UC1 or mono16 in mm (0 invalid), 32FC1 in m (NaN or 0 invalid); its header is the cloud's.
-        info: calibration of the depth image; non-zero plumb_bob or rational_polynomial distortion is undone.
+        info: calibration of the depth image; non-zero plumb_bob or rational_polynomial distortion is undone. Where the
+            image has not its size, its ROI and binning are looked at.
         colour: image registered to the depth image, of the same size; None for a cloud without colours.
         limits: range, crop box, largest number of points, expected frame.
 
@@ -52,6 +53,8 @@ def decode_depth(
     height, width = pixels.shape
     camera = camera_from_info(info)
     if (camera.height, camera.width) != (height, width):
+        camera = image_camera(camera, info)
+    if (camera.height, camera.width) != (height, width):
         text = f"depth image is {width}x{height}, but its camera_info is for {camera.width}x{camera.height}"
         raise CloudError(Reason.SIZE_MISMATCH, text)
     if colour is not None and (colour.height, colour.width) != (height, width):
@@ -60,9 +63,9 @@ def decode_depth(
     rows_step, columns_step = grid_stride(height, width, limits.max_points)
     kept = np.s_[::rows_step, ::columns_step]
     z = pixels[kept].astype(np.float32) * np.float32(metres_per_unit)
-    rays_x, rays_y = pixel_rays(camera)
+    rays_x, rays_y = pixel_rays(camera, rows_step, columns_step)
     with np.errstate(invalid="ignore", over="ignore"):
-        columns = np.stack([rays_x[kept] * z, rays_y[kept] * z, z])
+        columns = np.stack([rays_x * z, rays_y * z, z])
     points, keep = select_points(columns.reshape(3, -1), limits)
     return Cloud(
         points=points,

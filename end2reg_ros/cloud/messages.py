@@ -46,7 +46,7 @@ class ImageLike(Protocol):
 
 
 class CameraInfoLike(Protocol):
-    """sensor_msgs/CameraInfo: K is ``k`` (9, row-major, pixels), distortion is ``d``."""
+    """sensor_msgs/CameraInfo: K is ``k`` (9, row-major, pixels) of the whole sensor, distortion is ``d``."""
 
     header: Any
     height: int
@@ -54,6 +54,9 @@ class CameraInfoLike(Protocol):
     distortion_model: str
     d: Any
     k: Any
+    binning_x: int
+    binning_y: int
+    roi: Any
 
 
 def stamp_ns(message: Any) -> int:

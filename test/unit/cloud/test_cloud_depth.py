@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from messages import camera_info
 
 from end2reg_ros.cloud.camera import Camera, distort, pixel_rays
 from end2reg_ros.cloud.depth import decode_depth
-from end2reg_ros.cloud.limits import CloudLimits
+from end2reg_ros.cloud.limits import CloudLimits, grid_stride
 from end2reg_ros.cloud.pairing import ImagePairer
 from end2reg_ros.cloud.recording import IMAGE, Recording
-from end2reg_ros.cloud.ros_messages import CameraInfo, Header, Image, Time, header
+from end2reg_ros.cloud.ros_messages import CameraInfo, Header, Image, RegionOfInterest, Time, header
 from end2reg_ros.errors import CloudError
 
 HEADER = Header(Time(7, 8), "depth_optical_frame")
@@ -66,8 +67,9 @@ def test_colours(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial"])
-def test_distortion_is_undone(model: str) -> None:
-    d = (-0.28, 0.09, 0.001, -0.0005, -0.012) + ((0.1, 0.02, 0.001) if model == "rational_polynomial" else ())
+@pytest.mark.parametrize("more", [(), (0.1, 0.02, 0.001), (0.1, 0.02, 0.001, *[0.0] * 4), (0.0,) * 9])
+def test_distortion_is_undone(model: str, more: tuple[float, ...]) -> None:
+    d = (-0.28, 0.09, 0.001, -0.0005, -0.012, *more)
     info = camera_info(header("", 0), (48, 64), (60.0, 0, 31.0, 0, 61.0, 23.5, 0, 0, 1), d, model)
     cloud = decode_depth(image(np.full((48, 64), 500), "16UC1"), info)
     assert len(cloud.points) == 48 * 64
@@ -83,6 +85,36 @@ def test_distortion_is_undone(model: str) -> None:
 def test_rays_are_worked_out_once_per_calibration() -> None:
     camera = Camera(5, 6, 10.0, 10.0, 2.0, 2.0)
     assert pixel_rays(camera)[0] is pixel_rays(replace(camera))[0]
+
+
+def test_rays_of_kept_pixels_are_those_of_the_whole_image() -> None:
+    camera = Camera(470, 630, 500.0, 510.0, 310.0, 240.0, (-0.28, 0.09, 0.001, -0.0005, 0.0, 0.0, 0.0, 0.0))
+    for kept, whole in zip(pixel_rays(camera, 3, 7), pixel_rays(camera), strict=True):
+        np.testing.assert_allclose(kept, whole[::3, ::7], rtol=0, atol=1e-7)
+
+
+def test_a_large_distorted_image_in_bounded_memory() -> None:
+    camera = Camera(3000, 4000, 2800.0, 2800.0, 2000.0, 1500.0, (0.1, -0.05, 0.001, -0.001, 0.01, 0, 0, 0))
+    tracemalloc.start()
+    try:
+        x, _ = pixel_rays(camera, *grid_stride(3000, 4000, CloudLimits().max_points))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.isfinite(x).all()
+    assert peak < 64e6
+
+
+def test_binning_and_region_of_the_calibration() -> None:
+    """A pixel of the image lies where the sensor's pixel lies that it comes from."""
+    whole = camera_info(header("", 0), (48, 64), (60.0, 0, 31.0, 0, 61.0, 23.5, 0, 0, 1))
+    full = decode_depth(image(np.full((48, 64), 500), "16UC1"), whole).points.reshape(48, 64, 3)
+    info = replace(whole, binning_x=2, binning_y=4, roi=RegionOfInterest(6, 8, 20, 32, False))
+    cloud = decode_depth(image(np.full((5, 16), 500), "16UC1"), info)
+    np.testing.assert_allclose(cloud.points.reshape(5, 16, 3), full[8:28:4, 6:38:2], atol=1e-6)
+    binned = replace(whole, binning_x=2, binning_y=2)
+    cloud = decode_depth(image(np.full((24, 32), 500), "16UC1"), binned)
+    np.testing.assert_allclose(cloud.points.reshape(24, 32, 3), full[::2, ::2], atol=1e-6)
 
 
 def test_thinning() -> None:
@@ -108,6 +140,9 @@ FAULTS = [
     ("bad_camera_info", DEPTH, replace(INFO, k=[]), None, "camera_info: fx and fy of K must be above 0 (not calibrated?)"),
     ("bad_camera_info", DEPTH, replace(INFO, d=(0.1, 0, 0, 0), distortion_model="equidistant"), None,
      "camera_info: distortion 'equidistant' with 4 coefficients is not supported; publish a rectified depth image, or plumb_bob or rational_polynomial"),
+    ("size_mismatch", DEPTH, replace(INFO, height=6, binning_x=2, binning_y=2), None, "depth image is 4x3, but its camera_info is for 2x3"),
+    ("bad_camera_info", DEPTH, replace(INFO, d=(0.1,) * 12, distortion_model="rational_polynomial"), None,
+     "camera_info: distortion 'rational_polynomial' with 12 coefficients is not supported; publish a rectified depth image, or plumb_bob or rational_polynomial"),
     ("bad_camera_info", DEPTH, replace(INFO, height=0), None, "camera_info gives a size of 4x0"),
     ("short_data", replace(DEPTH, data=DEPTH.data[:-1]), INFO, None, "depth image has 23 bytes of data, but step * height is 24"),
     ("short_data", replace(DEPTH, step=7), INFO, None, "depth image has a step of 7 bytes, but 4 pixels take 8"),

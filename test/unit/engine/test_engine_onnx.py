@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -312,6 +315,17 @@ def test_without_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(lambda: loaded(WEIGHTS)) == (
         "engine 'onnxruntime' needs a package that is missing: pip install onnxruntime"
     )
+
+
+def test_onnx_runtime_sends_and_keeps_nothing_about_the_host(tmp_path: Path) -> None:
+    """A process of its own: the switch is read when ONNX Runtime is first imported."""
+    code = "import end2reg_ros.engine.onnx_session; import onnxruntime"
+    home = tmp_path / "home"
+    home.mkdir()
+    unset = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(home)}, check=True)
+    assert list(home.rglob("*")) == []
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
