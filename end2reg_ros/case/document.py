@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from end2reg_ros.case.levels import default_colour
 from end2reg_ros.case.model import Landmarks, Screw
+from end2reg_ros.case.plain_yaml import parse_yaml
 from end2reg_ros.errors import CaseError
+from end2reg_ros.names import SPINE, UNTRACKED
 
 Array = NDArray[np.float64]
 
@@ -24,6 +26,7 @@ SIDES = ("left", "right")
 _CASE_KEYS = {"name", "units", "frame", "source", "levels", "notes"}
 _LEVEL_KEYS = {"level", "mesh", "sha256", "colour", "landmarks", "screws", "notes"}
 # A level names a TF frame, an MRML node, a file: letters, digits and underscores only.
+_LONGEST_NAME, _LONGEST_PATH, _MOST_LEVELS = 32, 200, 40
 _LEVEL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 
@@ -54,18 +57,19 @@ def parse_document(text: bytes, where: str) -> CaseDocument:
     Raises:
         CaseError: anything but a well-formed case.yaml in millimetres.
     """
-    # An alias can name a list that contains itself or blow up by doubling; a case needs none.
     if len(text) > 1_000_000:
         raise CaseError(f"{where}: {len(text)} bytes are too many for a case.yaml")
     top = _mapping(parse_yaml(text, where), where, _CASE_KEYS)
     units = top.get("units")
     if units != "mm":
-        raise CaseError(f"{where}: units must be mm, not {units!r}")
+        raise CaseError(f"{where}: units must be mm, not {_short(units)}")
     if top.get("frame", "RAS") != "RAS":
-        raise CaseError(f"{where}: frame must be RAS, not {top['frame']!r}")
+        raise CaseError(f"{where}: frame must be RAS, not {_short(top['frame'])}")
     levels = top.get("levels")
     if not isinstance(levels, list) or not levels:
         raise CaseError(f"{where}: no levels")
+    if len(levels) > _MOST_LEVELS:
+        raise CaseError(f"{where}: {len(levels)} levels; at most {_MOST_LEVELS} are taken")
     parsed = tuple(_level(entry, index, where) for index, entry in enumerate(levels))
     names = [level.level for level in parsed]
     for name in names:
@@ -75,18 +79,6 @@ def parse_document(text: bytes, where: str) -> CaseDocument:
     if not isinstance(title, str) or not title.strip():
         raise CaseError(f"{where}: no name")
     return CaseDocument(name=title, source=str(top.get("source") or ""), levels=parsed)
-
-
-def parse_yaml(text: bytes, where: str) -> Any:
-    """What a YAML text holds; ``where`` begins the error text.
-
-    Raises:
-        CaseError: it is no YAML.
-    """
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise CaseError(f"{where}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
 
 
 def dump_document(document: CaseDocument) -> str:
@@ -147,12 +139,19 @@ def _level(value: object, index: int, where: str) -> LevelDocument:
     level = entry.get("level")
     if not isinstance(level, str) or not _LEVEL_NAME.match(level):
         raise CaseError(
-            f"{where}: level {index + 1}: {level!r} is not a name of letters, digits and underscores"
+            f"{where}: level {index + 1}: {_short(level)} is not a name of letters, digits and underscores"
         )
+    if level.lower() in (SPINE, UNTRACKED) or len(level) > _LONGEST_NAME:
+        why = (
+            f"longer than {_LONGEST_NAME} letters" if len(level) > _LONGEST_NAME else "a frame of the tracker"
+        )
+        raise CaseError(f"{where}: level {index + 1}: {_short(level)} cannot name a level: it is {why}")
     here = f"{where}: {level}"
     mesh, sha256 = entry.get("mesh"), entry.get("sha256")
     if not isinstance(mesh, str) or not mesh:
         raise CaseError(f"{here}: no mesh file is named")
+    if len(mesh) > _LONGEST_PATH:
+        raise CaseError(f"{here}: the name of its mesh file has {len(mesh)} letters")
     # A case folder is whole: it can be copied, hashed and handed on.
     if PurePosixPath(mesh).is_absolute() or ".." in PurePosixPath(mesh).parts or "\\" in mesh:
         raise CaseError(f"{here}: mesh file {mesh} is outside the case folder")
@@ -177,7 +176,7 @@ def _mapping(value: object, where: str, known: set[str]) -> dict[str, Any]:
         raise CaseError(f"{where}: expected named entries ({', '.join(sorted(known))})")
     for key in value:
         if key not in known:
-            raise CaseError(f"{where}: unknown entry {key!r} (known: {', '.join(sorted(known))})")
+            raise CaseError(f"{where}: unknown entry {_short(key)} (known: {', '.join(sorted(known))})")
     return value
 
 

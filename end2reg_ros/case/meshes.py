@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +211,7 @@ def _tetrahedra(mesh: Mesh) -> tuple[Array, Array, Array]:
 
 def _read_stl(content: bytes, path: Path) -> tuple[Array, NDArray[np.int64]]:
     """Unmerged vertices and triangles of an STL file."""
+    content = content.removeprefix(codecs.BOM_UTF8)  # some editors put it before the text
     announced = int.from_bytes(content[80:84], "little") if len(content) >= 84 else 0
     stored = (len(content) - 84) // _STL_TRIANGLE.itemsize
     # Many programs begin binary files with "solid" too.
@@ -233,7 +235,9 @@ def _read_with_trimesh(content: bytes, file_type: str, path: Path) -> tuple[Arra
     import trimesh
 
     try:
-        loaded: Any = trimesh.load(io.BytesIO(content), file_type=file_type, process=False, force="mesh")
+        loaded: Any = trimesh.load(
+            io.BytesIO(content), file_type=file_type, process=False, force="mesh", skip_materials=True
+        )
         vertices = np.asarray(loaded.vertices, dtype=np.float64)
         triangles = np.asarray(loaded.faces, dtype=np.int64)
     # trimesh raises whatever its parser meets (ValueError, IndexError, KeyError, struct.error ...).
@@ -241,8 +245,13 @@ def _read_with_trimesh(content: bytes, file_type: str, path: Path) -> tuple[Arra
         raise CaseError(
             f"{path}: not a readable {path.suffix[1:].upper()} mesh ({type(error).__name__})"
         ) from None
-    if vertices.ndim != 2 or vertices.shape[1] != 3 or (triangles.size and triangles.max() >= len(vertices)):
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
         raise CaseError(f"{path}: not a readable {path.suffix[1:].upper()} mesh")
+    wrong = triangles[(triangles < 0) | (triangles >= len(vertices))]
+    if wrong.size:
+        raise CaseError(
+            f"{path}: a triangle names vertex {wrong[0]}, but the file has 0 to {len(vertices) - 1}"
+        )
     return vertices, triangles.reshape(-1, 3)
 
 

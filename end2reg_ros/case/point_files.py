@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from end2reg_ros.case.document import parse_landmarks, parse_screws, parse_yaml
+from end2reg_ros.case.document import parse_landmarks, parse_screws
 from end2reg_ros.case.meshes import read_bytes
 from end2reg_ros.case.model import Landmarks, Screw
+from end2reg_ros.case.plain_yaml import parse_yaml
 from end2reg_ros.errors import CaseError
 
 Axes = Literal["ras", "lps"]

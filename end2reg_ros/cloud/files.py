@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,10 +92,10 @@ def _read_columns(path: Path, suffix: str) -> NDArray:
             return np.asarray(np.load(path, allow_pickle=False))
         text = path.read_text(encoding="utf-8").replace(",", " ")
         return np.loadtxt(text.splitlines(), ndmin=2) if text.strip() else np.zeros((0, 3))
-    except (ValueError, OSError, EOFError) as error:
-        raise CloudError(
-            Reason.UNREADABLE, f"{path}: cannot be read ({str(error).splitlines()[0]})"
-        ) from error
+    # numpy reads the header of a .npy file as Python: MemoryError of its size, the others of its grammar.
+    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, TokenError, RecursionError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise CloudError(Reason.UNREADABLE, f"{path}: cannot be read ({why})") from error
 
 
 def _from_columns(path: Path, columns: NDArray) -> PlyPoints:

@@ -80,6 +80,8 @@ def read_ply(path: Path) -> PlyPoints:
         raw = path.read_bytes()
     except OSError as error:
         raise CloudError(Reason.UNREADABLE, f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:  # a NUL or half a surrogate pair in the name
+        raise CloudError(Reason.UNREADABLE, f"{str(path)!r}: no file can have this name") from error
     header = _parse_header(path, raw)
     if header.count == 0:
         raise CloudError(Reason.EMPTY_CLOUD, f"{path}: has no points")
@@ -118,6 +120,8 @@ def _parse_header(path: Path, raw: bytes) -> _Header:
                 count = int(words[2]) if element == "vertex" else count
             elif words[0] == "property" and element == "vertex":
                 formats.append(_TYPES[words[1]])  # a list property is a KeyError: no point cloud has one
+                if words[2] in names:
+                    raise ValueError(f"property {words[2]} is given twice")
                 names.append(words[2])
     except (KeyError, IndexError, ValueError) as error:
         raise CloudError(Reason.UNREADABLE, f"{path}: PLY header not understood ({error})") from error
@@ -144,7 +148,9 @@ def _ascii_table(path: Path, raw: bytes, header: _Header) -> NDArray[np.void]:
         raise CloudError(Reason.TRUNCATED, text)
     try:
         numbers = BytesIO("\n".join(lines).encode("ascii", "replace"))
-        columns = np.loadtxt(numbers, dtype=np.float64, ndmin=2, usecols=range(len(header.names)))
+        columns = np.loadtxt(
+            numbers, dtype=np.float64, comments=None, ndmin=2, usecols=range(len(header.names))
+        )
     except ValueError as error:
         raise CloudError(
             Reason.UNREADABLE, f"{path}: not {len(header.names)} numbers on every line"

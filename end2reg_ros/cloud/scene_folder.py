@@ -87,6 +87,10 @@ def read_scene(folder: Path) -> StoredScene:
     for name, (kind, text) in _OPTIONAL.items():
         if name in content and not isinstance(content[name], kind):
             raise _fault(folder, f"{name} must {text}")
+    for name in ("cloud", "case"):
+        value = str(content.get(name) or "")
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise _fault(folder, f"{name} has a character that no path can have")
     levels, case = content.get("T_camera_levels", {}), content.get("case")
     file = folder / content.get("cloud", CLOUD_FILE)
     T_camera_model = _transform(folder, "T_camera_model", content.get("T_camera_model"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,10 @@ def bad_files() -> list[tuple[str, bytes, str]]:
     text = trimesh.creation.icosphere(1).export(file_type="stl_ascii").encode()
     ply = trimesh.creation.icosphere(1).export(file_type="ply")
     points = b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    faces = points.replace(
+        b"end_header", b"element face 1\nproperty list uchar int vertex_indices\nend_header"
+    )
+    faces += b"0 0 0\n1 0 0\n0 1 0\n3 0 1 INDEX\n"
     return [
         ("a.stl", good[: 84 + 50 * 30 + 7], "truncated STL: 80 triangles announced, 30 stored"),
         ("a.stl", good[:40], "truncated STL: 40 bytes"),
@@ -112,6 +117,9 @@ def bad_files() -> list[tuple[str, bytes, str]]:
         ("a.ply", b"not a ply", "not a readable PLY mesh"),
         ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "no triangles"),
         ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "not a readable OBJ mesh"),
+        ("a.ply", faces.replace(b"INDEX", b"-1"), "a triangle names vertex -1, but the file has 0 to 2"),
+        ("a.ply", faces.replace(b"INDEX", b"-7"), "a triangle names vertex -7, but the file has 0 to 2"),
+        ("a.ply", faces.replace(b"INDEX", b"3"), "a triangle names vertex 3, but the file has 0 to 2"),
         ("a.vtk", good, "not a mesh file (.stl, .ply, .obj)"),
     ]
 
@@ -124,6 +132,17 @@ def test_bad_mesh_files_give_one_clear_line(tmp_path: Path, name: str, content: 
         read_mesh(path)
     assert str(error.value).startswith(f"{path}: {text}")
     assert "\n" not in str(error.value)
+
+
+def test_relative_vertices_of_an_obj_and_a_mark_before_the_text_of_an_stl_are_read(tmp_path: Path) -> None:
+    tetrahedron = b"v 0 0 0\nv 9 0 0\nv 0 9 0\nv 0 0 9\n"
+    (tmp_path / "a.obj").write_bytes(tetrahedron + b"f -4 -2 -3\nf -4 -3 -1\nf -4 -1 -2\nf -3 -2 -1\n")
+    (tmp_path / "b.obj").write_bytes(tetrahedron + b"f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n")
+    relative, plain = read_mesh(tmp_path / "a.obj"), read_mesh(tmp_path / "b.obj")
+    np.testing.assert_array_equal(relative.vertices[relative.triangles], plain.vertices[plain.triangles])
+    text = trimesh.creation.icosphere(1).export(file_type="stl_ascii").encode()
+    (tmp_path / "a.stl").write_bytes(codecs.BOM_UTF8 + text)
+    assert len(read_mesh(tmp_path / "a.stl").triangles) == 80
 
 
 def test_missing_mesh_file(tmp_path: Path) -> None:

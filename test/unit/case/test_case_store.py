@@ -13,6 +13,7 @@ from case_shapes import ball, moved, spec, specs
 from end2reg_ros import se3
 from end2reg_ros.case import Case, CaseSpec, LevelSpec, load_case, write_case
 from end2reg_ros.case.bundled import bundled_case_path
+from end2reg_ros.case.checks import validate_case
 from end2reg_ros.case.meshes import stl_bytes
 from end2reg_ros.errors import CaseError
 
@@ -236,3 +237,42 @@ def test_the_document_reads_as_the_contract_says(folder: Path) -> None:
 
     assert first["sha256"] == hashlib.sha256((folder / "meshes" / "L1.stl").read_bytes()).hexdigest()
     assert (folder / "meshes" / "L1.stl").read_bytes() == stl_bytes(load_case(folder).vertebrae[0].mesh)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("units: mm", "units: &a [1]\nnotes: [*a, *a]", "line 3: aliases (*a) are not read"),
+        ("units: mm", "units: mm\n<<: {frame: RAS}", "line 3: merge keys (<<) are not read"),
+        ("units: mm", "units: m\nunits: mm", "line 3: 'units' is given twice"),
+        ("units: mm", "units: mm\n[a, b]: 3", "line 3: a name is a list or a mapping"),
+        ("units: mm", "units: 0x" + "f" * 20000, "line 2: a number of 20002 characters"),
+        ("units: mm", "units: " + "1:" * 4000 + "59", "line 2: a number of 8002 characters"),
+        ("units: mm", "units: " + "1:" * 4000 + "59.5", "line 2: a number of 8004 characters"),
+        ("units: mm", 'units: "m\\0"', "line 2: 'm\\x00' has a character that no text can have"),
+        ("units: mm", 'units: "\\ud800"', "line 2: '\\ud800' has a character that no text can have"),
+        ("level: L1", "level: spine", "level 1: 'spine' cannot name a level: it is a frame of the tracker"),
+        (
+            "level: L1",
+            "level: L" + "1" * 40,
+            f"level 1: 'L{'1' * 40}' cannot name a level: it is longer than 32 letters",
+        ),
+        ("mesh: meshes", "mesh: " + "m" * 5000, "L1: the name of its mesh file has 5007 letters"),
+    ],
+)
+def test_yaml_that_hangs_crashes_or_deceives_a_reader_is_refused(
+    folder: Path, old: str, new: str, text: str
+) -> None:
+    change(folder, old, new)
+    assert refusal(folder) == f"CASE/case.yaml: {text}"
+    assert [fault.text.replace(str(folder), "CASE") for fault in validate_case(folder)] == [
+        f"CASE/case.yaml: {text}"
+    ]
+
+
+def test_more_levels_than_a_spine_has(folder: Path) -> None:
+    path = folder / "case.yaml"
+    document = yaml.safe_load(path.read_text())
+    document["levels"] = [{"level": f"V{index}"} for index in range(2000)]
+    path.write_text(yaml.safe_dump(document))
+    assert refusal(folder) == "CASE/case.yaml: 2000 levels; at most 40 are taken"

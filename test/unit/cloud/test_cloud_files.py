@@ -110,6 +110,13 @@ def test_ply_faults(tmp_path: Path) -> None:
     path.write_text("ply\nformat odd 1.0\nend_header\n")
     assert fault_of(read_ply, path) == ("unreadable", f"{path}: PLY header not understood ('odd')")
 
+    path.write_text(text.replace("float y", "float x"))
+    expected = ("unreadable", f"{path}: PLY header not understood (property x is given twice)")
+    assert fault_of(read_ply, path) == expected
+    path.write_text(text.replace("float y", "float y\nproperty float z").replace("1 2\n", "# 1 2 3\n"))
+    assert fault_of(read_ply, path) == ("unreadable", f"{path}: not 3 numbers on every line")
+    assert fault_of(read_ply, Path("a\0b")) == ("unreadable", "'a\\x00b': no file can have this name")
+
 
 # Files of other kinds
 
@@ -152,6 +159,11 @@ def test_read_points_faults(tmp_path: Path) -> None:
     assert fault_of(read_cloud, path) == ("empty_cloud", f"{path}: has no points")
     path.write_bytes(b"nonsense")
     assert fault_of(read_cloud, path)[0] == "unreadable"
+    for shape in ("(99999999999999, 3)", "(3, (", "[" * 5000):
+        head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(6000) + b"\n"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+        code, text = fault_of(read_cloud, path)
+        assert code == "unreadable" and text.startswith(f"{path}: cannot be read (") and "\n" not in text
     other = tmp_path / "a.las"
     other.write_bytes(b"")
     expected = ("unreadable", f"{other}: unknown kind of point file (known: .ply, .pcd, .npy, .xyz)")
@@ -233,6 +245,8 @@ SCENE_FAULTS = [
     ({"case_hash": 3}, "case_hash must be a text"),
     ({"T_camera_model": [10**400] * 16}, "T_camera_model must be 16 numbers (4x4, row-major, metres)"),
     ({"cloud": 3}, "cloud must be a file name"),
+    ({"cloud": "a\0b"}, "cloud has a character that no path can have"),
+    ({"case": "\ud800"}, "case has a character that no path can have"),
 ]
 
 
