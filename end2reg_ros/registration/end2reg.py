@@ -19,7 +19,7 @@ from end2reg_ros.registration.fit.rivals import SAME_FIT_M
 from end2reg_ros.registration.interface import NetworkView
 from end2reg_ros.registration.local import LocalRegistration
 from end2reg_ros.registration.model_side_cache import encoded_model_side
-from end2reg_ros.registration.network import NetworkPass, NetworkWord, model_side, with_network
+from end2reg_ros.registration.network import NetworkObservation, NetworkPass, model_side, with_network
 from end2reg_ros.registration.scene import Scene
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import Prior, Quality, Registration, Stopwatch
@@ -89,32 +89,34 @@ class End2RegRegistrar:
         found = self.local.follow(scene, expected, self.method)
         clock.lap("refine and judge")
         try:
-            word = None if seen is None else seen.at_hand() if found.success else seen.of_this_cloud()
+            observed = None if seen is None else seen.newest() if found.success else seen.of_this_cloud()
         except EngineError as fault:
             return self._fault(expected.T_camera_model, fault)
         clock.lap("waiting for the network")
-        if word is not None:
-            found = self.checked_by_network(scene.cloud, found, word)
+        if observed is not None:
+            found = self.checked_by_network(scene.cloud, found, observed)
             clock.lap("second fit")
-            clock.laps |= word.timings_ms
+            clock.laps |= observed.timings_ms
         return replace(
             found, method=self.method, engine=self.engine, timings_ms={"crop": scene.crop_ms, **clock.laps}
         )
 
-    def checked_by_network(self, cloud: Cloud, found: Registration, word: NetworkWord) -> Registration:
+    def checked_by_network(
+        self, cloud: Cloud, found: Registration, observed: NetworkObservation
+    ) -> Registration:
         """A followed pose after the network has spoken.
 
         What it sees elsewhere in an earlier cloud is carried to this one by the motion between the two.
         """
-        pose, anew = word.pose, found
-        T_followed = found.T_camera_model if word.T_followed is None else word.T_followed
+        pose, anew = observed.pose, found
+        T_followed = found.T_camera_model if observed.T_followed is None else observed.T_followed
         agrees = found.success and self.local.moved(T_followed, pose.T_camera_model) <= NETWORK_DISAGREES_M
         if not agrees and pose.inliers >= self.network.settings.sure_inliers:
             T_now = found.T_camera_model @ inverse(T_followed) @ pose.T_camera_model
             anew = self.choose(found, self.search.from_pose(cloud, T_now, found.posture))
-        told = with_network(anew, pose, word.stamp_ns)
+        told = with_network(anew, pose, observed.stamp_ns)
         # The mask of an earlier cloud: its indices are none of this one's.
-        return told if word.T_followed is None else replace(told, used=anew.used)
+        return told if observed.T_followed is None else replace(told, used=anew.used)
 
     def choose(self, followed: Registration, anew: Registration) -> Registration:
         """Of a fit from the prediction and one from the network's pose: the one that passes; none where both do and differ."""

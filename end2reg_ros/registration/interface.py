@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from end2reg_ros.cloud.types import Cloud
-from end2reg_ros.registration.network import NetworkPass, NetworkWord
+from end2reg_ros.registration.network import NetworkObservation, NetworkPass
 from end2reg_ros.registration.scene import Scene
 from end2reg_ros.registration.settings import RegistrationSettings
 from end2reg_ros.registration.types import Prior, Registration
@@ -14,11 +14,11 @@ from end2reg_ros.registration.types import Prior, Registration
 class NetworkView(Protocol):
     """What the network says beside a followed track."""
 
-    def of_this_cloud(self) -> NetworkWord | None:
+    def of_this_cloud(self) -> NetworkObservation | None:
         """What it says of the cloud that is being followed; waits for it. None where it sees next to nothing."""
         ...
 
-    def at_hand(self) -> NetworkWord | None:
+    def newest(self) -> NetworkObservation | None:
         """What it says without delay: of this cloud where each pose waits for it, else of an earlier one, or nothing."""
         ...
 

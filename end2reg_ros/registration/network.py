@@ -104,7 +104,7 @@ class NetworkPose:
 
 
 @dataclass(frozen=True)
-class NetworkWord:
+class NetworkObservation:
     """What the network says of a followed track.
 
     Attributes:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from end2reg_ros.registration.interface import NetworkView, Registrar
-from end2reg_ros.registration.network import NetworkPass, NetworkPose, NetworkWord, Pause, no_pause
+from end2reg_ros.registration.network import NetworkObservation, NetworkPass, NetworkPose, Pause, no_pause
 from end2reg_ros.registration.scene import Scene
 from end2reg_ros.registration.settings import NetworkPasses
 from end2reg_ros.registration.types import Registration, Stopwatch
@@ -56,19 +56,19 @@ class NoNetwork:
 
 @dataclass(frozen=True)
 class Look:
-    """A pass under way or done, over the cloud of ``stamp_ns``; ``T_followed`` as of ``NetworkWord``."""
+    """A pass under way or done, over the cloud of ``stamp_ns``; ``T_followed`` as of ``NetworkObservation``."""
 
     running: Future[NetworkPose | None]
     clock: Stopwatch
     stamp_ns: int
     T_followed: Array | None = None
 
-    def word(self) -> NetworkWord | None:
+    def observation(self) -> NetworkObservation | None:
         """What the network says; waits for it. None where it saw next to nothing."""
         pose = self.running.result()
         beside = "" if self.T_followed is None else " (background)"
         laps = {f"{name}{beside}": ms for name, ms in self.clock.laps.items()}
-        return None if pose is None else NetworkWord(pose, self.T_followed, self.stamp_ns, laps)
+        return None if pose is None else NetworkObservation(pose, self.T_followed, self.stamp_ns, laps)
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,15 @@ class CloudView:
     earlier: Look | None
     waits: bool
 
-    def of_this_cloud(self) -> NetworkWord | None:
-        """Its word on the cloud that is being followed; waits for it."""
-        return self.this().word()
+    def of_this_cloud(self) -> NetworkObservation | None:
+        """What it sees in the cloud that is being followed; waits for it."""
+        return self.this().observation()
 
-    def at_hand(self) -> NetworkWord | None:
-        """Its word on this cloud where each pose waits for it, else on an earlier one that it has done with."""
+    def newest(self) -> NetworkObservation | None:
+        """What it sees in this cloud where each pose waits for it, else in an earlier one that it has done with."""
         if self.waits:
             return self.of_this_cloud()
-        return None if self.earlier is None else self.earlier.word()
+        return None if self.earlier is None else self.earlier.observation()
 
 
 class EveryFrame:
@@ -135,7 +135,7 @@ class Background:
         self._last_pass_ns: int | None = None
 
     def look(self, scene: Scene) -> NetworkView:
-        """The word on an earlier cloud, if it has come meanwhile."""
+        """What it saw in an earlier cloud, if that has come meanwhile."""
         self._idle.clear()
         done = self._under_way
         if done is not None and done.running.done():

@@ -23,7 +23,7 @@ from end2reg_ros.registration.find import network_search
 from end2reg_ros.registration.find.hypotheses import FAILURES_OF_A_FLEXED_SPINE
 from end2reg_ros.registration.find.network_search import SearchSettings, around_pose, mask_source
 from end2reg_ros.registration.fit.rivals import every_other_pose
-from end2reg_ros.registration.network import NetworkPose, NetworkScene, NetworkWord
+from end2reg_ros.registration.network import NetworkObservation, NetworkPose, NetworkScene
 from end2reg_ros.registration.types import Prior, Registration, Stopwatch
 from end2reg_ros.se3 import apply, inverse
 from end2reg_ros.tracking.network_watch import Background, EveryFrame, Watch, uses_background
@@ -334,11 +334,11 @@ def test_in_the_background_what_the_network_sees_is_carried_to_the_newest_cloud(
     pose = NetworkPose(seen, replace(RESULT, inliers=400), shown)
     few = replace(pose, output=replace(RESULT, inliers=200))
     close = replace(pose, T_camera_model=shifted(before, x_mm=5.0))
-    registrar.checked_by_network(cloud(), found, NetworkWord(pose, before, 1, {}))
+    registrar.checked_by_network(cloud(), found, NetworkObservation(pose, before, 1, {}))
     assert np.allclose(asked[0], found.T_camera_model @ inverse(before) @ seen)
     # Too few correspondences, or close enough: nothing is fitted again.
     for other in (few, close):
-        registrar.checked_by_network(cloud(), found, NetworkWord(other, before, 1, {}))
+        registrar.checked_by_network(cloud(), found, NetworkObservation(other, before, 1, {}))
     assert len(asked) == 1
 
 
