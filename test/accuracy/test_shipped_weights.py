@@ -54,7 +54,7 @@ def outcomes() -> list[Outcome]:
         found = registrar.register(scene.cloud, None)
         bone = np.asarray(scene.bone) > 0
         relevant = poses[0].relevant()
-        lift = bone[relevant].mean() / bone[poses[0].scene.index].mean()
+        lift = bone[relevant].mean() / bone[poses[0].shown.scene.index].mean()
         result.append(
             Outcome(tre_mm(poses[0].T_camera_model), tre_mm(found.T_camera_model), found.success, float(lift))
         )
