@@ -15,7 +15,12 @@ from end2reg_ros.cli.main import main
 def test_without_torch_the_cure_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [n for n in sys.modules if n.startswith(("end2reg_ros.network", "end2reg_ros.training"))]:
+    loaded = dict(sys.modules)
+    for name in [n for n in loaded if n.startswith(("end2reg_ros.network", "end2reg_ros.training"))]:
+        parent, _, leaf = name.rpartition(".")
+        monkeypatch.delattr(
+            loaded[parent], leaf, raising=False
+        )  # it is put back, too: not the one imported anew
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["train", "--config", str(tmp_path / "run.yaml")]) == 1
